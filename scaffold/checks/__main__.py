@@ -1,0 +1,165 @@
+"""Run the checks: does my implementation do what the book's does?
+
+    python -m checks                 every check of this repository
+    python -m checks attention bpe   the checks of these topics
+    python -m checks --list          the topics that have checks
+    python -m checks --bugs bpe      plant known bugs; each must be caught
+
+A check ends with ✓, or with what it expected, what it got, and the likely
+cause. The exit code is 0 when all pass, 1 when one fails, and 2 when a
+topic's name is not known.
+"""
+
+import argparse
+import importlib
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from .expect import CheckFailed
+
+HERE = Path(__file__).parent
+
+
+def topics() -> dict[str, str]:
+    """Topic → name of the module with its checks, in alphabetic order."""
+    found = sorted(HERE.glob("*/check_*.py"))
+    return {
+        path.stem.removeprefix("check_"): ".".join(
+            [str(__package__), path.parent.name, path.stem]
+        )
+        for path in found
+    }
+
+
+def check_functions(module: ModuleType) -> list[Callable[[], None]]:
+    """The functions named ``check_…``, in the order of the file."""
+    names = [name for name in vars(module) if name.startswith("check_")]
+    if not names:
+        raise CheckFailed(f"{module.__name__} holds no check")
+    return [getattr(module, name) for name in names]
+
+
+def first_line(thing: object) -> str:
+    """The first line of a docstring."""
+    return (thing.__doc__ or "").strip().split("\n")[0].rstrip(".")
+
+
+def run_check(check: Callable[[], None]) -> str:
+    """Run one check; return "" or the explanation of its failure."""
+    try:
+        check()
+    except CheckFailed as failure:
+        return str(failure)
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(frame.filename).name}:{frame.lineno}"
+        return f"{type(error).__name__} at {place}\n  {error}"
+    return ""
+
+
+def run_topic(topic: str) -> int:
+    """Run a topic's checks, print a line each; return how many failed."""
+    module = importlib.import_module(topics()[topic])
+    failed = 0
+    print(f"{topic}: {first_line(module)}")
+    for check in check_functions(module):
+        message = run_check(check)
+        print(f"  {'✗' if message else '✓'} {first_line(check)}")
+        if message:
+            failed += 1
+            print("      " + message.replace("\n", "\n      "))
+    return failed
+
+
+def subject(module: ModuleType) -> ModuleType:
+    """The module under check: the one of the same name as the topic."""
+    topic = module.__name__.rpartition("check_")[2]
+    return getattr(module, topic)
+
+
+@contextmanager
+def planted(module: ModuleType, old: str, new: str) -> Iterator[None]:
+    """Run the module's source again in place with `old` made `new`."""
+    path = Path(str(module.__file__))
+    source = path.read_text(encoding="utf-8")
+    if source.count(old) != 1:
+        raise ValueError(
+            f"{path.name} holds {old!r} {source.count(old)} times, not once"
+        )
+    before = dict(vars(module))
+    code = compile(source.replace(old, new), str(path), "exec")
+    try:
+        exec(code, vars(module))
+        yield
+    finally:
+        vars(module).clear()
+        vars(module).update(before)
+
+
+def catch_bugs(topic: str) -> dict[str, list[str]]:
+    """Plant each known bug; return which checks failed on it, by bug."""
+    module = importlib.import_module(topics()[topic])
+    caught = {}
+    for bug, (old, new) in module.BUGS.items():
+        with planted(subject(module), old, new):
+            caught[bug] = [
+                first_line(check)
+                for check in check_functions(module)
+                if run_check(check)
+            ]
+    return caught
+
+
+def show_bugs(topic: str) -> int:
+    """Print the check that catches each bug; return how many escaped."""
+    escaped = 0
+    print(f"{topic}: bugs planted one at a time")
+    for bug, checks in catch_bugs(topic).items():
+        escaped += not checks
+        by = f"caught by: {checks[0]}" if checks else "NOT CAUGHT"
+        print(f"  {'✓' if checks else '✗'} {bug}\n      {by}")
+    return escaped
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m checks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("topics", nargs="*", metavar="TOPIC")
+    parser.add_argument("--list", action="store_true", help="list the topics")
+    parser.add_argument(
+        "--bugs", action="store_true", help="plant bugs; all must be caught"
+    )
+    options = parser.parse_args(arguments)
+    known = topics()
+    if options.list:
+        print("\n".join(known))
+        return 0
+    unknown = [name for name in options.topics if name not in known]
+    if unknown:
+        print(
+            f"no checks for {', '.join(unknown)}; there are: "
+            + ", ".join(known),
+            file=sys.stderr,
+        )
+        return 2
+    start = time.perf_counter()
+    run = show_bugs if options.bugs else run_topic
+    chosen = options.topics or list(known)
+    failed = sum(run(topic) for topic in chosen)
+    seconds = time.perf_counter() - start
+    verdict = "all hold" if not failed else f"{failed} failed"
+    print(f"{len(chosen)} topics, {verdict}, {seconds:.1f} s")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
