@@ -1,0 +1,2 @@
+page: ; $(PY) -m tools.build page $(PAGE)
+PY ?= /tmp/venv/bin/python

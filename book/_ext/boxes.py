@@ -1,0 +1,315 @@
+"""The book's boxes: topic cards, checks, exercises, pitfalls and others."""
+
+import subprocess
+import sys
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+from sources import ROOT
+from tools.roadmap import TRACKS, Topic, load
+
+LOG = logging.getLogger(__name__)
+GRADES = {"1": "①", "2": "②", "3": "③"}
+KINDS = {  # kind → what stands before the author's title
+    "pitfall": "Pitfall",
+    "production": "In production",
+    "security": "Security",
+    "cost": "Cost",
+    "aside": "",
+}
+
+
+class box(nodes.General, nodes.Element):
+    """A frame with a title and a kind that gives it its color."""
+
+
+class exercise(nodes.General, nodes.Element):
+    """A numbered exercise; its number is the same in every format."""
+
+
+class box_title(nodes.TextElement):
+    """The title line of a box or an exercise."""
+
+
+class Box(SphinxDirective):
+    """Directive: a box of the kind by whose name it is called."""
+
+    has_content = True
+    optional_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        words = [KINDS[self.name], *self.arguments]
+        line = ": ".join(word for word in words if word)
+        frame = box(kind=self.name)
+        inline, messages = self.state.inline_text(line, self.lineno)
+        frame += box_title(line, "", *inline)
+        self.state.nested_parse(self.content, self.content_offset, frame)
+        self.set_source_info(frame)
+        return [frame, *messages]
+
+
+class Exercise(SphinxDirective):
+    """Directive: an exercise with a name, a grade and a link to its answer."""
+
+    has_content = True
+    required_arguments = 1
+    final_argument_whitespace = True
+    option_spec = {
+        "name": directives.unchanged_required,
+        "hours": lambda word: directives.choice(word, tuple(GRADES)),
+    }
+
+    def run(self) -> list[nodes.Node]:
+        title, name = self.arguments[0], self.options["name"]
+        node = exercise(title=title)
+        self.set_source_info(node)
+        self.add_name(node)
+        inline, messages = self.state.inline_text(title, self.lineno)
+        head = box_title(title, "", *inline)
+        head += nodes.Text(" " + GRADES[self.options.get("hours", "1")])
+        node += head
+        self.state.nested_parse(self.content, self.content_offset, node)
+        answers = getattr(self.env, "exercises", {})
+        answers[name] = (self.env.docname, title)
+        self.env.exercises = answers
+        return [node, *messages]
+
+
+class Solution(SphinxDirective):
+    """Directive: the head of an exercise's solution, linked to it."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        name = self.arguments[0]
+        solved = getattr(self.env, "solutions", {})
+        solved[name] = self.env.docname
+        self.env.solutions = solved
+        head = nodes.rubric()
+        head += nodes.Text("Solution of ")
+        head += reference("numref", name, "")
+        self.set_source_info(head)
+        return [head]
+
+
+def reference(role: str, target: str, text: str) -> addnodes.pending_xref:
+    """A reference that Sphinx resolves once it knows all pages."""
+    xref = addnodes.pending_xref(
+        "",
+        nodes.inline(text, text),
+        refdomain="std",
+        reftype=role,
+        reftarget=target,
+        refexplicit=bool(text),
+        refwarn=True,
+    )
+    return xref
+
+
+class Check(SphinxDirective):
+    """Directive: the check of a topic, with the command and its output."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        topic = load().by_id.get(self.arguments[0])
+        if topic is None:
+            raise self.error(f"no topic {self.arguments[0]} in the roadmap")
+        frame = box(kind="check")
+        frame += box_title("", "Check: is yours right?")
+        text = "python -m checks " + topic.id
+        output = f"$ {text}\n{self.output(topic)}\n"
+        block = nodes.literal_block(output, output, language="text")
+        self.set_source_info(block)
+        frame += block
+        return [frame]
+
+    def output(self, topic: Topic) -> str:
+        """What the check prints for the book's own module, without times."""
+        for kind in ("check", "module"):
+            self.env.note_dependency(str(ROOT / topic.files[kind]))
+        stamp = ROOT / "_build" / "checks" / f"{topic.id}.txt"
+        newest = max(
+            (ROOT / topic.files[k]).stat().st_mtime for k in ("check", "module")
+        )
+        if stamp.exists() and stamp.stat().st_mtime > newest:
+            return stamp.read_text(encoding="utf-8")
+        run = subprocess.run(
+            [sys.executable, "-m", "scaffold.checks", topic.id],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        lines = run.stdout.rstrip().split("\n")[:-1]
+        if run.returncode:
+            LOG.warning(
+                "the check of %s fails:\n%s",
+                topic.id,
+                run.stdout + run.stderr,
+                location=self.get_location(),
+            )
+            return "\n".join(lines)
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.write_text("\n".join(lines), encoding="utf-8")
+        return "\n".join(lines)
+
+
+class TopicCard(SphinxDirective):
+    """Directive: what a topic needs, gives and takes, and where it lives."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        topic = load().by_id.get(self.arguments[0])
+        if topic is None:
+            raise self.error(f"no topic {self.arguments[0]} in the roadmap")
+        frame = box(kind="topic")
+        line = nodes.paragraph()
+        if topic.requires:
+            line += nodes.strong("", "You need ")
+            for i, need in enumerate(topic.requires):
+                if i:
+                    line += nodes.Text(", ")
+                line += reference("ref", need, "")
+            line += nodes.Text(". ")
+        line += nodes.strong("", "You will have ")
+        line += nodes.Text(f"{topic.gives}. ")
+        line += nodes.strong("", "It takes ")
+        line += nodes.Text(f"about {topic.minutes} minutes to read and run.")
+        frame += line
+        frame += self.files(topic)
+        depth = " · ".join(f"{t} {topic.tracks[t]}" for t in TRACKS)
+        frame += nodes.paragraph("", "", nodes.Text(f"Tracks: {depth}."))
+        return [frame]
+
+    def files(self, topic: Topic) -> nodes.paragraph:
+        """Downloads of the module, its tests and its check."""
+        line = nodes.paragraph("", "", nodes.Text("Files: "))
+        for i, kind in enumerate(("module", "tests", "check")):
+            path = topic.files[kind]
+            if i:
+                line += nodes.Text(", ")
+            if not (ROOT / path).exists():
+                raise self.error(f"{path} is not there")
+            short = path.removeprefix("src/")
+            line += addnodes.download_reference(
+                "",
+                nodes.literal("", short),
+                refdoc=self.env.docname,
+                reftarget="/" + path,
+                refdomain="",
+                reftype="download",
+                refexplicit=True,
+                refwarn=True,
+            )
+        line += nodes.Text(".")
+        return line
+
+
+def visit_box_html(self: Any, node: box) -> None:
+    kind = node["kind"]
+    self.body.append(f'<div class="admonition bookbox bookbox-{kind}">')
+
+
+def depart_box_html(self: Any, node: nodes.Element) -> None:
+    self.body.append("</div>\n")
+
+
+def visit_exercise_html(self: Any, node: exercise) -> None:
+    start = self.starttag(node, "div", CLASS="admonition bookbox exercise")
+    self.body.append(start)
+
+
+def visit_title_html(self: Any, node: box_title) -> None:
+    self.body.append('<p class="admonition-title">')
+    if isinstance(node.parent, exercise):
+        self.add_fignumber(node.parent)
+
+
+def depart_title_html(self: Any, node: box_title) -> None:
+    self.body.append("</p>\n")
+
+
+def visit_box_latex(self: Any, node: box) -> None:
+    self.body.append("\n\\begin{bookbox}{%s}\n" % node["kind"])
+
+
+def depart_box_latex(self: Any, node: box) -> None:
+    self.body.append("\n\\end{bookbox}\n")
+
+
+def visit_exercise_latex(self: Any, node: exercise) -> None:
+    self.body.append("\n\\begin{bookexercise}")
+    for name in node["ids"]:
+        self.body.append(self.hypertarget(name, anchor=False))
+    self.body.append("%\n")
+
+
+def depart_exercise_latex(self: Any, node: exercise) -> None:
+    self.body.append("\n\\end{bookexercise}\n")
+
+
+def visit_title_latex(self: Any, node: box_title) -> None:
+    numbered = isinstance(node.parent, exercise)
+    self.body.append("\\exercisetitle{" if numbered else "\\boxtitle{")
+
+
+def depart_title_latex(self: Any, node: box_title) -> None:
+    self.body.append("}\n\n")
+
+
+def exercise_title(node: nodes.Node) -> str:
+    """What `numref` may use as the name of an exercise."""
+    assert isinstance(node, nodes.Element)
+    return str(node["title"])
+
+
+def forget(app: Sphinx, env: Any, docname: str) -> None:
+    for table in ("exercises", "solutions"):
+        known = getattr(env, table, {})
+        for name in [k for k, v in known.items() if docname in v]:
+            del known[name]
+
+
+def merge(app: Sphinx, env: Any, names: Any, other: Any) -> None:
+    for table in ("exercises", "solutions"):
+        known = getattr(env, table, {})
+        known.update(getattr(other, table, {}))
+        setattr(env, table, known)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_node(
+        box,
+        html=(visit_box_html, depart_box_html),
+        latex=(visit_box_latex, depart_box_latex),
+    )
+    app.add_node(
+        box_title,
+        html=(visit_title_html, depart_title_html),
+        latex=(visit_title_latex, depart_title_latex),
+    )
+    app.add_enumerable_node(
+        exercise,
+        "exercise",
+        exercise_title,
+        html=(visit_exercise_html, depart_box_html),
+        latex=(visit_exercise_latex, depart_exercise_latex),
+    )
+    for kind in KINDS:
+        app.add_directive(kind, Box, override=True)
+    app.add_directive("exercise", Exercise)
+    app.add_directive("solution", Solution)
+    app.add_directive("check", Check)
+    app.add_directive("topic", TopicCard)
+    app.connect("env-purge-doc", forget)
+    app.connect("env-merge-info", merge)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

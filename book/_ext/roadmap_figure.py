@@ -1,0 +1,243 @@
+"""``{roadmap}``: the topics as a graph whose boxes are links.
+
+HTML gets an inline SVG; the PDF gets the drawing with a link laid over each
+box, since Graphviz writes no links into its PDF.
+"""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.docutils import SphinxDirective
+
+from sources import ROOT
+from tools.roadmap import TRACKS, Topic, load
+
+COLORS = {  # part → fill, edge
+    "first": ("#e4eef7", "#1f6fb2"),
+    "text": ("#fbeede", "#d97a12"),
+    "model": ("#e2f2ee", "#1a8a6b"),
+    "training": ("#f0e9f5", "#7b4f9d"),
+    "generation": ("#f8e6e3", "#b8412f"),
+    "evaluation": ("#eaedf0", "#5f6b76"),
+}
+
+
+class roadmap_node(nodes.General, nodes.Element):
+    """The graph, until it is known for which format."""
+
+
+class RoadmapFigure(SphinxDirective):
+    """Directive: the whole roadmap, or one track's with ``:track:``."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+    option_spec = {
+        "name": directives.unchanged,
+        "alt": directives.unchanged_required,
+        "track": lambda word: directives.choice(word, TRACKS),
+    }
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(str(ROOT / "roadmap.yml"))
+        graph = draw(self.options.get("track", ""))
+        figure = nodes.figure()
+        figure += roadmap_node(dot=graph, alt=self.options.get("alt", ""))
+        inline, messages = self.state.inline_text(
+            self.arguments[0], self.lineno
+        )
+        figure += nodes.caption("", "", *inline)
+        self.set_source_info(figure)
+        self.add_name(figure)
+        return [figure, *messages]
+
+
+class PlanTable(SphinxDirective):
+    """Directive: the topics of a track in order, with depth and minutes."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        track = directives.choice(self.arguments[0], TRACKS)
+        self.env.note_dependency(str(ROOT / "roadmap.yml"))
+        topics = [t for t in load().topics if t.tracks[track] != "skim"]
+        hours = 0.0
+        rows = [["Topic", "What you will have", "Depth", "Hours so far"]]
+        for topic in topics:
+            hours += topic.minutes / 60
+            rows.append(
+                [
+                    topic.id,
+                    topic.gives,
+                    topic.tracks[track],
+                    f"{hours:.1f}",
+                ]
+            )
+        return [table(rows, (22, 52, 12, 14))]
+
+
+def table(rows: list[list[str]], widths: tuple[int, ...]) -> nodes.table:
+    """A table whose first column refers to topics; the first row is head."""
+    from boxes import reference
+
+    group = nodes.tgroup(cols=len(widths))
+    for width in widths:
+        group += nodes.colspec(colwidth=width)
+    head, body = nodes.thead(), nodes.tbody()
+    for i, cells in enumerate(rows):
+        row = nodes.row()
+        for j, cell in enumerate(cells):
+            text = nodes.paragraph()
+            link = i and not j
+            text += reference("ref", cell, "") if link else nodes.Text(cell)
+            row += nodes.entry("", text)
+        (body if i else head).append(row)
+    group += [head, body]
+    return nodes.table("", group, classes=["colwidths-given"])
+
+
+def label(topic: Topic) -> str:
+    """The topic's title, broken into lines of about twenty letters."""
+    lines = [""]
+    for word in topic.title.split():
+        if len(lines[-1]) + len(word) > 20 and lines[-1]:
+            lines.append("")
+        lines[-1] = (lines[-1] + " " + word).strip()
+    return r"\n".join(lines)
+
+
+def draw(track: str) -> str:
+    """The roadmap in DOT; optional topics of a track are dashed."""
+    out = [
+        "digraph roadmap { rankdir=TB; nodesep=0.16; ranksep=0.26;",
+        'size="6,8.2"; bgcolor="transparent";',
+        'node [shape=box, style="rounded,filled", fontname="DejaVu Sans",'
+        " fontsize=9, height=0.36, margin=0.08];",
+        'edge [color="#5f6b76", arrowsize=0.5];',
+    ]
+    topics = load().topics
+    shown = {
+        t.id for t in topics if not track or t.tracks[track] != "skim"
+    }
+    for topic in topics:
+        if topic.id not in shown:
+            continue
+        fill, edge = COLORS[topic.part]
+        style = "rounded,filled"
+        if track and topic.tracks[track] == "optional":
+            style += ",dashed"
+        out.append(
+            f'{topic.id} [label="{label(topic)}", fillcolor="{fill}", '
+            f'color="{edge}", style="{style}", ref="{topic.id}"];'
+        )
+        out += [f"{n} -> {topic.id};" for n in topic.requires if n in shown]
+    return "\n".join([*out, "}"])
+
+
+def dot(source: str, form: str) -> bytes:
+    """Lay the graph out with Graphviz."""
+    try:
+        run = subprocess.run(
+            ["dot", "-T" + form],
+            input=source.encode(),
+            capture_output=True,
+            check=True,
+        )
+    except FileNotFoundError as error:
+        raise ExtensionError("the roadmap needs Graphviz (dot)") from error
+    return run.stdout
+
+
+class ResolveRoadmap(SphinxPostTransform):
+    """Draw each graph for the format that is being written."""
+
+    default_priority = 8
+
+    def run(self, **kwargs: Any) -> None:
+        for node in list(self.document.findall(roadmap_node)):
+            form = self.app.builder.format
+            if form == "html":
+                node.replace_self(nodes.raw("", self.svg(node), format=form))
+            elif form == "latex":
+                node.replace_self(nodes.raw("", self.tex(node), format=form))
+
+    def place(self, name: str) -> tuple[str, str] | None:
+        """Page and anchor of a topic; None where the page is not built."""
+        labels = self.env.get_domain("std").anonlabels  # type: ignore
+        return labels.get(name)
+
+    def svg(self, node: roadmap_node) -> str:
+        """Inline SVG in which each box links to its chapter."""
+
+        def url(match: re.Match[str]) -> str:
+            where = self.place(match[1])
+            if where is None:
+                return ""
+            uri = self.app.builder.get_relative_uri(
+                self.env.docname, where[0]
+            )
+            return f'URL="{uri}#{where[1]}", target="_top"'
+
+        source = re.sub(r'ref="([^"]+)"', url, node["dot"])
+        text = dot(source, "svg").decode()
+        text = text[text.index("<svg") :]
+        text = re.sub(r'(<svg )width="[^"]*" height="[^"]*"', r"\1", text)
+        words = f'<svg class="roadmap" role="img" aria-label="{node["alt"]}" '
+        return text.replace("<svg ", words, 1)
+
+    def tex(self, node: roadmap_node) -> str:
+        """The drawing, and over each box a link to its chapter."""
+        name = f"roadmap-{abs(hash_text(node['dot'])):x}.pdf"
+        (Path(self.app.outdir) / name).write_bytes(dot(node["dot"], "pdf"))
+        graph = json.loads(dot(node["dot"], "json0"))
+        left, bottom, right, top = map(float, graph["bb"].split(","))
+        width, height = right - left, top - bottom
+        # Graphviz scales the drawing to `size` but not its coordinates.
+        scale = min(1.0, 6 * 72 / width, 8.2 * 72 / height)
+        out = [
+            r"\begin{center}\resizebox{%.4f\linewidth}{!}{%%"
+            % min(1.0, width * scale / (5.2 * 72)),
+            r"\begin{tikzpicture}\node[inner sep=0](m)"
+            r"{\includegraphics{%s}};" % name,
+        ]
+        for item in graph["objects"]:
+            where = self.place(item["ref"]) if "ref" in item else None
+            if where is None:
+                continue
+            x, y = map(float, item["pos"].split(","))
+            out.append(
+                r"\node[inner sep=0] at ($(m.center)+(%.1fbp,%.1fbp)$)"
+                r"{\hyperref[\detokenize{%s:%s}]{\XeTeXLinkBox{"
+                r"\phantom{\rule{%.1fbp}{%.1fbp}}}}};"
+                % (
+                    (x - width / 2) * scale,
+                    (y - height / 2) * scale,
+                    *where,
+                    72 * float(item["width"]) * scale,
+                    72 * float(item["height"]) * scale,
+                )
+            )
+        out.append(r"\end{tikzpicture}}\end{center}")
+        return "\n".join(out)
+
+
+def hash_text(text: str) -> int:
+    """A hash that is the same in every process."""
+    from zlib import crc32
+
+    return crc32(text.encode())
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_node(roadmap_node)
+    app.add_directive("roadmap", RoadmapFigure)
+    app.add_directive("plan", PlanTable)
+    app.add_post_transform(ResolveRoadmap)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

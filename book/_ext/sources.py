@@ -1,0 +1,168 @@
+"""Find definitions in the Python sources by name, and who runs them."""
+
+import ast
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+COVERAGE = ROOT / "_build" / "coverage.json"
+ROOTS = {"scratchlm": ROOT / "src", "solutions": ROOT}
+Definition = ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """Lines `first` to `last` (from 1) of the file at `path`."""
+
+    path: Path
+    first: int
+    last: int
+
+    @property
+    def file(self) -> str:
+        """The path from the repository's root."""
+        return self.path.relative_to(ROOT).as_posix()
+
+    @property
+    def text(self) -> str:
+        """The lines, without the indentation that they share."""
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        lines = lines[self.first - 1 : self.last]
+        margin = min(len(x) - len(x.lstrip()) for x in lines if x.strip())
+        return "\n".join(line[margin:] for line in lines) + "\n"
+
+
+@lru_cache(maxsize=256)
+def parse(path: Path, stamp: int) -> ast.Module:
+    """The file's syntax tree; `stamp` (its change time) keys the cache."""
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def tree_of(path: Path) -> ast.Module:
+    """The syntax tree of the file as it is now."""
+    return parse(path, path.stat().st_mtime_ns)
+
+
+def split_symbol(symbol: str) -> tuple[Path, list[str]]:
+    """The file and the names inside it that a dotted symbol means."""
+    names = symbol.split(".")
+    if names[0] not in ROOTS:
+        raise LookupError(f"{symbol} does not begin with {set(ROOTS)}")
+    for end in range(len(names), 0, -1):
+        path = ROOTS[names[0]].joinpath(*names[:end]).with_suffix(".py")
+        if path.exists():
+            return path, names[end:]
+    raise LookupError(f"no module for {symbol}")
+
+
+def start_of(node: Any) -> int:
+    """First line of a definition, its decorators included."""
+    marks = [d.lineno for d in getattr(node, "decorator_list", [])]
+    return min([node.lineno, *marks])
+
+
+def named(body: list[ast.stmt], name: str) -> ast.stmt | None:
+    """The definition or assignment of `name` in a body."""
+    for node in body:
+        if isinstance(node, Definition) and node.name == name:
+            return node
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        if any(isinstance(t, ast.Name) and t.id == name for t in targets):
+            return node
+    return None
+
+
+def head_end(path: Path, body: list[ast.stmt], last: int) -> int:
+    """Last line before the first function or class of a body."""
+    for node in body:
+        if isinstance(node, Definition):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            end = start_of(node) - 1
+            while end > 1 and (
+                not lines[end - 1].strip()
+                or lines[end - 1].lstrip().startswith("# ---")
+            ):
+                end -= 1
+            return end
+    return last
+
+
+def find(symbol: str, part: str = "") -> Snippet:
+    """The lines of a symbol; `part` "head" stops at the first method.
+
+    Raises LookupError, with the names that exist, for an unknown symbol.
+    """
+    path, names = split_symbol(symbol)
+    tree = tree_of(path)
+    if not names:
+        last = len(path.read_text(encoding="utf-8").splitlines())
+        return Snippet(path, 1, head_end(path, tree.body, last))
+    body: list[ast.stmt] = tree.body
+    node: ast.stmt | None = None
+    for name in names:
+        node = named(body, name)
+        if node is None:
+            known = [n.name for n in body if isinstance(n, Definition)]
+            raise LookupError(
+                f"{path.name} defines no {name}; it defines "
+                + ", ".join(known)
+            )
+        body = getattr(node, "body", [])
+    assert node is not None
+    last = node.end_lineno or node.lineno
+    if part == "head":
+        last = head_end(path, body, last)
+    return Snippet(path, start_of(node), last)
+
+
+def public_symbols(package: Path) -> list[str]:
+    """Dotted names of all public functions, classes and methods."""
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        module = ".".join(path.relative_to(package.parent).parts)
+        module = module.removesuffix(".py").removesuffix(".__init__")
+        for node in tree_of(path).body:
+            if not isinstance(node, Definition) or node.name[0] == "_":
+                continue
+            found.append(f"{module}.{node.name}")
+            if isinstance(node, ast.ClassDef):
+                found += [
+                    f"{module}.{node.name}.{m.name}"
+                    for m in node.body
+                    if isinstance(m, Definition)
+                    and (m.name[0] != "_" or m.name == "__init__")
+                ]
+    return found
+
+
+@lru_cache(maxsize=4)
+def read_coverage(stamp: int) -> dict[str, Any]:
+    """The measured coverage; `stamp` keys the cache."""
+    return json.loads(COVERAGE.read_text(encoding="utf-8"))
+
+
+def coverage_of(snippet: Snippet) -> tuple[int, list[int]] | None:
+    """How many tests run the snippet, and its lines that none runs.
+
+    None where no coverage was measured yet (a preview of one page).
+    """
+    if not COVERAGE.exists():
+        return None
+    data = read_coverage(COVERAGE.stat().st_mtime_ns)
+    file = data["files"].get(snippet.file)
+    if file is None:
+        return None
+    inside = range(snippet.first, snippet.last + 1)
+    tests: set[int] = set()
+    for line, runs in file["tests"].items():
+        if int(line) in inside:
+            tests |= set(runs)
+    missing = [line for line in file["missing"] if line in inside]
+    return len(tests), missing

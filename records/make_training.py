@@ -1,0 +1,56 @@
+"""The book's small run, from nothing: its losses and its time.
+
+The command line trains it with its defaults; the record keeps a thinned log.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scratchlm import __main__ as cli
+from scratchlm.training.checkpoint import read_json
+from scratchlm.training.trainer import read_log
+
+
+def train(folder: Path) -> list[dict[str, Any]]:
+    """Train with the defaults of the command line; returns the log."""
+    arguments = ["train", "--out", str(folder), "--sample-every", "0"]
+    if cli.main(arguments) != 0:
+        raise RuntimeError("the training did not end well")
+    return read_log(folder)
+
+
+def record() -> dict[str, Any]:
+    """Train on two threads; the losses, and the seconds of the steps."""
+    torch.set_num_threads(2)
+    folder = Path(tempfile.mkdtemp()) / "toytown"
+    lines = train(folder)
+    return {
+        "config": read_json(folder / "config.json"),
+        "seconds": lines[-1]["seconds"],
+        "first": [line["train_loss"] for line in lines[:3]],
+        "validation": [
+            [line["step"], line["validation_loss"]]
+            for line in lines
+            if "validation_loss" in line
+        ],
+    }
+
+
+def first_losses(count: int) -> list[float]:
+    """The training losses of the first steps, computed again."""
+    folder = Path(tempfile.mkdtemp()) / "toytown"
+    parser = cli.make_parser()
+    options = parser.parse_args(["train", "--out", str(folder)])
+    trainer = cli.new_trainer(options)
+    trainer.model.train()
+    return [trainer.train_step()["train_loss"] for _ in range(count)]
+
+
+def replay(data: dict[str, Any]) -> None:
+    """The first steps come out the same, up to the order of additions."""
+    found = first_losses(2)
+    np.testing.assert_allclose(found, data["first"][:2], atol=1e-3)

@@ -1,0 +1,128 @@
+"""What causal attention with one head must do."""
+
+import math
+
+import torch
+
+from scratchlm.model import attention
+
+from ..expect import close, equal, raises, true
+
+
+def check_mean_of_the_past() -> None:
+    """With nothing to ask, each output is the mean of the past."""
+    nothing = torch.zeros(4, 2)
+    v = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
+    close(
+        attention.attend(nothing, nothing, v).flatten(),
+        [1, 1.5, 2, 2.5],
+        "the running means of 1, 2, 3, 4",
+        hint="mask the scores with -inf before the softmax, not after it",
+    )
+
+
+def check_weights_by_hand() -> None:
+    """Scores 0, ln 2 and ln 3 give weights 1/6, 1/3 and 1/2."""
+    q = torch.ones(3, 1)
+    k = torch.tensor([[0.0], [math.log(2)], [math.log(3)]])
+    close(
+        attention.weigh(q, k),
+        [[1, 0, 0], [1 / 3, 2 / 3, 0], [1 / 6, 1 / 3, 1 / 2]],
+        "the weights of three queries",
+        hint="softmax along the keys, the last dimension",
+    )
+
+
+def check_scale() -> None:
+    """Scores are divided by the square root of the head size."""
+    q = torch.ones(1, 4)
+    k = torch.tensor([[0.0, 0, 0, 0], [1, 1, 1, 1]])
+    close(
+        attention.weigh(q, k),
+        [[0.1192029, 0.8807971]],  # scores 0 and 4 / 2
+        "the weights for scores 0 and 4 with a head size of 4",
+        hint="4 / sqrt(4) = 2, and 1 / (1 + e^-2) = 0.8808",
+    )
+
+
+def check_mask_of_last_queries() -> None:
+    """Two queries for four keys are the last two positions."""
+    equal(
+        attention.causal_mask(2, 4).int().tolist(),
+        [[1, 1, 1, 0], [1, 1, 1, 1]],
+        "the mask of 2 queries and 4 keys",
+        hint="the last query sees every key",
+    )
+    raises(
+        ValueError,
+        lambda: attention.causal_mask(3, 2),
+        "3 queries for 2 keys",
+        hint="the first query would have nothing to look at",
+    )
+
+
+def check_future_is_unseen() -> None:
+    """Changing the future changes the past by exactly 0."""
+    x = torch.sin(torch.arange(24.0)).view(6, 4)
+    changed = x.clone()
+    changed[4:] += 1
+    before = attention.attend(x, x, x)[:4]
+    after = attention.attend(changed, changed, changed)[:4]
+    gap = float((after - before).abs().max())
+    equal(gap, 0.0, "the change of positions 0 to 3 when 4 and 5 change")
+
+
+def check_large_scores() -> None:
+    """Scores of a million give weights, not NaN."""
+    x = torch.full((3, 1), 1000.0)
+    got = attention.attend(x, x, torch.ones(3, 1))
+    true(bool(torch.isfinite(got).all()), "all outputs are finite numbers")
+
+
+def check_single_head() -> None:
+    """A head asks with its query, is found by its key, says its value."""
+    head = attention.SingleHeadAttention(channels=3, head_size=1)
+    with torch.no_grad():
+        head.query.weight.copy_(torch.tensor([[1.0, 0, 0]]))
+        head.key.weight.copy_(torch.tensor([[0.0, 1, 0]]))
+        head.value.weight.copy_(torch.tensor([[0.0, 0, 1]]))
+    # channel 0 asks, channel 1 is the label, channel 2 the answer
+    rows = [[1, 0, 6], [1, math.log(2), 12], [1, math.log(3), 24]]
+    close(
+        head(torch.tensor([rows]))[0],
+        [[6], [10], [17]],
+        "what a head hears of 6, 12, 24 with weights 1/6, 1/3, 1/2",
+        hint="attend(query(x), key(x), value(x)), in this order",
+    )
+
+
+BUGS = {
+    "the mask lets one future token through": (
+        "diagonal=keys - queries)",
+        "diagonal=keys - queries + 1)",
+    ),
+    "few queries are taken for the first positions": (
+        "diagonal=keys - queries)",
+        "diagonal=0)",
+    ),
+    "the weights are masked after the softmax": (
+        "scores = scores.masked_fill(~seen, -math.inf)",
+        "return scores.softmax(dim=-1).masked_fill(~seen, 0.0)",
+    ),
+    "masked scores are 0 instead of minus infinity": (
+        "scores.masked_fill(~seen, -math.inf)",
+        "scores.masked_fill(~seen, 0.0)",
+    ),
+    "the scale is missing": (
+        "scores / math.sqrt(q.shape[-1])",
+        "scores / 1.0",
+    ),
+    "the softmax runs over the queries": (
+        "scores.softmax(dim=-1)",
+        "scores.softmax(dim=-2)",
+    ),
+    "query and key are exchanged": (
+        "attend(self.query(x), self.key(x), self.value(x))",
+        "attend(self.key(x), self.query(x), self.value(x))",
+    ),
+}

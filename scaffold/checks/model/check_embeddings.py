@@ -1,0 +1,143 @@
+"""What vectors for tokens and for positions must do."""
+
+import torch
+
+from scratchlm.model import embeddings
+
+from ..expect import close, equal, raises, true
+
+COS1, SIN1 = 0.5403023, 0.8414710  # of one radian
+
+
+def check_lookup() -> None:
+    """Each id picks its row of the table, wherever it stands."""
+    table = embeddings.TokenEmbedding(vocab_size=3, channels=2)
+    with torch.no_grad():
+        table.weight.copy_(torch.tensor([[1.0, 2], [3, 4], [5, 6]]))
+    got = table(torch.tensor([[2, 0], [2, 1]]))
+    wanted = torch.tensor([[[5.0, 6], [1, 2]], [[5, 6], [3, 4]]])
+    equal(got, wanted, "the rows of ids [[2, 0], [2, 1]]")
+
+
+def check_learned_positions() -> None:
+    """A learned position is a row; past the last row is an error."""
+    positions = embeddings.LearnedPositions(context=4, channels=2)
+    with torch.no_grad():
+        positions.weight.copy_(torch.arange(8.0).view(4, 2))
+    wanted = torch.tensor([[4.0, 5], [6, 7]])
+    equal(positions(2, 2), wanted, "two positions, starting at 2")
+    raises(
+        ValueError,
+        lambda: positions(3, 2),
+        "three positions, starting at 2, with a context of 4",
+        hint="slicing cuts off silently: compare with the context first",
+    )
+
+
+def check_waves() -> None:
+    """Sines stand in even channels, cosines in odd ones."""
+    close(
+        embeddings.sinusoidal_positions(2, 4),
+        [[0, 1, 0, 1], [SIN1, COS1, 0.0099998, 0.9999500]],
+        "positions 0 and 1 in four channels",
+        hint="pair i has angle t / 10000^(2i / C): with C = 4, t and t / 100",
+    )
+
+
+def check_one_radian() -> None:
+    """Position 0 turns nothing, position 1 turns pair 0 by one radian."""
+    rotary = embeddings.Rotary(head_size=2, context=4)
+    x = torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])
+    close(
+        rotary.rotate(x, 0)[0, 0],
+        [[1, 0], [COS1, SIN1]],
+        "[1, 0] at positions 0 and 1",
+        hint="the sign: (a cos - b sin, b cos + a sin)",
+    )
+
+
+def check_half_split_pairs() -> None:
+    """Channel i turns with channel i + D/2, and later pairs turn slower."""
+    rotary = embeddings.Rotary(head_size=4, context=4)
+    x = torch.eye(4).view(1, 4, 1, 4)  # four heads, one channel lit in each
+    slow_cos, slow_sin = 0.9999500, 0.0099998  # of 1/100 radian
+    close(
+        rotary.rotate(x, 1)[0, :, 0],
+        [
+            [COS1, 0, SIN1, 0],
+            [0, slow_cos, 0, slow_sin],
+            [-SIN1, 0, COS1, 0],
+            [0, -slow_sin, 0, slow_cos],
+        ],
+        "each unit vector of four channels at position 1",
+        hint="channels 0 and 2 are a pair, and 1 and 3: not 0 and 1",
+    )
+
+
+def check_distance_only() -> None:
+    """The product of two rotated vectors knows their distance only."""
+    rotary = embeddings.Rotary(head_size=4, context=64)
+    q = torch.tensor([[[[0.3, -1.2, 0.8, 0.5]]]])
+    k = torch.tensor([[[[1.1, 0.4, -0.7, 0.9]]]])
+    at_5_and_2 = (rotary.rotate(q, 5) * rotary.rotate(k, 2)).sum()
+    at_45_and_42 = (rotary.rotate(q, 45) * rotary.rotate(k, 42)).sum()
+    close(at_45_and_42, at_5_and_2, "the product at 45 and 42, and at 5 and 2")
+    at_45_and_40 = (rotary.rotate(q, 45) * rotary.rotate(k, 40)).sum()
+    true(
+        abs(float(at_45_and_40 - at_5_and_2)) > 0.01,
+        "another distance gives another product",
+    )
+
+
+def check_float32_tables() -> None:
+    """Casting the model to bfloat16 leaves the angles in float32."""
+    rotary = embeddings.Rotary(head_size=2, context=300).to(torch.bfloat16)
+    x = torch.tensor([[[[1.0, 0.0]]]])
+    close(
+        rotary.rotate(x, 257)[0, 0, 0],
+        [0.8193055, -0.5733572],
+        "[1, 0] at position 257, after .to(torch.bfloat16)",
+        hint="bfloat16 keeps 8 bits: build the tables again after a cast",
+    )
+
+
+def check_order_of_pairs() -> None:
+    """Interleaved channels come to halves: evens first, then odds."""
+    equal(
+        embeddings.halves_from_pairs(6).tolist(),
+        [0, 2, 4, 1, 3, 5],
+        "the order for six channels",
+    )
+
+
+BUGS = {
+    "the rotation turns the other way": (
+        "a * cos - b * sin, b * cos + a * sin",
+        "a * cos + b * sin, b * cos - a * sin",
+    ),
+    "positions count from 0 whatever the start": (
+        "cos = self.cos[start : start + length]  # (T, D / 2)\n"
+        "        sin = self.sin[start : start + length]",
+        "cos, sin = self.cos[:length], self.sin[:length]",
+    ),
+    "neighboring channels are paired": (
+        "a, b = x.chunk(2, dim=-1)",
+        "a, b = x[..., ::2], x[..., 1::2]",
+    ),
+    "the exponent of the frequencies is halved": (
+        "-2 * pair / channels",
+        "-pair / channels",
+    ),
+    "sines fill the first half of the channels": (
+        "torch.stack([angles.sin(), angles.cos()], dim=-1)",
+        "torch.stack([angles.sin(), angles.cos()], dim=1)",
+    ),
+    "a slice past the context is cut off silently": (
+        "start < 0 or start + length > context",
+        "start < 0",
+    ),
+    "the tables lose bits with the model": (
+        "if self.cos.dtype != torch.float32:",
+        "if self.cos.dtype == torch.float64:",
+    ),
+}

@@ -1,0 +1,235 @@
+"""What the whole model must do."""
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from scratchlm.model import gpt
+
+from ..expect import close, equal, raises, true
+
+SMALL = gpt.gpt2_config(vocab_size=7, context=8, layers=2, heads=2, channels=4)
+MODERN = gpt.llama_config(
+    vocab_size=7, context=8, layers=2, heads=2, channels=4, kv_heads=1
+)
+IDS = torch.tensor([[1, 5, 2, 2, 0, 6], [3, 1, 4, 1, 5, 2]])
+
+
+class GrowingStore:
+    """A store that concatenates, for the checks."""
+
+    def __init__(self) -> None:
+        """Empty."""
+        self.length = 0
+        self.past: list[tuple[Tensor, Tensor]] = []
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep k and v; return all so far."""
+        self.past.append((k, v))
+        self.length += k.shape[2]
+        keys, values = zip(*self.past, strict=True)
+        return torch.cat(keys, dim=2), torch.cat(values, dim=2)
+
+
+def trained(config: gpt.GPTConfig) -> gpt.GPT:
+    """A model whose weights are the same on every machine, and not small."""
+    model = gpt.GPT(config).eval()
+    at = 0.0
+    with torch.no_grad():
+        for parameter in model.parameters():
+            steps = torch.arange(1.0, parameter.numel() + 1) + at
+            parameter.copy_(torch.sin(1.7 * steps).view(parameter.shape))
+            at += 31
+    return model
+
+
+def check_parameters() -> None:
+    """GPT-2's smallest has 124,439,808 parameters, untied 163,037,184."""
+    for config, wanted, name in (
+        (gpt.gpt2_config(), 124_439_808, "GPT-2"),
+        (gpt.gpt2_config(tied=False), 163_037_184, "GPT-2, untied"),
+        (gpt.llama_config(), 6_738_415_616, "Llama 2 7B"),
+        (
+            gpt.gpt2_config(65, 64, 4, 4, 128, bias=False),
+            804_096,
+            "4 layers, 4 heads, 128 channels, 64 positions, 65 characters",
+        ),
+    ):
+        with torch.device("meta"):
+            count = gpt.count_parameters(gpt.GPT(config))
+        hint = "head and token table share one matrix if tied; no bias there"
+        equal(count, wanted, f"parameters of {name}", hint)
+        table = sum(gpt.parameter_table(config).values())
+        equal(table, wanted, f"parameters of {name}, by the table")
+
+
+def check_initial_loss() -> None:
+    """A new model has no idea: its loss is the logarithm of V."""
+    torch.manual_seed(0)
+    model = gpt.GPT(gpt.gpt2_config(512, 16, 4, 4, 64))
+    ids = torch.randint(512, (4, 17))
+    loss = gpt.next_token_loss(model(ids[:, :-1]), ids[:, 1:])
+    close(
+        loss,
+        math.log(512),
+        "the loss before the first step, ln 512",
+        tol=0.1,
+        hint="weights of size 0.02, logits and not probabilities",
+    )
+    deep = model.blocks[0].mlp.projection.weight.std() * math.sqrt(8)
+    close(deep, 0.02, "a projection's size × √(2L)", tol=0.002)
+
+
+def check_loss_by_hand() -> None:
+    """A fair coin costs ln 2; a masked target costs nothing."""
+    coin = torch.zeros(1, 3, 2)
+    targets = torch.tensor([[0, 1, -100]])
+    close(gpt.next_token_loss(coin, targets), 0.693147, "a fair coin")
+    total = gpt.next_token_loss(coin, targets, reduction="sum")
+    close(total, 1.386294, "two fair coins and a masked one, summed")
+    logits = torch.tensor([0.0, math.log(2), math.log(3)]).view(1, 1, 3)
+    close(
+        gpt.next_token_loss(logits, torch.tensor([[2]])),
+        math.log(2),
+        "the target has probability 1/2",
+        hint="cross-entropy of logits, with one softmax",
+    )
+
+
+def check_silent_blocks() -> None:
+    """With blocks that say nothing, the logits can be written in one line."""
+    for config in (SMALL, MODERN):
+        model = trained(config)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "projection" in name:
+                    parameter.zero_()
+        rows = dict(model.named_parameters())
+        x = rows["token.weight"][IDS]
+        if config is SMALL:
+            x = x + rows["position.weight"][:6]
+            head = rows["token.weight"]
+        else:
+            head = rows["head.weight"]
+        close(
+            model(IDS),
+            model.norm(x) @ head.T,
+            "logits of a model that only embeds, normalizes and scores",
+            tol=2e-5,
+            hint="token + position, not scaled; scores, not probabilities",
+        )
+
+
+def check_nothing_looks_ahead() -> None:
+    """A later token changes no earlier logit by even one bit."""
+    for config in (SMALL, MODERN):
+        model, changed = trained(config), IDS.clone()
+        changed[:, 4:] = 3
+        a, b = model(IDS), model(changed)
+        equal(a[:, :4], b[:, :4], "logits before the change")
+        true((a[:, 4:] != b[:, 4:]).any(), "logits after the change differ")
+
+
+def check_pieces_with_stores() -> None:
+    """Fed in pieces, with stores, the logits are those of the whole."""
+    for config in (SMALL, MODERN):
+        model = trained(config)
+        stores = [GrowingStore() for _ in range(2)]
+        pieces = [model(p, stores) for p in IDS.split([3, 1, 2], dim=1)]
+        close(
+            torch.cat(pieces, dim=1),
+            model(IDS),
+            "logits in pieces of 3, 1 and 2",
+            tol=2e-5,
+            hint="positions go on at the length of the store",
+        )
+
+
+def check_every_weight_learns() -> None:
+    """The loss reaches every parameter, and every layer is its own."""
+    for config in (SMALL, replace(SMALL, tied=False), MODERN):
+        model = trained(config)
+        gpt.next_token_loss(model(IDS), IDS).backward()
+        for name, parameter in model.named_parameters():
+            true(
+                parameter.grad is not None and parameter.grad.any(),
+                f"a gradient reaches {name}",
+                hint="a part that is built and not used, or cut off",
+            )
+    model = trained(SMALL)
+    same = model.head.weight is model.token.weight
+    true(same, "head and token table are one matrix", "share it, no copy")
+
+
+def check_recomputation() -> None:
+    """Activation checkpointing changes no gradient by even one bit."""
+    model = trained(SMALL).train()
+    found = []
+    for on in (False, True):
+        model.checkpoint_activations = on
+        model.zero_grad()
+        gpt.next_token_loss(model(IDS), IDS).backward()
+        found.append([p.grad.clone() for p in model.parameters()])
+    for plain, again in zip(*found, strict=True):
+        equal(again, plain, "a gradient with recomputation")
+
+
+def check_errors() -> None:
+    """What cannot be right is refused, in words."""
+    model = trained(SMALL)
+    cases = (
+        (torch.tensor([[7]]), "token 7 in a vocabulary of 7"),
+        (torch.tensor([[-1]]), "token -1"),
+        (torch.zeros(1, 9, dtype=torch.int64), "9 tokens in a context of 8"),
+        (torch.tensor([1, 2]), "ids without a batch dimension"),
+    )
+    for ids, what in cases:
+        raises(ValueError, partial(model, ids), what)
+    raises(ValueError, lambda: replace(SMALL, norm="none"), "an unknown norm")
+
+
+BUGS = {
+    "the last norm is left out": (
+        "return self.norm(x)",
+        "return x",
+    ),
+    "tied weights are copied": (
+        "self.head.weight = self.token.weight",
+        "self.head.weight = nn.Parameter(self.token.weight.clone())",
+    ),
+    "one block stands for all layers": (
+        "make_block(c, rotary) for _ in range(c.layers)",
+        "[make_block(c, rotary)] * c.layers",
+    ),
+    "positions start at 0 in every piece": (
+        "x = x + self.position(ids.shape[1], start)",
+        "x = x + self.position(ids.shape[1])",
+    ),
+    "no positions": (
+        "x = x + self.position(ids.shape[1], start)",
+        "pass",
+    ),
+    "weights of size 1": (
+        "nn.init.normal_(parameter, std=deep if writes else 0.02)",
+        "nn.init.normal_(parameter)",
+    ),
+    "softmax before the loss": (
+        "return self.head(self.features(ids, stores))",
+        "return self.head(self.features(ids, stores)).softmax(-1)",
+    ),
+    "embeddings are scaled by √C": (
+        "x = self.token(ids)",
+        "x = self.token(ids) * self.config.channels**0.5",
+    ),
+    "masked targets count": (
+        "ignore_index=-100",
+        "ignore_index=-1",
+    ),
+    "the first layer's store serves all": (
+        "None if stores is None else stores[i]",
+        "None if stores is None else stores[0]",
+    ),
+}

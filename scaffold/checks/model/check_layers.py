@@ -1,0 +1,200 @@
+"""What norms and feed-forward layers must do."""
+
+import torch
+
+from scratchlm.model import layers
+
+from ..expect import close, equal, true
+
+
+def check_layer_norm_by_hand() -> None:
+    """1, 2, 3, 4 have mean 2.5 and variance 1.25."""
+    x = torch.tensor([[1.0, 2.0, 3.0, 4.0], [10.0, 20.0, 30.0, 40.0]])
+    row = [-1.341641, -0.447214, 0.447214, 1.341641]
+    hint = "the mean over the channels, dim=-1, and the variance over C"
+    close(
+        layers.layer_norm(x, torch.ones(4)),
+        [row, row],
+        "two rows of four, the second ten times the first",
+        tol=2e-5,
+        hint=hint,
+    )
+    module = layers.LayerNorm(4)
+    close(module(x), [row, row], "the same by the module", tol=2e-5, hint=hint)
+
+
+def check_stretch_and_shift() -> None:
+    """Weight and bias act after the norm, each on its channel."""
+    x = torch.tensor([[-1.0, 1.0]])  # mean 0, variance 1
+    weight, bias = torch.tensor([2.0, 3.0]), torch.tensor([10.0, 20.0])
+    got = layers.layer_norm(x, weight, bias)
+    close(got, [[8.0, 23.0]], "-1, 1 with weights 2, 3", tol=1e-4)
+    close(
+        layers.rms_norm(x, weight),
+        [[-2.0, 3.0]],
+        "the same by rms_norm",
+        tol=1e-4,
+        hint="multiply by the weight",
+    )
+    norms = (
+        layers.LayerNorm(2),
+        layers.LayerNorm(2, bias=False),
+        layers.RMSNorm(2),
+    )
+    equal(
+        [len(list(norm.parameters())) for norm in norms],
+        [2, 1, 1],
+        "learned tensors of a norm with bias, without, and of RMSNorm",
+    )
+
+
+def check_rms_norm_by_hand() -> None:
+    """3 and 4 have the root mean square √12.5."""
+    for name, got in (
+        ("rms_norm", layers.rms_norm(torch.tensor([3.0, 4.0]), torch.ones(2))),
+        ("RMSNorm", layers.RMSNorm(2)(torch.tensor([3.0, 4.0]))),
+    ):
+        close(
+            got,
+            [0.848528, 1.131371],
+            f"{name} of 3, 4",
+            hint="the mean of the squares, not their sum; nothing centered",
+        )
+
+
+def check_tiny_rows() -> None:
+    """A row of ±0.001 stays small: ε stands under the root."""
+    x = torch.tensor([-0.001, 0.001])
+    # 0.001 / √(0.000001 + 0.00001) = 0.301511
+    for name, norm in (("layer", layers.layer_norm), ("rms", layers.rms_norm)):
+        close(
+            norm(x, torch.ones(2)),
+            [-0.301511, 0.301511],
+            f"{name}_norm of ±0.001",
+            hint="add eps to the mean square, before the root",
+        )
+    close(
+        layers.layer_norm(torch.zeros(3), torch.ones(3)),
+        [0.0, 0.0, 0.0],
+        "a row of zeros",
+        hint="without eps this is 0 / 0",
+    )
+
+
+def check_few_bits() -> None:
+    """Numbers whose squares overflow are normalized all the same."""
+    x = torch.tensor([300.0, 400.0], dtype=torch.float16)
+    for name, got in (
+        ("rms_norm", layers.rms_norm(x, torch.ones(2, dtype=x.dtype))),
+        ("RMSNorm", layers.RMSNorm(2).to(x.dtype)(x)),
+    ):
+        equal(got.dtype, torch.float16, f"the type that {name} gives back")
+        close(
+            got.float(),
+            [0.848528, 1.131371],
+            f"{name} of 300, 400 in float16",
+            tol=1e-3,
+            hint="square and sum in float32, then go back",
+        )
+
+
+def check_activations() -> None:
+    """gelu(1) is 0.841345, its approximation 0.841192, silu(1) 0.731059."""
+    x = torch.tensor([-1.0, 0.0, 1.0])
+    for name, values in (
+        ("gelu", [-0.158655, 0.0, 0.841345]),
+        ("gelu_tanh", [-0.158808, 0.0, 0.841192]),
+        ("silu", [-0.268941, 0.0, 0.731059]),
+    ):
+        close(getattr(layers, name)(x), values, f"{name} of -1, 0, 1", 2e-6)
+
+
+def check_gelu_mlp_by_hand() -> None:
+    """Two channels that pass through four hidden ones."""
+    for tanh, one in ((False, 0.841345), (True, 0.841192)):
+        mlp = layers.GELUMLP(2, hidden=4, bias=False, tanh=tanh)
+        first = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+        mlp.expansion.weight.data = first
+        mlp.projection.weight.data = first.T.clone()
+        # gelu(x) - gelu(-x) = x: what passes comes out as it was.
+        x = torch.tensor([[1.0, -3.0]])
+        close(mlp(x), x, "a layer that should pass numbers unchanged")
+        mlp.projection.weight.data = torch.eye(2, 4)
+        close(
+            mlp(x),
+            [[one, one - 1]],
+            f"gelu(1) and gelu(-1) through the layer, tanh={tanh}",
+            tol=5e-6,
+            hint="the activation stands between the two matrices",
+        )
+    equal(layers.GELUMLP(8).expansion.out_features, 32, "the usual hidden size")
+
+
+def check_swiglu_by_hand() -> None:
+    """One hidden channel: silu(gate) times value."""
+    mlp = layers.SwiGLU(2, hidden=1)
+    mlp.expansion.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    mlp.projection.weight.data = torch.tensor([[1.0], [0.0]])
+    x = torch.tensor([[1.0, 5.0], [5.0, 1.0]])
+    # silu(1) × 5 and silu(5) × 1
+    close(
+        mlp(x),
+        [[3.655293, 0.0], [4.966536, 0.0]],
+        "gate 1, value 5; and gate 5, value 1",
+        hint="the gate is the first half, and silu is for the gate",
+    )
+    sizes = [layers.swiglu_hidden(c) for c in (128, 768, 4096)]
+    equal(sizes, [352, 2048, 11008], "hidden sizes for 128, 768, 4096 channels")
+
+
+def check_dropout() -> None:
+    """Dropout drops while training, and then only."""
+    x = torch.ones(1, 50, 8)
+    for make in (layers.GELUMLP, layers.SwiGLU):
+        mlp = make(8, bias=True, dropout=0.5).eval()
+        equal(mlp(x), mlp(x), f"{make.__name__} twice in evaluation")
+        zeros = (mlp.train()(x) == 0).float().mean()
+        true(
+            0.2 < zeros < 0.8,
+            f"about half of what {make.__name__} says is dropped in training",
+        )
+
+
+BUGS = {
+    "the variance divides by C - 1": (
+        "variance = centered.square().mean(dim=-1, keepdim=True)",
+        "variance = rows.var(dim=-1, keepdim=True)",
+    ),
+    "the mean goes over the tokens": (
+        "centered = rows - rows.mean(dim=-1, keepdim=True)",
+        "centered = rows - rows.mean(dim=0, keepdim=True)",
+    ),
+    "eps stands outside the root": (
+        "torch.sqrt(variance + eps)",
+        "(torch.sqrt(variance) + eps)",
+    ),
+    "the squares are summed, not averaged": (
+        "square = rows.square().mean(dim=-1, keepdim=True)",
+        "square = rows.square().sum(dim=-1, keepdim=True)",
+    ),
+    "rms_norm stays in few bits": (
+        "rows = x.float()\n    square",
+        "rows = x\n    square",
+    ),
+    "RMSNorm is a LayerNorm": (
+        "return F.rms_norm(x, self.weight.shape, self.weight, self.eps)",
+        "return F.layer_norm(x, self.weight.shape, self.weight)",
+    ),
+    "value and gate are swapped": (
+        "F.silu(gate) * value",
+        "gate * F.silu(value)",
+    ),
+    "ReLU stands for GELU": (
+        "F.gelu(self.expansion(x), approximate=self.approximate)",
+        "F.relu(self.expansion(x))",
+    ),
+    "nothing bends": (
+        "F.gelu(self.expansion(x), approximate=self.approximate)",
+        "self.expansion(x)",
+    ),
+}

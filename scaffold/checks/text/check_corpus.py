@@ -1,0 +1,184 @@
+"""What gathering text without regret must do."""
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+from scratchlm.text import corpus
+
+from ..expect import close, equal, raises, true
+
+WORDS = [f"word{i}" for i in range(60)]
+
+
+def check_normalize() -> None:
+    """Each text is written in one way, and twice does what once does."""
+    for before, after in (
+        ("a\r\nb\rc", "a\nb\nc"),
+        ("  a \t b\u00a0c \n d", "a b c\nd"),
+        ("a\n\n \n\nb", "a\n\nb"),
+        ("\ufeffcafe\u0301", "caf\u00e9"),
+    ):
+        equal(corpus.normalize(before), after, f"normalize({before!a})")
+        equal(corpus.normalize(after), after, f"normalize({after!a})")
+
+
+def check_pii() -> None:
+    """What identifies somebody goes, what only looks like it stays."""
+    planted = {
+        "email": "pell@bakery.example",
+        "ip": "8.8.8.8",
+        "card": "4111 1111 1111 1111",
+        "phone": "+44 20 7946 0958",
+    }
+    for kind, found in planted.items():
+        text, counts = corpus.redact_pii(f"Ask {found}, please.")
+        equal(
+            text, f"Ask <{kind}>, please.", f"the text after planting {found}"
+        )
+        equal(counts, {kind: 1}, "what was counted")
+    for text in (
+        "at home on 192.168.0.1",
+        "no card: 4111 1111 1111 1112",
+        "on 2026-11-20, 1,115,394 bytes, version 1.2.3",
+    ):
+        equal(corpus.redact_pii(text), (text, {}), f"redact_pii({text!r})")
+
+
+def check_near_duplicates() -> None:
+    """What chains of near-duplicates connect is one group."""
+    a, b, c = (" ".join(WORDS[i : i + 48]) for i in (0, 6, 12))
+    sets = [corpus.shingles(text) for text in (a, b)]
+    close(
+        corpus.jaccard(*sets),
+        38 / 50,  # 44 runs of five words each, 38 of them shared
+        "similarity of 48 words and the same moved on by six",
+    )
+    equal(
+        corpus.group_near_duplicates([a, c, b, "others"]),
+        [[0, 1, 2], [3]],
+        "groups of a, c, b, others, where b is near a and near c",
+        hint="join the groups of both documents, not only their members",
+    )
+    kept = corpus.remove_near_duplicates([a, b, "others"])
+    equal(kept, [a, "others"], "what is kept of a, b, others")
+
+
+def check_split() -> None:
+    """Near-duplicates are on one side, whatever stands between them."""
+    originals = [" ".join(f"{i}x{j}" for j in range(40)) for i in range(100)]
+    near = [text + " and more" for text in originals]
+    splits = corpus.split_documents(originals + near)
+    held_out = splits.validation + splits.test
+    total = len(splits.train) + len(held_out)
+    equal(total, 200, "documents on all sides together")
+    true(len(held_out) > 0, "some documents are held out")
+    for text, other in zip(originals, near, strict=True):
+        same = (text in splits.train) == (other in splits.train)
+        true(same, f"both of a pair that begins {text[:12]} are on one side")
+    again = corpus.split_documents(originals[:50])
+    true(
+        set(again.train) <= set(splits.train),
+        "with fewer documents, the others stay on their side",
+        hint="decide by a hash of the text, not by its place",
+    )
+
+
+def check_leaks() -> None:
+    """A held-out document that is half known is found."""
+    train = [" ".join(WORDS)]
+    held_out = [
+        " ".join(WORDS[10:40]),  # all its 18 runs are known
+        " ".join(WORDS[:25] + [f"new{i}" for i in range(10)]),  # 13 of 23
+        " ".join(WORDS[:20] + [f"new{i}" for i in range(20)]),  # 8 of 28
+    ]
+    leaks = corpus.find_leaks(train, held_out)
+    equal([leak.index for leak in leaks], [0, 1], "documents that leak")
+    close([leak.share for leak in leaks], [1, 13 / 23], "known shares")
+
+
+def check_manifest() -> None:
+    """A changed file, a strange license and a stray file are noticed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "a.txt").write_text("bread")
+        made = corpus.Source.of(folder / "a.txt", "Pell", "MIT", "2026-11-20")
+        manifest = corpus.Manifest((made,))
+        equal(manifest.problems(folder, ["MIT"]), [], "problems at first")
+        manifest.save(folder / "manifest.json")
+        equal(
+            corpus.Manifest.load(folder / "manifest.json"),
+            manifest,
+            "the manifest, written and read",
+        )
+        (folder / "a.txt").write_text("cake")
+        (folder / "b.txt").write_text("rain")
+        found = manifest.problems(folder, ["CC0-1.0"])
+        equal(len(found), 3, "problems after three changes")
+
+
+def check_get() -> None:
+    """A file with a wrong checksum is refused and nothing of it is kept."""
+    with tempfile.TemporaryDirectory() as name:
+        source, folder = Path(name) / "mirror", Path(name) / "data"
+        source.mkdir()
+        (source / "a.txt").write_text("bread")
+        right = hashlib.sha256(b"bread").hexdigest()
+        raises(
+            ValueError,
+            lambda: corpus.get(source / "a.txt", folder, sha256="0" * 64),
+            "a file with a wrong checksum",
+        )
+        equal(list(folder.iterdir()), [], "what is left of it")
+        address = "https://nowhere.invalid/a.txt"
+        path = corpus.get(address, folder, mirror=source, sha256=right)
+        equal(path.read_text(), "bread", "the file from the mirror")
+        path.write_text("mine")
+        raises(
+            ValueError,
+            lambda: corpus.get(address, folder, mirror=source, sha256=right),
+            "a file that was there and is another",
+        )
+        equal(path.read_text(), "mine", "the file that was there")
+
+
+BUGS = {
+    "an e with an accent can still be written in two ways": (
+        'unicodedata.normalize("NFC", INVISIBLE.sub("", text))',
+        'INVISIBLE.sub("", text)',
+    ),
+    "every number of 16 digits is a card": (
+        "% 10 == 0",
+        "% 10 >= 0",
+    ),
+    "the wrong digits are doubled": (
+        "for d in digits[1::2]]",
+        "for d in digits[::2]]",
+    ),
+    "of a chain only neighbors are joined": (
+        "                parents[max(a, b)] = min(a, b)",
+        "                parents[i] = j",
+    ),
+    "near-duplicates are split": (
+        "    for group in group_near_duplicates(documents, threshold):\n"
+        "        mark",
+        "    for group in [[i] for i in range(len(documents))]:\n        mark",
+    ),
+    "the side depends on how many there are": (
+        'fingerprint(f"{seed} {documents[group[0]]}")',
+        'fingerprint(f"{seed} {group[0]} {len(documents)}")',
+    ),
+    "only a document known in full is a leak": (
+        "len(seen) >= share * len(runs)",
+        "len(seen) >= len(runs)",
+    ),
+    "a file of the user is overwritten": (
+        "    if target.exists():\n        verify_own(target, sha256)\n    elif",
+        "    if",
+    ),
+    "an unverified copy gets its name": (
+        "    shutil.copyfile(source, half)\n",
+        "    shutil.copyfile(source, half)\n    os.replace(half, target)\n"
+        "    shutil.copyfile(source, half)\n",
+    ),
+}

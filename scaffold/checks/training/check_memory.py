@@ -1,0 +1,161 @@
+"""What accumulation and recomputation must do."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout
+
+from scratchlm.training import memory
+
+from ..expect import close, equal, raises, true
+
+
+class OneRow(nn.Module):
+    """Two logits, both 0 at first, the same at every position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(2))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.logits.expand(*ids.shape, 2)
+
+
+def uneven_batches() -> list[tuple[Tensor, Tensor]]:
+    """One target that counts in the first piece, three in the second."""
+    ids = torch.zeros(1, 4, dtype=torch.int64)
+    one = torch.tensor([[0, -100, -100, -100]])
+    three = torch.tensor([[1, 1, 1, -100]])
+    return [(ids, one), (ids, three)]
+
+
+def check_every_token_weighs_the_same() -> None:
+    """Pieces with 1 and with 3 targets weigh 1 and 3, not 1 and 1."""
+    model = OneRow()
+    memory.accumulate_gradients(model, uneven_batches())
+    # softmax = (1/2, 1/2): one target gives (-1/2, 1/2), three (1/2, -1/2).
+    close(
+        model.logits.grad,
+        torch.tensor([0.25, -0.25]),
+        "gradient of two logits, targets 0 and then 1, 1, 1",
+        hint="divide by the targets of the whole step; a mean of the "
+        "pieces' means gives exactly 0 here",
+    )
+
+
+def check_loss_of_the_step() -> None:
+    """The loss returned is the mean over the tokens of the step."""
+    model = OneRow()
+    with torch.no_grad():
+        model.logits[1] = math.log(3)  # 1/4 and 3/4
+    got = memory.accumulate_gradients(model, uneven_batches())
+    wanted = (math.log(4) + 3 * math.log(4 / 3)) / 4
+    close(got, wanted, "loss with probabilities 1/4 and 3/4")
+
+
+def check_gradients_are_added() -> None:
+    """Two calls without zeroing give twice the gradient."""
+    model = OneRow()
+    memory.accumulate_gradients(model, uneven_batches())
+    memory.accumulate_gradients(model, uneven_batches())
+    close(
+        model.logits.grad,
+        torch.tensor([0.5, -0.5]),
+        "gradient after two calls",
+        hint="gradients already there must stay: zeroing is for the caller",
+    )
+
+
+def check_nothing_to_predict() -> None:
+    """A step without a single target is an error, not NaN."""
+    ids = torch.zeros(1, 2, dtype=torch.int64)
+    raises(
+        ValueError,
+        lambda: memory.accumulate_gradients(
+            OneRow(), [(ids, torch.full_like(ids, -100))]
+        ),
+        "a step in which every target is -100",
+    )
+
+
+def check_the_same_values_are_dropped_twice() -> None:
+    """Recomputed dropout drops what was dropped the first time."""
+    torch.manual_seed(4)
+    x = torch.ones(1000, requires_grad=True)
+    y = memory.recompute(lambda x: dropout(x, 0.5), x)
+    torch.rand(7)  # time goes by before the way back
+    y.sum().backward()
+    equal(
+        x.grad,
+        y.detach(),
+        "gradient of dropout at x = 1, which is its output",
+        hint="keep the random state of the first run, and set it again",
+    )
+
+
+def check_the_way_back_leaves_the_random_state() -> None:
+    """Random numbers after the way back are those that were due."""
+    torch.manual_seed(4)
+    x = torch.ones(5, requires_grad=True)
+    y = memory.recompute(lambda x: dropout(x, 0.5), x)
+    torch.rand(7)  # time goes by before the way back
+    state = torch.get_rng_state()
+    y.sum().backward()
+    equal(torch.get_rng_state(), state, "the random state after backward()")
+
+
+def check_only_the_input_is_kept() -> None:
+    """A chain keeps 7 x 3 x 4 bytes when recomputed."""
+    chain = nn.Sequential(nn.Linear(3, 50), nn.Tanh(), nn.Linear(50, 3))
+    x = torch.zeros(7, 3, requires_grad=True)
+    equal(
+        memory.saved_bytes(chain, lambda: chain(x)),
+        7 * 3 * 4 + 7 * 50 * 4,
+        "bytes saved without recomputation: x, and tanh's output once",
+        hint="weights are no activations, and the two users of tanh's "
+        "output share its memory",
+    )
+    equal(
+        memory.saved_bytes(chain, lambda: memory.recompute(chain, x)),
+        7 * 3 * 4,
+        "bytes saved with recomputation: x alone",
+    )
+
+
+def check_parameters_inside_get_gradients() -> None:
+    """Weights inside a recomputed function get the usual gradient."""
+    layer = nn.Linear(2, 1, bias=False)
+    x = torch.tensor([[3.0, 5.0]], requires_grad=True)
+    memory.recompute(layer, x).sum().backward()
+    true(layer.weight.grad is not None, "the weight inside has a gradient")
+    close(layer.weight.grad, x, "gradient of w in w.x, which is x")
+    close(x.grad, layer.weight, "gradient of x in w.x, which is w")
+
+
+BUGS = {
+    "each piece weighs the same (mean of means)": (
+        'reduction="sum") / total',
+        'reduction="mean") / len(micro_batches)',
+    ),
+    "masked targets are counted as tokens": (
+        "(targets != IGNORED).sum()",
+        "targets.numel()",
+    ),
+    "not divided at all": (
+        'reduction="sum") / total',
+        'reduction="sum")',
+    ),
+    "other values are dropped the second time": (
+        "            torch.set_rng_state(ctx.random_state)\n",
+        "",
+    ),
+    "the way back leaves another random state": (
+        "torch.random.fork_rng(devices=[]), torch.enable_grad()",
+        "torch.enable_grad()",
+    ),
+    "memory seen twice is counted twice": (
+        "sum({s.data_ptr(): s.nbytes() for s in storages}.values())",
+        "sum(s.nbytes() for s in storages)",
+    ),
+}

@@ -1,0 +1,212 @@
+"""What the training loop must do."""
+
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scratchlm.model.gpt import GPT, gpt2_config
+from scratchlm.text.tokens import BatchCursor
+from scratchlm.training import trainer
+
+from ..expect import close, equal, raises, true
+
+TOKENS = np.arange(200) * 7 % 11
+
+
+class Coin(nn.Module):
+    """Probability 3/4 for token 0 and 1/4 for token 1, come what may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor([math.log(3), 0.0]))
+        self.dropout = nn.Dropout(0.9)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.dropout(self.logits.expand(*ids.shape, 2))
+
+
+def make(folder: Path, **settings: Any) -> Any:
+    """A trainer of a very small model with dropout."""
+    dropout = settings.pop("dropout", 0.1)
+    settings = {"steps": 6, "warmup": 2, "evaluate_every": 3, **settings}
+    torch.manual_seed(8)
+    config = gpt2_config(
+        vocab_size=11,
+        context=5,
+        layers=1,
+        heads=2,
+        channels=8,
+        dropout=dropout,
+    )
+    return trainer.Trainer(
+        GPT(config),
+        BatchCursor(TOKENS, 5, 3, seed=2),
+        TOKENS[:31],
+        trainer.TrainConfig(**settings),
+        folder,
+    )
+
+
+def weights(model: nn.Module) -> Tensor:
+    """All weights as one long vector."""
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def check_validation_weighs_tokens() -> None:
+    """Four tokens in one window and one in the next weigh 4 to 1."""
+    tokens = np.array([0, 0, 0, 0, 0, 1])
+    model = Coin()
+    close(
+        trainer.validation_loss(model, tokens, context=4),
+        (4 * math.log(4 / 3) + math.log(4)) / 5,
+        "loss of 0 0 0 0 | 1 with probabilities 3/4 and 1/4",
+        hint="add up nats, divide once by the tokens; dropout is off; the "
+        "last window, which is shorter, counts",
+    )
+    true(model.training, "after that, the model is in training mode again")
+
+
+def check_learning_rate_is_set() -> None:
+    """The first step of Adam moves weights by the learning rate."""
+    run = make(Path(tempfile.mkdtemp()), weight_decay=0.0, dropout=0.0)
+    before = weights(run.model)
+    rate = run.schedule.rate(0)
+    run.train_step()
+    moved = (weights(run.model) - before).abs().max().item()
+    close(
+        moved / rate,
+        1.0,
+        "the largest move, in learning rates",
+        tol=1e-2,
+        hint="set group['lr'] from the schedule before the step",
+    )
+
+
+def check_clipping_comes_before_the_step() -> None:
+    """Gradients are clipped to the norm asked for, the log has the old."""
+    run = make(Path(tempfile.mkdtemp()), clip=0.001)
+    line = run.train_step()
+    norm = sum(p.grad.square().sum() for p in run.model.parameters()) ** 0.5
+    close(norm, 0.001, "the norm the optimizer saw", tol=1e-5)
+    true(line["gradient_norm"] > 0.01, "the norm in the log is unclipped")
+
+
+def check_gradients_do_not_pile_up() -> None:
+    """The second step's gradient holds nothing of the first's."""
+    run = make(Path(tempfile.mkdtemp()), dropout=0.0, clip=1e9)
+    run.train_step()
+    ids, targets = run.next_batch()
+    run.next_batch = lambda: (ids, targets)
+    for parameter in run.model.parameters():
+        parameter.grad = None
+    trainer.accumulate_gradients(run.model, [(ids, targets)])
+    wanted = [p.grad.clone() for p in run.model.parameters()]
+    run.train_step()
+    for parameter, gradient in zip(
+        run.model.parameters(), wanted, strict=True
+    ):
+        close(
+            parameter.grad,
+            gradient,
+            "the gradient of a step",
+            tol=1e-6,
+            hint="zero the gradients before every step",
+        )
+
+
+def check_a_stop_leaves_no_trace() -> None:
+    """Stopped after 3 of 6 steps and resumed: the weights of 6 steps."""
+    one = Path(tempfile.mkdtemp())
+    two = Path(tempfile.mkdtemp())
+    whole = make(one)
+    whole.fit()
+    parts = make(two)
+    parts.on_sample = interrupt
+    raises(
+        KeyboardInterrupt, parts.fit, "a crash while evaluating at step 3"
+    )
+    torch.manual_seed(999)
+    again = trainer.Trainer.resume(
+        two, BatchCursor(TOKENS, 5, 3, seed=2), TOKENS[:31]
+    )
+    equal(again.step, 3, "the step at which the run resumes")
+    again.fit()
+    equal(
+        weights(again.model),
+        weights(whole.model),
+        "weights after the resume",
+        hint="save before evaluating; the place in the data and the random "
+        "states belong to the checkpoint",
+    )
+    logs = [
+        [(line["step"], line["train_loss"]) for line in trainer.read_log(f)]
+        for f in (one, two)
+    ]
+    equal(logs[1], logs[0], "the log: every step once")
+
+
+def interrupt(model: nn.Module, line: dict[str, Any]) -> None:
+    """What a crash looks like from inside."""
+    raise KeyboardInterrupt
+
+
+def check_nan_stops() -> None:
+    """A loss that is no number stops, before it reaches the weights."""
+    run = make(Path(tempfile.mkdtemp()))
+    ids, targets = run.next_batch()
+    run.model = Poisoned(run.model)
+    before = weights(run.model)
+    run.next_batch = lambda: (ids, targets)
+    raises(RuntimeError, run.train_step, "a step whose loss is NaN")
+    equal(weights(run.model), before, "the weights after that")
+
+
+class Poisoned(nn.Module):
+    """A model all of whose logits are NaN."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor) -> Tensor:
+        logits: Tensor = self.model(ids)
+        return logits * math.nan
+
+
+BUGS = {
+    "mean of the batches' means": (
+        "            total += loss.item()\n",
+        "            total += loss.item() / y.numel()"
+        " * (len(ids) - 1) / len(batches)\n",
+    ),
+    "dropout stays on while validating": ("    model.eval()\n", ""),
+    "the last, shorter window is left out": (
+        "if full < len(ids) - 1:",
+        "if False:",
+    ),
+    "the schedule is computed but not set": (
+        'group["lr"] = base * rate / self.config.learning_rate',
+        'group["lr"] = base',
+    ),
+    "gradients are never zeroed": (
+        "            optimizer.zero_grad()\n",
+        "",
+    ),
+    "the place in the data is not restored": (
+        "        self.train.load_state_dict(progress.cursor)\n",
+        "",
+    ),
+    "the resumed log repeats lines": (
+        "        truncate_log(self.folder, self.step)\n",
+        "",
+    ),
+    "NaN goes into the weights": (
+        "if not (math.isfinite(loss) and math.isfinite(norm)):",
+        "if False:",
+    ),
+}

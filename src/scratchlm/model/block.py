@@ -1,0 +1,74 @@
+"""A block, and why the residual stays clean: the unit a transformer repeats.
+
+A block listens (attention), then thinks (a feed-forward layer), and adds
+what it found to the residual stream. With the norms *before* both parts, as
+in GPT-2 (Radford et al., 2019; Xiong et al., 2020), the stream itself is
+never normalized, multiplied or cut: a sum from the first layer to the last.
+The post-norm form of Vaswani et al. (2017) is here for comparison.
+
+Left out: norms on both sides (Gemma), and attention and feed-forward side by
+side (GPT-J).
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from scratchlm.model.heads import KVStore, MultiHeadAttention
+
+
+class Block(nn.Module):
+    """Listen, then think; add what was found to what was there."""
+
+    def __init__(
+        self,
+        norm1: nn.Module,
+        attention: MultiHeadAttention,
+        norm2: nn.Module,
+        mlp: nn.Module,
+        post_norm: bool = False,
+    ) -> None:
+        """Made of parts, in the order in which the data meets them."""
+        super().__init__()
+        self.norm1 = norm1
+        self.attention = attention
+        self.norm2 = norm2
+        self.mlp = mlp
+        self.post_norm = post_norm
+
+    def forward(self, x: Tensor, store: KVStore | None = None) -> Tensor:
+        """(B, T, C) → (B, T, C); with a store, after what it holds."""
+        if self.post_norm:
+            x = self.norm1(x + self.attention(x, store))
+            return self.norm2(x + self.mlp(x))
+        x = x + self.attention(self.norm1(x), store)
+        return x + self.mlp(self.norm2(x))
+
+
+def rms(x: Tensor) -> float:
+    """The root of the mean of the squares: how large numbers are.
+
+    >>> rms(torch.tensor([3.0, -3.0]))
+    3.0
+    """
+    return x.detach().float().square().mean().sqrt().item()
+
+
+def depth_profile(
+    blocks: Iterable[nn.Module], x: Tensor
+) -> tuple[list[float], list[float]]:
+    """How large the stream and its gradient are, before and after each block.
+
+    Sends x (B, T, C) through the blocks, and a random direction of size 1
+    back from the end. Both lists have one entry more than there are blocks:
+    the first is that of the input. Where gradients shrink or grow from one
+    entry to the next by a factor, depth makes powers of it.
+    """
+    streams = [x.detach().requires_grad_()]
+    for block in blocks:
+        streams.append(block(streams[-1]))
+    generator = torch.Generator(device=x.device).manual_seed(0)
+    direction = torch.randn(x.shape, generator=generator, device=x.device)
+    gradients = torch.autograd.grad(streams[-1], streams, direction)
+    return [rms(s) for s in streams], [rms(g) for g in gradients]

@@ -1,0 +1,359 @@
+"""The whole model on one page: a decoder-only transformer.
+
+Embed, repeat blocks, normalize, score every token. The defaults are the form
+of GPT-2 (Radford et al., 2019); `llama_config` gives that of Llama (Touvron
+et al., 2023). Tests hold both equal to the `transformers` library. Besides
+the model: its loss, and what it will cost, computed before it is built.
+
+Left out: encoders, mixtures of experts, stretching the context.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from scratchlm.model.block import Block
+from scratchlm.model.embeddings import (
+    LearnedPositions,
+    Rotary,
+    TokenEmbedding,
+    check_positions,
+)
+from scratchlm.model.heads import KVStore, MultiHeadAttention
+from scratchlm.model.layers import (
+    GELUMLP,
+    LayerNorm,
+    RMSNorm,
+    SwiGLU,
+    swiglu_hidden,
+)
+
+CHOICES = {
+    "norm": ("layernorm", "rmsnorm"),
+    "mlp": ("gelu", "gelu_tanh", "swiglu"),
+    "position": ("learned", "rotary"),
+}
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The form of a model, in numbers and names that JSON can keep.
+
+    `kv_heads` and `hidden` left open become `heads` and the size that the
+    feed-forward layer prefers. Raises ValueError for unknown names.
+    """
+
+    vocab_size: int
+    context: int
+    layers: int
+    heads: int
+    channels: int
+    kv_heads: int | None = None
+    hidden: int | None = None
+    norm: str = "layernorm"
+    mlp: str = "gelu"
+    position: str = "learned"
+    dropout: float = 0.0
+    bias: bool = True
+    tied: bool = True
+    post_norm: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no model can be built from."""
+        for field, known in CHOICES.items():
+            if getattr(self, field) not in known:
+                raise ValueError(
+                    f"{field}={getattr(self, field)!r} is unknown: choose "
+                    f"one of {', '.join(known)}"
+                )
+
+    @property
+    def inner(self) -> int:
+        """The hidden size of the feed-forward layers, chosen or usual."""
+        if self.hidden is not None:
+            return self.hidden
+        if self.mlp == "swiglu":
+            return swiglu_hidden(self.channels)
+        return 4 * self.channels
+
+
+def gpt2_config(
+    vocab_size: int = 50257,
+    context: int = 1024,
+    layers: int = 12,
+    heads: int = 12,
+    channels: int = 768,
+    dropout: float = 0.0,
+    bias: bool = True,
+    tied: bool = True,
+) -> GPTConfig:
+    """GPT-2; without arguments the smallest, of 124 million parameters."""
+    return GPTConfig(
+        vocab_size,
+        context,
+        layers,
+        heads,
+        channels,
+        mlp="gelu_tanh",
+        dropout=dropout,
+        bias=bias,
+        tied=tied,
+    )
+
+
+def llama_config(
+    vocab_size: int = 32000,
+    context: int = 4096,
+    layers: int = 32,
+    heads: int = 32,
+    channels: int = 4096,
+    kv_heads: int | None = None,
+    hidden: int | None = None,
+    dropout: float = 0.0,
+    tied: bool = False,
+) -> GPTConfig:
+    """Llama; without arguments Llama 2 7B, of 6.7 billion parameters."""
+    return GPTConfig(
+        vocab_size,
+        context,
+        layers,
+        heads,
+        channels,
+        kv_heads,
+        hidden,
+        norm="rmsnorm",
+        mlp="swiglu",
+        position="rotary",
+        dropout=dropout,
+        bias=False,
+        tied=tied,
+    )
+
+
+def make_norm(config: GPTConfig) -> nn.Module:
+    """The norm that the configuration names."""
+    if config.norm == "rmsnorm":
+        return RMSNorm(config.channels)
+    return LayerNorm(config.channels, config.bias)
+
+
+def make_block(config: GPTConfig, rotary: Rotary | None) -> Block:
+    """One block of the form that the configuration describes."""
+    c = config
+    mlp: nn.Module
+    if c.mlp == "swiglu":
+        mlp = SwiGLU(c.channels, c.inner, c.bias, c.dropout)
+    else:
+        tanh = c.mlp == "gelu_tanh"
+        mlp = GELUMLP(c.channels, c.inner, c.bias, c.dropout, tanh)
+    attention = MultiHeadAttention(
+        c.channels, c.heads, c.kv_heads, c.dropout, c.bias, rotary
+    )
+    return Block(make_norm(c), attention, make_norm(c), mlp, c.post_norm)
+
+
+class GPT(nn.Module):
+    """A language model: ids in, a score for every possible next token out.
+
+    `checkpoint_activations` recomputes each block on the way back instead of
+    keeping its insides: less memory, about a third more work.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        """Random weights; seed torch before, for the same ones again."""
+        super().__init__()
+        c = self.config = config
+        self.checkpoint_activations = False
+        self.token = TokenEmbedding(c.vocab_size, c.channels)
+        self.position, rotary = None, None
+        if c.position == "learned":
+            self.position = LearnedPositions(c.context, c.channels)
+        else:  # one pair of tables for all layers
+            rotary = Rotary(c.channels // c.heads, c.context)
+        self.dropout = nn.Dropout(c.dropout)
+        self.blocks = nn.ModuleList(
+            make_block(c, rotary) for _ in range(c.layers)
+        )
+        self.norm = nn.Identity() if c.post_norm else make_norm(c)
+        self.head = nn.Linear(c.channels, c.vocab_size, bias=False)
+        if c.tied:
+            self.head.weight = self.token.weight
+        self.initialize()
+
+    def initialize(self) -> None:
+        """Weights from N(0, 0.02²), smaller where they write to the stream.
+
+        Each layer adds twice to the stream; dividing by √(2L) keeps the sum
+        in range (Radford et al., 2019, section 2.3). Biases start at 0.
+        """
+        deep = 0.02 / math.sqrt(2 * self.config.layers)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                writes = name.endswith("projection.weight")
+                nn.init.normal_(parameter, std=deep if writes else 0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(parameter)
+
+    def embed(self, ids: Tensor, start: int) -> Tensor:
+        """The stream before the first block: (B, T) → (B, T, C)."""
+        check_ids(ids, self.config.vocab_size)
+        check_positions(start, ids.shape[1], self.config.context)
+        x = self.token(ids)
+        if self.position is not None:
+            x = x + self.position(ids.shape[1], start)
+        return self.dropout(x)
+
+    def features(
+        self, ids: Tensor, stores: Sequence[KVStore] | None = None
+    ) -> Tensor:
+        """What the head reads: (B, T) → (B, T, C).
+
+        With one store for each layer, the ids continue what is stored.
+        Raises ValueError for ids and positions out of range.
+        """
+        x = self.embed(ids, 0 if stores is None else stores[0].length)
+        recompute = self.checkpoint_activations and self.training
+        for i, block in enumerate(self.blocks):
+            if recompute:
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x, None if stores is None else stores[i])
+        return self.norm(x)
+
+    def forward(
+        self, ids: Tensor, stores: Sequence[KVStore] | None = None
+    ) -> Tensor:
+        """Logits of the token after each: (B, T) → (B, T, V)."""
+        return self.head(self.features(ids, stores))
+
+
+def check_ids(ids: Tensor, vocab_size: int) -> None:
+    """Raise ValueError for anything but (B, T) ids below `vocab_size`.
+
+    On an accelerator only the shape is looked at: to look at the numbers
+    would make the program wait for them.
+    """
+    if ids.ndim != 2 or ids.shape[1] == 0:
+        raise ValueError(
+            f"ids must have the shape (B, T) with T ≥ 1, not "
+            f"{tuple(ids.shape)}: for one text, torch.tensor([ids])"
+        )
+    if ids.device.type != "cpu":
+        return
+    low, high = (int(x) for x in torch.aminmax(ids))
+    if low < 0 or high >= vocab_size:
+        raise ValueError(
+            f"token {low if low < 0 else high} is not in a vocabulary of "
+            f"{vocab_size} (0 to {vocab_size - 1}): was the text encoded "
+            "with another tokenizer?"
+        )
+
+
+def next_token_loss(
+    logits: Tensor, targets: Tensor, reduction: str = "mean"
+) -> Tensor:
+    """Cross-entropy of (B, T, V) logits with (B, T) next tokens, in nats.
+
+    Targets of −100 do not count. Computed in float32 whatever the logits
+    are. `reduction` is mean, sum or none, the last giving (B · T,). The mean
+    of no target at all is NaN.
+
+    >>> next_token_loss(torch.zeros(1, 3, 8), torch.tensor([[1, 5, -100]]))
+    tensor(2.0794)
+    """
+    return F.cross_entropy(
+        logits.float().flatten(0, 1),  # (B · T, V)
+        targets.flatten(),
+        ignore_index=-100,
+        reduction=reduction,
+    )
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers are learned; shared ones count once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def parameter_table(config: GPTConfig) -> dict[str, int]:
+    """How many parameters each part has, without building any of them.
+
+    >>> parameter_table(gpt2_config())["attention"]
+    28348416
+    >>> sum(parameter_table(gpt2_config()).values())
+    124439808
+    """
+    c, bias = config, int(config.bias)
+    groups = c.heads if c.kv_heads is None else c.kv_heads
+    qkv = (c.heads + 2 * groups) * (c.channels // c.heads)
+    wide = 2 * c.inner if c.mlp == "swiglu" else c.inner
+    norm = c.channels * (1 + bias * (c.norm == "layernorm"))
+    learned = c.position == "learned"
+    return {
+        "tokens": c.vocab_size * c.channels,
+        "positions": c.context * c.channels if learned else 0,
+        "attention": c.layers
+        * ((c.channels + bias) * qkv + (c.channels + bias) * c.channels),
+        "feed-forward": c.layers
+        * ((c.channels + bias) * wide + (c.inner + bias) * c.channels),
+        "norms": norm * (2 * c.layers + (not c.post_norm)),
+        "head": 0 if c.tied else c.vocab_size * c.channels,
+    }
+
+
+def flops_per_token(config: GPTConfig) -> int:
+    """Floating-point operations of training on one token, at full context.
+
+    Two per weight of a matrix forward and four back, and the scores and
+    means of attention (Kaplan et al., 2020, section 2.1), not halved for the
+    causal mask. A third of it is the cost of reading one token.
+    """
+    bare = parameter_table(replace(config, bias=False, tied=False))
+    weights = bare["attention"] + bare["feed-forward"] + bare["head"]
+    attention = 12 * config.layers * config.channels * config.context
+    return 6 * weights + attention
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes of a training step in float32, by what they are for."""
+
+    weights: int
+    gradients: int
+    moments: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All four together."""
+        parts = (self.weights, self.gradients, self.moments)
+        return sum(parts) + self.activations
+
+
+def memory_estimate(config: GPTConfig, batch: int) -> MemoryEstimate:
+    """What AdamW on (batch, context) ids will need, before it is tried.
+
+    Gradients are as large as the weights, the two moments twice that. The
+    activations are what autograd keeps for the way back with this book's
+    layers and fused attention, without dropout and without recomputation.
+    """
+    c = config
+    head_size, kv_heads = c.channels // c.heads, c.kv_heads or c.heads
+    keys = kv_heads * head_size
+    # Numbers kept for each token: by a norm, by attention, by the MLP.
+    rms = c.norm == "rmsnorm"
+    norm = 3 * c.channels + 1 if rms else 2 * c.channels + 2
+    attention = 2 * c.channels + 2 * keys + c.heads
+    if c.position == "rotary":  # turned queries and keys, and a copy
+        attention += 2 * c.channels + keys
+    mlp = 4 * c.inner if c.mlp == "swiglu" else 2 * c.inner
+    each = c.layers * (2 * norm + attention + mlp)
+    each += c.channels if c.post_norm else norm  # before the head
+    each += c.vocab_size + 4  # probabilities; ids and targets
+    weights = 4 * sum(parameter_table(c).values())
+    kept = 4 * batch * c.context * each
+    return MemoryEstimate(weights, weights, 2 * weights, kept)

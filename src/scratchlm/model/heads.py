@@ -1,0 +1,181 @@
+"""Many heads, fewer keys: multi-head and grouped-query attention.
+
+Several heads attend side by side in slices of the channels (Vaswani et al.,
+2017, section 3.2.2); groups of query heads may share one head of keys and
+values (Ainslie et al., 2023). Two forms of the same sum: by
+`scratchlm.model.attention`, to be read, and by the library's fused kernel,
+to be fast. Tests hold them equal.
+
+Left out: sliding windows, masks for padding, normalized queries and keys.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from scratchlm.model.attention import causal_mask, weigh
+from scratchlm.model.embeddings import Rotary
+
+
+class KVStore(Protocol):
+    """What remembers one layer's keys and values while text is written.
+
+    Attention asks for no more than this; `scratchlm.generation.cache` has
+    the one that the book uses.
+    """
+
+    @property
+    def length(self) -> int:
+        """How many positions are stored."""
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Add (B, K, T, D) each; return all of them, the past first."""
+
+
+def repeat_kv(x: Tensor, groups: int) -> Tensor:
+    """Each head of (B, K, T, D) `groups` times: (B, K · groups, T, D).
+
+    Query heads 0 … groups - 1 share the first head of keys, and so on:
+    copies of one head stand next to each other.
+    """
+    return x if groups == 1 else x.repeat_interleave(groups, dim=1)
+
+
+def fused_attention(
+    q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0
+) -> Tensor:
+    """`attend`, causal, by the library's kernel; k and v may have K heads.
+
+    q (B, H, Tq, D), k and v (B, K, Tk, D) → (B, H, Tq, D). The kernel's own
+    causal mask starts at the upper left, so it serves only where there are
+    as many queries as keys; a single new query may look at everything.
+    """
+    queries, keys = q.shape[2], k.shape[2]
+    mask = None
+    if 1 < queries < keys:
+        mask = causal_mask(queries, keys, q.device)
+    return F.scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=queries == keys,
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
+
+
+class MultiHeadAttention(nn.Module):
+    """H query heads over K heads of keys and values, K dividing H.
+
+    K = H is the multi-head attention of GPT-2, 1 < K < H the grouped-query
+    attention of Llama, K = 1 multi-query attention (Shazeer, 2019). Channels
+    are split evenly: D = C / H.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        kv_heads: int | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+        rotary: Rotary | None = None,
+        reference: bool = False,
+    ) -> None:
+        """Raises ValueError for numbers of heads that do not divide."""
+        super().__init__()
+        self.heads = heads
+        self.kv_heads = heads if kv_heads is None else kv_heads
+        check_heads(channels, heads, self.kv_heads, rotary)
+        self.head_size = channels // heads
+        rows = (heads + 2 * self.kv_heads) * self.head_size
+        self.qkv = nn.Linear(channels, rows, bias=bias)
+        self.projection = nn.Linear(channels, channels, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+        self.rotary = rotary
+        self.reference = reference
+
+    def split(self, x: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, H, T, D), keys and values (B, K, T, D), rotated."""
+        b, t, _ = x.shape
+        qkv = self.qkv(x).view(b, t, -1, self.head_size)  # (B, T, H+2K, D)
+        qkv = qkv.transpose(1, 2)  # (B, H+2K, T, D), a view
+        qk, v = qkv.split([self.heads + self.kv_heads, self.kv_heads], dim=1)
+        if self.rotary is not None:
+            qk = self.rotary.rotate(qk, start)  # all heads at once
+        q, k = qk.split([self.heads, self.kv_heads], dim=1)
+        return q, k, v
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What each query heard, (B, H, T, D), in either form."""
+        if not self.reference:
+            p = self.dropout.p if self.training else 0.0
+            return fused_attention(q, k, v, p)
+        groups = self.heads // self.kv_heads
+        weights = self.dropout(weigh(q, repeat_kv(k, groups)))
+        return weights @ repeat_kv(v, groups)
+
+    def forward(self, x: Tensor, store: KVStore | None = None) -> Tensor:
+        """(B, T, C) → (B, T, C); with a store, after what it holds."""
+        start = 0 if store is None else store.length
+        q, k, v = self.split(x, start)
+        if store is not None:
+            k, v = store.append(k, v)
+        heard = self.mix(q, k, v)  # (B, H, T, D)
+        heard = heard.transpose(1, 2).flatten(2)  # (B, T, C)
+        return self.dropout(self.projection(heard))
+
+    def attention_weights(self, x: Tensor) -> Tensor:
+        """Each head's weights on (B, T, C), for pictures: (B, H, T, T)."""
+        q, k, _ = self.split(x, start=0)
+        return weigh(q, repeat_kv(k, self.heads // self.kv_heads))
+
+
+def attention_maps(model: nn.Module, ids: Tensor) -> list[Tensor]:
+    """The weights of every layer of a model, the first layer first.
+
+    Runs the model once on ids (B, T) without gradients; each map is
+    (B, H, T, T). A lens for pictures, not a part of the model.
+    """
+    maps: list[Tensor] = []
+
+    def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        assert isinstance(layer, MultiHeadAttention)
+        maps.append(layer.attention_weights(inputs[0]))
+
+    hooks = [
+        layer.register_forward_pre_hook(look)
+        for layer in model.modules()
+        if isinstance(layer, MultiHeadAttention)
+    ]
+    try:
+        with torch.no_grad():
+            model(ids)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return maps
+
+
+def check_heads(
+    channels: int, heads: int, kv_heads: int, rotary: Rotary | None
+) -> None:
+    """Raise ValueError where the sizes of a layer do not fit together."""
+    if heads < 1 or channels % heads:
+        raise ValueError(
+            f"{channels} channels do not split into {heads} heads: choose "
+            "a number of channels that the heads divide"
+        )
+    if kv_heads < 1 or heads % kv_heads:
+        raise ValueError(
+            f"{heads} query heads cannot share {kv_heads} heads of keys "
+            "evenly: choose kv_heads that divides heads"
+        )
+    if rotary is not None and rotary.head_size != channels // heads:
+        raise ValueError(
+            f"the rotary tables are for heads of {rotary.head_size}, these "
+            f"have {channels // heads}: build Rotary(channels // heads, …)"
+        )

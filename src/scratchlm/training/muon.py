@@ -1,0 +1,165 @@
+"""Muon: momentum, made orthogonal, for the matrices inside a network.
+
+Jordan et al. (2024): the update of a matrix is its momentum with all singular
+values set near 1, found by a Newton-Schulz iteration that needs nothing but
+matrix products. Matrices of equal shape go through it together. Its size is
+matched to that of AdamW's updates as Liu et al. (2025) do, so that one
+learning rate serves both.
+
+Left out: bfloat16 inside the iteration, and dividing it among machines.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from scratchlm.training.optimizer import AdamW, embedding_parameters
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan et al. (2024)
+
+
+def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Matrices (..., R, C) with singular values near 1, directions kept.
+
+    If G = U S Vᵀ, this is close to U Vᵀ: after 5 steps singular values
+    above about 1/500 of the norm of G are between 0.68 and 1.13. A matrix of
+    zeros stays. Raises ValueError for anything without rows and columns.
+    """
+    if matrices.ndim < 2:
+        raise ValueError(
+            f"a tensor of shape {tuple(matrices.shape)} is no matrix: "
+            "leave biases and norms to AdamW"
+        )
+    a, b, c = COEFFICIENTS
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices  # never more rows than columns
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-20)
+    for _ in range(steps):
+        gram = x @ x.mT  # (..., R, R)
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+def update_scale(rows: int, columns: int) -> float:
+    """The factor that makes a Muon update as large as one of AdamW.
+
+    The entries of an orthogonal matrix have mean square 1 / max(R, C); those
+    of AdamW's updates are about 0.2 in size (Liu et al., 2025, section 2.2).
+
+    >>> update_scale(100, 400)
+    4.0
+    """
+    return 0.2 * math.sqrt(max(rows, columns))
+
+
+class Muon(Optimizer):
+    """Momentum made orthogonal; for matrices only.
+
+    Raises ValueError for parameters of any other shape.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 3e-4,
+        momentum: float = 0.95,
+        weight_decay: float = 0.1,
+    ) -> None:
+        """Take matrices, or groups of them; ValueError out of range."""
+        for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+            if not value >= 0:
+                raise ValueError(f"{name} must be 0 or more, not {value}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), not {momentum}")
+        defaults = {"lr": lr, "momentum": momentum}
+        super().__init__(params, defaults | {"weight_decay": weight_decay})
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.ndim != 2:
+                    raise ValueError(
+                        f"a parameter of shape {tuple(parameter.shape)} is "
+                        "no matrix: give it to AdamW"
+                    )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Move all matrices once; returns what `closure` computed."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[Tensor]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    shapes.setdefault(parameter.shape, []).append(parameter)
+            for alike in shapes.values():
+                self.move(alike, group)
+        return loss
+
+    def velocity(self, parameter: Tensor) -> Tensor:
+        """The running mean of a matrix's gradients, at first zero."""
+        state = self.state[parameter]
+        if not state:
+            state["velocity"] = torch.zeros_like(parameter)
+        return state["velocity"]
+
+    def move(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
+        """One step of matrices of equal shape, in one batch."""
+        lr, beta = group["lr"], group["momentum"]
+        gradients = [matrix.grad for matrix in matrices]
+        velocities = [self.velocity(matrix) for matrix in matrices]
+        torch._foreach_lerp_(velocities, gradients, 1 - beta)
+        # Nesterov: look one step ahead along the momentum.
+        ahead = torch._foreach_lerp(gradients, velocities, beta)
+        updates = newton_schulz(torch.stack(ahead))  # (N, R, C)
+        torch._foreach_mul_(matrices, 1 - lr * group["weight_decay"])
+        scale = update_scale(*matrices[0].shape)
+        torch._foreach_add_(matrices, updates.unbind(), alpha=-lr * scale)
+
+
+def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """The matrices between embedding and head: those that Muon is for.
+
+    Embeddings are known by their type, the head by its name, `head`.
+    """
+    tables = embedding_parameters(model)
+    return [
+        parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+        and parameter.ndim == 2
+        and parameter not in tables
+        and "head" not in name.split(".")
+    ]
+
+
+def muon_and_adamw(
+    model: nn.Module, learning_rate: float = 3e-3, weight_decay: float = 0.1
+) -> list[Optimizer]:
+    """Muon for the hidden matrices, AdamW for all the rest.
+
+    Both decay what they move, but embeddings, norms and biases not at all.
+    Raises ValueError where the model has no hidden matrix.
+    """
+    inside = hidden_matrices(model)
+    if not inside:
+        raise ValueError("the model has no hidden matrix: use AdamW alone")
+    chosen, tables = set(inside), embedding_parameters(model)
+    rest = [
+        p for p in model.parameters() if p.requires_grad and p not in chosen
+    ]
+    decays = [p for p in rest if p.ndim >= 2 and p not in tables]
+    stays = [p for p in rest if p.ndim < 2 or p in tables]
+    groups = [
+        {"params": decays, "weight_decay": weight_decay},
+        {"params": stays, "weight_decay": 0.0},
+    ]
+    return [
+        Muon(inside, lr=learning_rate, weight_decay=weight_decay),
+        AdamW(groups, lr=learning_rate),
+    ]

@@ -1,0 +1,124 @@
+"""Learning-rate schedules: up, along, and down.
+
+Every schedule of this book is of one form: a straight warm-up, a stretch at
+the peak, and a fall to a floor. Without the stretch and with half a cosine
+for the fall it is the schedule of Loshchilov and Hutter (2017), as used by
+GPT-3; with both it is warm-up, stable, decay (Hu et al., 2024).
+
+Left out: restarts, and rates that react to the loss.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from torch.optim import Optimizer
+
+
+def half_cosine(progress: float) -> float:
+    """From 1 down to 0, slowly at both ends, as progress goes 0 to 1.
+
+    >>> half_cosine(0.0), half_cosine(1.0)
+    (1.0, 0.0)
+    """
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def straight(progress: float) -> float:
+    """From 1 down to 0 in a straight line.
+
+    >>> straight(0.25)
+    0.75
+    """
+    return 1 - progress
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The learning rate of every step, counted from 0.
+
+    Rises in `warmup` steps to `peak`, stays there for `stable` steps, and
+    then follows `fall` down to `floor`, where it arrives at step `steps`.
+    """
+
+    peak: float
+    steps: int
+    warmup: int = 0
+    stable: int = 0
+    floor: float = 0.0
+    fall: Callable[[float], float] = half_cosine
+
+    def __post_init__(self) -> None:
+        """Refuse what is no schedule, and say why."""
+        if not 0 <= self.floor <= self.peak:
+            raise ValueError(
+                f"the floor, {self.floor}, must be from 0 to the peak, "
+                f"{self.peak}"
+            )
+        if self.warmup < 0 or self.stable < 0:
+            raise ValueError("warmup and stable cannot be negative")
+        if self.steps < max(1, self.warmup + self.stable):
+            raise ValueError(
+                f"{self.warmup} steps of warm-up and {self.stable} at the "
+                f"peak do not fit into {self.steps}: train longer, or warm "
+                "up in fewer"
+            )
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step; the first one is not 0.
+
+        >>> Schedule(peak=1.0, steps=8, warmup=4).rate(0)
+        0.25
+        """
+        if step < 0:
+            raise ValueError(f"steps count from 0, not {step}")
+        if step < self.warmup:
+            return self.peak * (step + 1) / self.warmup
+        start = self.warmup + self.stable
+        if step <= start:
+            return self.peak if step < self.steps else self.floor
+        if step >= self.steps:
+            return self.floor
+        progress = (step - start) / (self.steps - start)  # 0 to 1
+        return self.floor + (self.peak - self.floor) * self.fall(progress)
+
+
+def cosine(
+    peak: float, warmup: int, steps: int, floor: float | None = None
+) -> Schedule:
+    """Warm-up, then half a cosine down to `floor`, a tenth of the peak.
+
+    >>> schedule = cosine(peak=1.0, warmup=7, steps=21, floor=0.1)
+    >>> [round(schedule.rate(step), 4) for step in (6, 7, 14, 21, 99)]
+    [1.0, 1.0, 0.55, 0.1, 0.1]
+    """
+    floor = peak / 10 if floor is None else floor
+    return Schedule(peak, steps, warmup, floor=floor)
+
+
+def warmup_stable_decay(
+    peak: float, warmup: int, steps: int, decay: float = 0.2
+) -> Schedule:
+    """Warm-up, peak, and a straight fall to 0 in the last part of the run.
+
+    `decay` is the part of all steps that the fall takes.
+
+    >>> schedule = warmup_stable_decay(peak=1.0, warmup=2, steps=20)
+    >>> [schedule.rate(step) for step in (0, 1, 15, 16, 18, 20)]
+    [0.5, 1.0, 1.0, 1.0, 0.5, 0.0]
+    """
+    if not 0 < decay <= 1:
+        raise ValueError(f"decay must be above 0, at most 1, not {decay}")
+    stable = max(0, steps - warmup - round(decay * steps))
+    return Schedule(peak, steps, warmup, stable, fall=straight)
+
+
+def set_rate(optimizers: Iterable[Optimizer], rate: float) -> None:
+    """Give every parameter group this rate, times its own "scale".
+
+    A group that is to learn faster or slower than the others says so by
+    ``{"params": …, "scale": 0.5}``; without one the scale is 1.
+    """
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group.get("scale", 1.0)

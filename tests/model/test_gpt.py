@@ -1,0 +1,432 @@
+"""The whole model against the library, closed forms and properties."""
+
+import json
+import math
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+from scratchlm.model.gpt import (
+    GPT,
+    GPTConfig,
+    MemoryEstimate,
+    check_ids,
+    count_parameters,
+    flops_per_token,
+    gpt2_config,
+    llama_config,
+    memory_estimate,
+    next_token_loss,
+    parameter_table,
+)
+from solutions.model.gpt import gpt2_weights, llama_weights
+
+GPT2 = gpt2_config(40, 16, 2, 4, 32)
+LLAMA = llama_config(40, 16, 2, 4, 32, kv_heads=2)
+FORMS = [
+    GPT2,
+    LLAMA,
+    replace(LLAMA, tied=True, kv_heads=None, hidden=50),
+    replace(GPT2, bias=False, tied=False, mlp="gelu"),
+    replace(GPT2, post_norm=True),
+    replace(GPT2, norm="rmsnorm", kv_heads=1, position="rotary"),
+]
+
+
+def make(config: GPTConfig, seed: int = 0) -> GPT:
+    """A model whose every weight looks trained, in evaluation mode."""
+    torch.manual_seed(seed)
+    model = GPT(config)
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
+        else:
+            nn.init.normal_(parameter, mean=1, std=0.3)
+    return model.eval()
+
+
+class Memory:
+    """The smallest store of keys and values."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[Tensor, Tensor]] = []
+        self.length = 0
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        self.kept.append((k, v))
+        self.length += k.shape[2]
+        ks, vs = zip(*self.kept, strict=True)
+        return torch.cat(ks, dim=2), torch.cat(vs, dim=2)
+
+
+def some_ids(seed: int = 1, batch: int = 3, time: int = 16) -> Tensor:
+    """Random ids below 40."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(40, (batch, time), generator=generator)
+
+
+# --- the library ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["gelu_new", "gelu"])
+def test_equals_gpt2_of_transformers(activation: str) -> None:
+    torch.manual_seed(0)
+    theirs = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=40,
+            n_positions=16,
+            n_embd=32,
+            n_layer=2,
+            n_head=4,
+            activation_function=activation,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    ).eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    mlp = "gelu" if activation == "gelu" else "gelu_tanh"
+    ours = GPT(replace(GPT2, mlp=mlp)).eval()
+    ours.load_state_dict(gpt2_weights(theirs.state_dict(), 2))
+    ids = some_ids()
+    with torch.no_grad():
+        gap = (ours(ids) - theirs(ids).logits).abs().max().item()
+        loss = theirs(ids, labels=ids).loss
+    assert gap < 1e-5
+    got = next_token_loss(ours(ids[:, :-1]), ids[:, 1:])
+    torch.testing.assert_close(got, loss)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_equals_llama_of_transformers(kv_heads: int) -> None:
+    torch.manual_seed(0)
+    config = replace(LLAMA, kv_heads=kv_heads)
+    theirs = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=40,
+            max_position_embeddings=16,
+            hidden_size=32,
+            intermediate_size=config.inner,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=kv_heads,
+            rms_norm_eps=1e-5,
+            tie_word_embeddings=False,
+        )
+    ).eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    ours = GPT(config).eval()
+    ours.load_state_dict(llama_weights(theirs.state_dict(), 2))
+    ids = some_ids()
+    with torch.no_grad():
+        gap = (ours(ids) - theirs(ids).logits).abs().max().item()
+    assert gap < 1e-5
+
+
+# --- counting ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "count"),
+    [
+        (gpt2_config(), 124_439_808),
+        (gpt2_config(tied=False), 163_037_184),
+        (gpt2_config(65, 256, 6, 6, 384, bias=False), 10_745_088),
+        (gpt2_config(65, 64, 4, 4, 128, bias=False), 804_096),
+        (llama_config(), 6_738_415_616),
+        *[(config, None) for config in FORMS],
+    ],
+)
+def test_parameters_counted_and_computed(
+    config: GPTConfig, count: int | None
+) -> None:
+    with torch.device("meta"):  # shapes without numbers
+        model = GPT(config)
+    computed = sum(parameter_table(config).values())
+    assert count_parameters(model) == computed
+    assert count in (None, computed)
+
+
+def test_parameter_table_by_part() -> None:
+    table = parameter_table(replace(GPT2, post_norm=True))
+    model = GPT(replace(GPT2, post_norm=True))
+    assert table["norms"] == 4 * 2 * 32
+    assert table["tokens"] == count_parameters(model.token)
+    assert table["positions"] == 16 * 32
+    assert table["head"] == 0
+    block = model.blocks[0]
+    assert table["attention"] == 2 * count_parameters(block.attention)
+    assert table["feed-forward"] == 2 * count_parameters(block.mlp)
+    assert parameter_table(LLAMA)["head"] == 40 * 32
+
+
+@pytest.mark.parametrize("config", FORMS)
+def test_flops_equal_those_counted(config: GPTConfig) -> None:
+    model, ids = GPT(config), some_ids()
+    for block in model.blocks:
+        block.attention.reference = True  # the counter knows no kernel
+    with FlopCounterMode(display=False) as counter:
+        loss = next_token_loss(model(ids), ids)
+        forward = counter.get_total_flops()
+        loss.backward()
+    assert forward * 3 == ids.numel() * flops_per_token(config)
+    assert counter.get_total_flops() == 3 * forward
+
+
+@pytest.mark.parametrize("config", FORMS)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_memory_estimate_equals_what_autograd_keeps(
+    config: GPTConfig, batch: int
+) -> None:
+    model, ids, targets = GPT(config), some_ids(1, batch), some_ids(2, batch)
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        alive.append(tensor)
+        return tensor
+
+    alive: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        loss = next_token_loss(model(ids), targets)
+    for tensor in (*model.parameters(), *model.buffers()):
+        kept.pop(tensor.untyped_storage().data_ptr(), None)
+    estimate = memory_estimate(config, batch)
+    # All but the count of targets, one number.
+    assert sum(kept.values()) == estimate.activations + 4
+    assert estimate.weights == 4 * count_parameters(model)
+    del loss
+
+
+def test_memory_estimate_adds_up() -> None:
+    assert MemoryEstimate(1, 2, 3, 4).total == 10
+    one, two = (memory_estimate(GPT2, batch) for batch in (1, 2))
+    assert two.activations == 2 * one.activations
+    assert one.moments == 2 * one.gradients == 2 * one.weights
+    # GPT-2's smallest: weights, gradients and moments of 4 bytes.
+    small = memory_estimate(gpt2_config(), 1)
+    assert small.total - small.activations == 16 * 124_439_808
+
+
+# --- configuration ----------------------------------------------------------
+
+
+def test_configuration_survives_json() -> None:
+    for config in FORMS:
+        assert GPTConfig(**json.loads(json.dumps(asdict(config)))) == config
+
+
+@pytest.mark.parametrize("field", ["norm", "mlp", "position"])
+def test_unknown_names(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field}='nope'.*choose one of"):
+        replace(GPT2, **{field: "nope"})
+
+
+def test_inner() -> None:
+    assert GPT2.inner == 128
+    assert LLAMA.inner == 96
+    assert replace(GPT2, hidden=7).inner == 7
+    assert llama_config().inner == 11008
+
+
+# --- the model --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", FORMS)
+def test_the_future_changes_nothing(config: GPTConfig) -> None:
+    model, ids = make(config), some_ids()
+    changed = ids.clone()
+    changed[:, 9:] = (changed[:, 9:] + 1) % 40
+    a, b = model(ids), model(changed)
+    assert torch.equal(a[:, :9], b[:, :9])
+    assert not torch.isclose(a[:, 9:], b[:, 9:]).all(dim=-1).any()
+
+
+@pytest.mark.parametrize("config", FORMS)
+def test_the_texts_of_a_batch_are_strangers(config: GPTConfig) -> None:
+    model, ids = make(config), some_ids()
+    torch.testing.assert_close(model(ids)[1:2], model(ids[1:2]))
+
+
+@pytest.mark.parametrize("config", FORMS)
+def test_order_matters(config: GPTConfig) -> None:
+    model, ids = make(config), some_ids(batch=1)
+    swapped = ids.clone()
+    swapped[0, [2, 5]] = ids[0, [5, 2]]
+    assert (model(ids) - model(swapped))[0, 8:].abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("config", FORMS)
+def test_every_parameter_hears_from_the_loss(config: GPTConfig) -> None:
+    model, ids = make(config), some_ids()
+    next_token_loss(model(ids), ids).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("config", FORMS)
+def test_in_pieces_with_stores(config: GPTConfig) -> None:
+    model, ids = make(config), some_ids()
+    stores = [Memory() for _ in range(config.layers)]
+    pieces = [model(p, stores) for p in ids.split([4, 3, 1, 5, 3], dim=1)]
+    torch.testing.assert_close(
+        torch.cat(pieces, dim=1), model(ids), atol=1e-5, rtol=1e-4
+    )
+
+
+def test_shorter_than_the_context() -> None:
+    model, ids = make(GPT2), some_ids()
+    torch.testing.assert_close(model(ids[:, :5]), model(ids)[:, :5])
+
+
+def test_features_are_what_the_head_reads() -> None:
+    model, ids = make(LLAMA), some_ids()
+    assert model.features(ids).shape == (3, 16, 32)
+    assert torch.equal(model.head(model.features(ids)), model(ids))
+
+
+def test_tying_shares_one_matrix() -> None:
+    tied, untied = GPT(GPT2), GPT(replace(GPT2, tied=False))
+    assert tied.head.weight is tied.token.weight
+    assert untied.head.weight is not untied.token.weight
+    assert not torch.equal(untied.head.weight, untied.token.weight)
+    assert tied.to(torch.float64).head.weight is tied.token.weight
+
+
+def test_initial_loss_is_that_of_no_idea() -> None:
+    for config in (GPT2, LLAMA, replace(GPT2, post_norm=True)):
+        torch.manual_seed(0)
+        model, ids = GPT(replace(config, vocab_size=500)), some_ids()
+        loss = next_token_loss(model(ids), some_ids(2)).item()
+        assert loss == pytest.approx(math.log(500), abs=0.15)
+
+
+def test_initial_weights() -> None:
+    torch.manual_seed(0)
+    model = GPT(gpt2_config(500, 64, 8, 4, 128))
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2:
+            writes = "projection" in name
+            wanted = 0.02 / math.sqrt(16) if writes else 0.02
+            assert parameter.std().item() == pytest.approx(wanted, rel=0.05)
+        else:
+            wanted = 0.0 if name.endswith("bias") else 1.0
+            assert bool((parameter == wanted).all()), name
+    torch.manual_seed(0)
+    again = GPT(gpt2_config(500, 64, 8, 4, 128))
+    for a, b in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_dropout_only_while_training() -> None:
+    model, ids = make(replace(GPT2, dropout=0.2)), some_ids()
+    assert torch.equal(model(ids), model(ids))
+    model.train()
+    assert not torch.equal(model(ids), model(ids))
+
+
+@pytest.mark.parametrize("config", FORMS)
+def test_recomputation_changes_no_bit(config: GPTConfig) -> None:
+    model, ids = make(replace(config, dropout=0.1)).train(), some_ids()
+    found = []
+    for on in (False, True):
+        model.checkpoint_activations = on
+        model.zero_grad()
+        torch.manual_seed(5)
+        loss = next_token_loss(model(ids), ids)
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in model.parameters())])
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_half_the_bits() -> None:
+    for config in (GPT2, LLAMA):
+        model, ids = make(config), some_ids()
+        exact = model(ids).log_softmax(-1)
+        rough = model.to(torch.bfloat16)(ids)
+        assert rough.dtype == torch.bfloat16
+        assert (rough.float().log_softmax(-1) - exact).abs().max() < 0.5
+
+
+# --- errors -----------------------------------------------------------------
+
+
+def test_ids_out_of_range() -> None:
+    model = GPT(GPT2)
+    with pytest.raises(ValueError, match=r"token 40 .*0 to 39"):
+        model(torch.tensor([[1, 40]]))
+    with pytest.raises(ValueError, match="token -1 "):
+        model(torch.tensor([[1, -1]]))
+    for ids in (torch.tensor([1, 2]), torch.zeros(1, 0, dtype=torch.int64)):
+        with pytest.raises(ValueError, match=r"\(B, T\)"):
+            model(ids)
+    check_ids(torch.zeros(1, 3, dtype=torch.int64, device="meta"), 40)
+
+
+@pytest.mark.parametrize("config", FORMS)
+def test_too_many_tokens(config: GPTConfig) -> None:
+    model, ids = make(config), some_ids()
+    with pytest.raises(ValueError, match=r"0 to 16 .* context of 16"):
+        model(torch.cat([ids, ids[:, :1]], dim=1))
+    stores = [Memory() for _ in range(2)]
+    model(ids[:, :12], stores)
+    with pytest.raises(ValueError, match=r"12 to 16 .* context of 16"):
+        model(ids[:, :5], stores)
+    assert stores[0].length == 12  # nothing was stored by the refusal
+
+
+def test_heads_that_do_not_divide() -> None:
+    with pytest.raises(ValueError, match="33 channels"):
+        GPT(replace(GPT2, channels=33))
+
+
+# --- the loss ---------------------------------------------------------------
+
+
+def test_loss_of_a_fair_coin() -> None:
+    logits = torch.zeros(2, 3, 2)
+    targets = torch.tensor([[0, 1, 0], [1, 1, 0]])
+    assert next_token_loss(logits, targets).item() == pytest.approx(0.693147)
+    total = next_token_loss(logits, targets, reduction="sum").item()
+    assert total == pytest.approx(6 * math.log(2))
+    each = next_token_loss(logits, targets, reduction="none")
+    assert each.shape == (6,)
+
+
+def test_loss_is_minus_the_log_of_the_target() -> None:
+    logits = torch.randn(2, 3, 7)
+    targets = torch.randint(7, (2, 3))
+    chosen = logits.log_softmax(-1).gather(-1, targets[..., None])
+    torch.testing.assert_close(next_token_loss(logits, targets), -chosen.mean())
+
+
+def test_masked_targets_do_not_count() -> None:
+    logits = torch.randn(1, 4, 7)
+    targets = torch.tensor([[3, -100, 5, -100]])
+    wanted = F.cross_entropy(logits[0, [0, 2]], targets[0, [0, 2]])
+    torch.testing.assert_close(next_token_loss(logits, targets), wanted)
+    none = torch.full((1, 4), -100)
+    assert next_token_loss(logits, none).isnan()
+    assert next_token_loss(logits, none, reduction="sum") == 0
+
+
+def test_loss_of_half_precision_logits() -> None:
+    logits = torch.randn(2, 3, 1000).bfloat16()
+    targets = torch.randint(1000, (2, 3))
+    got = next_token_loss(logits, targets)
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got, next_token_loss(logits.float(), targets))

@@ -1,0 +1,255 @@
+"""Many heads: both forms equal, groups, stores, positions, errors."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scratchlm.model.attention import SingleHeadAttention, attend
+from scratchlm.model.embeddings import Rotary
+from scratchlm.model.heads import (
+    MultiHeadAttention,
+    attention_maps,
+    fused_attention,
+    repeat_kv,
+)
+
+CHANNELS, HEADS, TIME = 24, 6, 11
+
+
+class GrowingStore:
+    """The plainest store there is: it concatenates."""
+
+    def __init__(self) -> None:
+        self.length = 0
+        self.k: Tensor | None = None
+        self.v: Tensor | None = None
+
+    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        if self.k is not None and self.v is not None:
+            k = torch.cat([self.k, k], dim=2)
+            v = torch.cat([self.v, v], dim=2)
+        self.k, self.v, self.length = k, v, k.shape[2]
+        return k, v
+
+
+def build(
+    kv_heads: int | None = None,
+    rotary: Rotary | None = None,
+    reference: bool = False,
+    dropout: float = 0.0,
+    bias: bool = True,
+) -> MultiHeadAttention:
+    """A layer with weights that look trained, the same at every call."""
+    torch.manual_seed(0)
+    layer = MultiHeadAttention(
+        CHANNELS, HEADS, kv_heads, dropout, bias, rotary, reference
+    )
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter, std=CHANNELS**-0.5)
+    return layer
+
+
+def inputs(batch: int = 2, time: int = TIME) -> Tensor:
+    generator = torch.Generator().manual_seed(7)
+    return torch.randn(batch, time, CHANNELS, generator=generator)
+
+
+@pytest.mark.parametrize("kv_heads", [None, 3, 2, 1])
+@pytest.mark.parametrize("rotated", [False, True])
+def test_both_forms_agree(kv_heads: int | None, rotated: bool) -> None:
+    rotary = Rotary(CHANNELS // HEADS, 32) if rotated else None
+    fast = build(kv_heads, rotary)
+    plain = build(kv_heads, rotary, reference=True)
+    x = inputs()
+    assert torch.allclose(fast(x), plain(x), atol=1e-5)
+    fast(x).square().sum().backward()
+    plain(x).square().sum().backward()
+    for a, b in zip(fast.parameters(), plain.parameters(), strict=True):
+        assert a.grad is not None
+        assert b.grad is not None
+        assert torch.allclose(a.grad, b.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("chunks", [(11,), (4, 3, 1, 3), (1,) * 11])
+@pytest.mark.parametrize("kv_heads", [None, 2])
+@pytest.mark.parametrize("reference", [False, True])
+def test_chunks_through_a_store_equal_the_whole(
+    chunks: tuple[int, ...], kv_heads: int | None, reference: bool
+) -> None:
+    rotary = Rotary(CHANNELS // HEADS, 32)
+    layer = build(kv_heads, rotary, reference)
+    x = inputs()
+    store = GrowingStore()
+    pieces = [layer(piece, store) for piece in x.split(list(chunks), dim=1)]
+    assert store.length == TIME
+    assert store.k is not None
+    assert store.k.shape[1] == (kv_heads or HEADS)  # not repeated
+    assert torch.allclose(torch.cat(pieces, dim=1), layer(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_the_future_does_not_change_the_past(reference: bool) -> None:
+    layer = build(2, Rotary(CHANNELS // HEADS, 32), reference)
+    x = inputs()
+    before = layer(x)
+    x[:, 6:] += 5
+    assert torch.equal(layer(x)[:, :6], before[:, :6])
+
+
+def test_equals_the_library_layer() -> None:
+    layer = build(reference=True)
+    theirs = nn.MultiheadAttention(CHANNELS, HEADS, batch_first=True)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(layer.qkv.weight)
+        theirs.in_proj_bias.copy_(layer.qkv.bias)
+        theirs.out_proj.weight.copy_(layer.projection.weight)
+        theirs.out_proj.bias.copy_(layer.projection.bias)
+    x = inputs()
+    mask = torch.ones(TIME, TIME, dtype=torch.bool).triu(1)
+    wanted, weights = theirs(
+        x, x, x, attn_mask=mask, average_attn_weights=False
+    )
+    assert torch.allclose(layer(x), wanted, atol=1e-5)
+    assert torch.allclose(layer.attention_weights(x), weights, atol=1e-5)
+
+
+def test_one_head_is_the_single_head() -> None:
+    torch.manual_seed(1)
+    single = SingleHeadAttention(8, 8)
+    layer = MultiHeadAttention(8, heads=1, bias=False)
+    with torch.no_grad():
+        parts = [single.query.weight, single.key.weight, single.value.weight]
+        layer.qkv.weight.copy_(torch.cat(parts))
+        layer.projection.weight.copy_(torch.eye(8))
+    x = torch.randn(2, 5, 8)
+    assert torch.allclose(layer(x), single(x), atol=1e-6)
+
+
+def test_each_head_attends_by_itself() -> None:
+    layer = build(bias=False)
+    q, k, v = layer.split(inputs(), start=0)
+    size = CHANNELS // HEADS
+    heard = torch.cat(
+        [attend(q[:, h], k[:, h], v[:, h]) for h in range(HEADS)], dim=-1
+    )
+    wanted = heard @ layer.projection.weight.T
+    assert q.shape == k.shape == v.shape == (2, HEADS, TIME, size)
+    assert torch.allclose(layer(inputs()), wanted, atol=1e-5)
+
+
+def test_neighbors_share_keys() -> None:
+    x = torch.arange(2.0).view(1, 2, 1, 1)
+    assert repeat_kv(x, 3).flatten().tolist() == [0, 0, 0, 1, 1, 1]
+    assert repeat_kv(x, 1) is x
+
+
+def test_grouped_heads_are_multi_head_with_equal_keys() -> None:
+    grouped = build(kv_heads=2, bias=False)
+    full = build(bias=False)
+    size, groups = CHANNELS // HEADS, HEADS // 2
+    q, k, v = grouped.qkv.weight.split([CHANNELS, 2 * size, 2 * size])
+
+    def copies(rows: Tensor) -> Tensor:
+        heads = rows.view(2, size, CHANNELS)
+        return heads.repeat_interleave(groups, dim=0).flatten(0, 1)
+
+    with torch.no_grad():
+        full.qkv.weight.copy_(torch.cat([q, copies(k), copies(v)]))
+        full.projection.weight.copy_(grouped.projection.weight)
+    assert torch.allclose(full(inputs()), grouped(inputs()), atol=1e-5)
+    few = sum(p.numel() for p in grouped.parameters())
+    many = sum(p.numel() for p in full.parameters())
+    assert many - few == 2 * (HEADS - 2) * size * CHANNELS
+
+
+def test_a_start_shifts_positions_not_answers() -> None:
+    """With rotary positions only distances count: a shift changes nothing."""
+    rotary = Rotary(CHANNELS // HEADS, 64)
+    layer = build(rotary=rotary)
+    x = inputs()
+    at_zero = fused_attention(*layer.split(x, start=0))
+    later = fused_attention(*layer.split(x, start=40))
+    assert torch.allclose(at_zero, later, atol=1e-4)
+
+
+def test_weights_for_pictures_are_those_that_mix() -> None:
+    layer = build(kv_heads=3, bias=False)
+    x = inputs()
+    weights = layer.attention_weights(x)
+    assert weights.shape == (2, HEADS, TIME, TIME)
+    assert bool((weights.triu(1) == 0).all())
+    _, _, v = layer.split(x, start=0)
+    heard = weights @ repeat_kv(v, 2)
+    wanted = heard.transpose(1, 2).flatten(2) @ layer.projection.weight.T
+    assert torch.allclose(layer(x), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_dropout_in_training_only(reference: bool) -> None:
+    layer = build(dropout=0.5, reference=reference)
+    x = inputs()
+    torch.manual_seed(5)
+    first, second = layer(x), layer(x)
+    assert not torch.allclose(first, second)
+    layer.eval()
+    assert torch.equal(layer(x), layer(x))
+    assert torch.allclose(layer(x), build()(x), atol=1e-5)
+
+
+def test_dropout_keeps_the_mean() -> None:
+    torch.manual_seed(6)
+    q, k, v = (torch.randn(1, 2, 4, 3) for _ in range(3))
+    runs = torch.stack([fused_attention(q, k, v, 0.3) for _ in range(4000)])
+    wanted = fused_attention(q, k, v)
+    assert torch.allclose(runs.mean(dim=0), wanted, atol=0.08)
+
+
+def test_no_copy_between_the_kernel_and_the_projection() -> None:
+    q, k, v = build().split(inputs(), start=0)
+    assert q.data_ptr() != k.data_ptr()
+    assert q.untyped_storage().data_ptr() == v.untyped_storage().data_ptr()
+    assert fused_attention(q, k, v).transpose(1, 2).is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((10, 3), "10 channels do not split into 3 heads"),
+        ((10, 0), "10 channels do not split into 0 heads"),
+        ((12, 6, 4), "6 query heads cannot share 4 heads"),
+        ((12, 6, 0), "6 query heads cannot share 0 heads"),
+    ],
+)
+def test_sizes_that_do_not_fit(
+    arguments: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        MultiHeadAttention(*arguments)
+
+
+def test_rotary_tables_of_another_size() -> None:
+    with pytest.raises(ValueError, match="tables are for heads of 8"):
+        MultiHeadAttention(12, 3, rotary=Rotary(8, 16))
+
+
+def test_shared_tables_are_not_parameters() -> None:
+    layer = build(rotary=Rotary(CHANNELS // HEADS, 16))
+    assert set(layer.state_dict()) == {
+        "qkv.weight",
+        "qkv.bias",
+        "projection.weight",
+        "projection.bias",
+    }
+
+
+def test_maps_of_a_whole_model_in_order() -> None:
+    first, second = build(), build(kv_heads=2)
+    model = nn.Sequential(first, nn.Tanh(), second)
+    x = inputs()
+    maps = attention_maps(model, x)
+    assert len(maps) == 2
+    assert torch.equal(maps[0], first.attention_weights(x))
+    inside = second.attention_weights(first(x).tanh())
+    assert torch.allclose(maps[1], inside, atol=1e-6)
+    assert not any(map.requires_grad for map in maps)
+    assert not first._forward_pre_hooks  # the lens is taken off again

@@ -1,0 +1,50 @@
+"""The solutions about checkpoints."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from scratchlm.training.checkpoint import CheckpointError
+from solutions.training.checkpoint import (
+    average_weights,
+    check_seal,
+    keep_copy,
+    seal,
+)
+
+
+def test_average_weights(tmp_path: Path) -> None:
+    paths = []
+    for number, value in enumerate([1.0, 2.0, 6.0]):
+        paths.append(tmp_path / f"{number}.safetensors")
+        save_file({"w": torch.full((2, 2), value)}, paths[-1])
+    means = average_weights(paths)
+    assert torch.equal(means["w"], torch.full((2, 2), 3.0))
+
+
+def test_keep_copy(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    for step in (10, 20, 30):
+        (folder / "state.json").write_text(str(step))
+        keep_copy(folder, step, count=2)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["checkpoint", "checkpoint-000020", "checkpoint-000030"]
+    copied = tmp_path / "checkpoint-000020" / "state.json"
+    assert copied.read_text() == "20"
+
+
+def test_seal(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"one")
+    (tmp_path / "b").write_bytes(b"two")
+    seal(tmp_path)
+    check_seal(tmp_path)
+    (tmp_path / "a").write_bytes(b"One")
+    with pytest.raises(CheckpointError, match="a is not what was sealed"):
+        check_seal(tmp_path)
+    seal(tmp_path)
+    (tmp_path / "b").unlink()
+    with pytest.raises(CheckpointError, match="b is not"):
+        check_seal(tmp_path)

@@ -1,0 +1,430 @@
+"""Toytown's stories: reproducible, unambiguous, of known probability."""
+
+import doctest
+import hashlib
+import itertools
+import math
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scratchlm.text import toytown
+from scratchlm.text.toytown import (
+    PAST,
+    ROLES,
+    RULES,
+    START,
+    WORDS,
+    Facts,
+    Part,
+    Rule,
+    Slot,
+    Story,
+    conjugate,
+    derivations,
+    entropy_per_character,
+    entropy_per_token,
+    first_empty,
+    inflect,
+    join,
+    log_probability,
+    number_word,
+    parse_slot,
+    split_stories,
+    templates,
+    weight_sums,
+    write_corpus,
+    write_stories,
+)
+
+FIRST = "8a1751492e817d20893c5dd7c578770b330d6e296c42360998c8ac4979678e5a"
+CORPUS = "a6e79e2e28795c7d98b44bb2b43b724d6141ee2c3faf3080361e1366a5d63aff"
+
+
+@pytest.fixture(scope="module")
+def corpus() -> list[Story]:
+    return write_corpus()
+
+
+# --- The bytes ---------------------------------------------------------------
+
+
+def test_corpus_is_the_same_everywhere(corpus: list[Story]) -> None:
+    text = join(corpus).encode("ascii")
+    assert hashlib.sha256(text).hexdigest() == CORPUS
+    first = hashlib.sha256(corpus[0].text.encode()).hexdigest()
+    assert first == FIRST
+    last = len(corpus[-1].text) + 2
+    assert 1_000_000 <= len(text) < 1_000_000 + last
+
+
+def test_a_million_characters_take_seconds() -> None:
+    start = time.process_time()
+    write_corpus()
+    assert time.process_time() - start < 5
+
+
+def test_a_smaller_corpus_is_the_beginning_of_a_larger() -> None:
+    small, large = write_corpus(3_000), write_corpus(9_000)
+    assert large[: len(small)] == small
+    assert small == list(itertools.islice(write_stories(2026), len(small)))
+    assert write_corpus(3_000, seed=1) != small
+    assert write_corpus(0) == []
+
+
+def test_negative_seeds_are_refused() -> None:
+    # random.Random takes -1 for 1, and nobody would notice.
+    with pytest.raises(ValueError, match="negative"):
+        next(write_stories(-1))
+
+
+def test_form_of_the_stories(corpus: list[Story]) -> None:
+    for story in corpus:
+        assert re.fullmatch(r"[\x20-\x7e]+(\n[\x20-\x7e]+){2}", story.text)
+        assert "  " not in story.text
+        assert " ." not in story.text
+        assert not re.search(r"[{}<>]|\b(\w+) \1\b(?! [0-9])", story.text)
+        last = story.text.splitlines()[-1]
+        assert re.fullmatch(r"[^?]+\? [^?]+\.", last)
+    lengths = [len(story.text) for story in corpus]
+    assert min(lengths) > 200
+    assert max(lengths) < 750
+    assert 350 < sum(lengths) / len(lengths) < 450
+
+
+def pieces(text: str) -> set[tuple[str, ...]]:
+    """All runs of eight words."""
+    words = text.split()
+    return {tuple(words[i : i + 8]) for i in range(len(words) - 7)}
+
+
+def test_no_two_stories_are_alike(corpus: list[Story]) -> None:
+    assert len({story.text for story in corpus}) == len(corpus)
+    # Not nearly alike either: most pieces of eight words are a story's own.
+    common = Counter(
+        piece for story in corpus[:1000] for piece in pieces(story.text)
+    )
+    own = sum(count for piece, count in common.items() if count == 1)
+    assert own > 0.75 * sum(common.values())
+
+
+def test_every_rule_and_word_occurs(corpus: list[Story]) -> None:
+    seen = {
+        (step.name.rpartition(" ")[0] or step.name, step.option)
+        if step.name not in RULES
+        else (step.name, step.option)
+        for story in corpus[:400]
+        for step in derivations(story.text)[0]
+    }
+    named = {name for name, _ in seen}
+    assert set(RULES) <= named
+    assert set(ROLES) <= named
+
+
+# --- One text, one derivation ------------------------------------------------
+
+Path = tuple[str, tuple[Part, ...], Facts]
+
+
+def moves(path: Path) -> Iterator[Path]:
+    """All ways to go on by one part, whatever has been said before."""
+    _, todo, facts = path
+    part, rest = todo[0], todo[1:]
+    if isinstance(part, str):
+        yield part, rest, facts
+    elif isinstance(part, Rule):
+        for template in templates(part.name):
+            yield "", template + rest, facts
+    elif role := first_empty(part, facts):
+        yield from (("", todo, f) for f in fillings(role, facts))
+    else:
+        yield inflect(part, facts), rest, facts
+
+
+def fillings(role: str, facts: Facts) -> Iterator[Facts]:
+    """All ways to fill a role, and the role before it if it needs one."""
+    table = ROLES[role]
+    if table in WORDS:
+        yield from ({**facts, role: word} for word in WORDS[table])
+    elif table not in facts:
+        yield from fillings(table, facts)
+    else:
+        yield from ({**facts, role: word} for word in facts[table].goods)
+
+
+def clash(a: Path, b: Path) -> bool:
+    """Whether some text of one path begins with a text of the other."""
+    if len(a[0]) > len(b[0]):
+        a, b = b, a
+    if not b[0].startswith(a[0]):
+        return False
+    if not a[1]:
+        return True
+    b = (b[0][len(a[0]) :], b[1], b[2])
+    return any(clash(move, b) for move in moves(("", a[1], a[2])))
+
+
+def all_rules() -> set[str]:
+    """All rules that stories use, those with a role for x filled in."""
+    found, todo = set(), {"story"}
+    while todo:
+        name = todo.pop()
+        found.add(name)
+        for part in itertools.chain.from_iterable(templates(name)):
+            if isinstance(part, Rule) and part.name not in found:
+                todo.add(part.name)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(all_rules()))
+def test_no_template_begins_like_another(name: str) -> None:
+    """The heart of the proof: a text tells which template made it.
+
+    The paths of two templates are followed side by side through everything
+    that either can say, with all roles free. That is more than any story
+    can say, so templates that never clash here never clash in a story.
+    """
+    for a, b in itertools.combinations(templates(name), 2):
+        assert not clash(("", a, START), ("", b, START)), (a, b)
+
+
+def filled_after(
+    parts: tuple[Part, ...], sure: frozenset[str]
+) -> tuple[frozenset[str], set[tuple[str, Slot, frozenset[str]]]]:
+    """Roles surely filled after the parts, and where each may be first."""
+    firsts: set[tuple[str, Slot, frozenset[str]]] = set()
+    for part in parts:
+        if isinstance(part, Rule):
+            ends = []
+            for template in templates(part.name):
+                end, inner = filled_after(template, sure)
+                ends.append(end)
+                firsts |= inner
+            sure = frozenset.intersection(*ends)
+        elif isinstance(part, Slot):
+            while role := first_empty(part, dict.fromkeys(sure, START["it"])):
+                firsts.add((role, part, sure))
+                sure |= {role}
+    return sure, firsts
+
+
+def first_mentions() -> set[tuple[str, Slot, frozenset[str]]]:
+    return filled_after((Rule("story"),), frozenset(START))[1]
+
+
+def test_first_mentions_give_the_word_away() -> None:
+    """Where a role may be filled, no form begins like another's."""
+    for role, slot, sure in first_mentions():
+        if role == "tense":
+            assert slot.subject in START, slot
+            count = START[slot.subject].count
+            past, present = (
+                conjugate(slot.verb, count, tense.forms[""])
+                for tense in WORDS["tense"]
+            )
+            assert prefix_free([past, present]), (slot, past, present)
+            continue
+        assert role == slot.subject, (role, slot)
+        assert not slot.sign, (role, slot)
+        table = ROLES[role]
+        groups = [WORDS[table]] if table in WORDS else []
+        if not groups:  # goods: their maker is known by then
+            assert table in sure, (role, slot)
+            groups = [person.goods for person in WORDS["people"]]
+        for group in groups:
+            forms = [inflect(slot, {role: word}) for word in group]
+            assert prefix_free(forms), (slot, forms)
+
+
+def prefix_free(forms: list[str]) -> bool:
+    """Whether no form begins with another; sorted, neighbors would."""
+    ordered = sorted(forms)
+    pairs = itertools.pairwise(ordered)
+    return not any(b.startswith(a) for a, b in pairs)
+
+
+def test_reading_finds_what_was_written(corpus: list[Story]) -> None:
+    for story in corpus[:150]:
+        found = derivations(story.text)
+        assert len(found) == 1
+        nats = sum(step.nats for step in found[0])
+        assert nats == pytest.approx(-story.log_prob, rel=1e-12)
+        assert log_probability(story.text) == pytest.approx(story.log_prob)
+        starts = [step.start for step in found[0]]
+        assert starts == sorted(starts)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**9), st.randoms(use_true_random=False))
+def test_no_story_is_the_beginning_of_another(
+    seed: int, cuts: random.Random
+) -> None:
+    text = next(write_stories(seed)).text
+    assert log_probability(text[: cuts.randrange(len(text))]) == -math.inf
+    assert log_probability(text + " ") == -math.inf
+    assert log_probability(text + text) == -math.inf
+
+
+def test_the_town_makes_no_mistakes(corpus: list[Story]) -> None:
+    """A wrong sum, a wrong pronoun or a wrong answer has probability 0."""
+    text = next(s.text for s in corpus if "How many" in s.text)
+    body, _, answer = text.rpartition("? ")
+    for n in range(1, 20):
+        changed = f"{body}? {number_word(n).capitalize()}."
+        same = changed == text
+        assert (log_probability(changed) > -math.inf) == same
+    assert answer.endswith(".")
+    assert log_probability("") == -math.inf
+
+
+# --- The probabilities -------------------------------------------------------
+
+
+def test_weights_sum_to_one() -> None:
+    for k in range(1, 40):
+        sums = weight_sums(k)
+        assert sums[-1] == k * (k + 1) // 2
+        shares = [(k - i) / sums[-1] for i in range(k)]
+        assert sum(shares) == pytest.approx(1)
+    # The same list twice is two lists: nobody can spoil the other's.
+    assert weight_sums(3) == [3, 5, 6]
+
+
+def test_days_come_as_often_as_they_should(corpus: list[Story]) -> None:
+    """Chi square of the seven days: below 22.5 in 999 cases of 1,000."""
+    pattern = r"\b(Mon|Satur|Tues|Fri|Wednes|Thurs|Sun)day"
+    days = [re.search(pattern, s.text) for s in corpus]
+    counts = Counter(found[1] for found in days if found)
+    order = ("Mon", "Satur", "Tues", "Fri", "Wednes", "Thurs", "Sun")
+    wanted = [len(corpus) * (7 - i) / 28 for i in range(7)]
+    pairs = zip(order, wanted, strict=True)
+    chi = sum((counts[day] - want) ** 2 / want for day, want in pairs)
+    assert sum(counts.values()) == len(corpus)
+    assert chi < 22.5
+
+
+def test_probability_by_hand() -> None:
+    """It was Monday: 2/3 with news, 2/3 past, each word by its place."""
+    story = next(write_stories(1))
+    steps = derivations(story.text)[0]
+    for step in steps:
+        assert 0 <= step.nats < 6
+    first = steps[0]
+    assert first.name == "story"
+    assert first.nats == pytest.approx(0)
+
+
+def test_entropy_is_the_mean_surprise() -> None:
+    stories = [Story("ab", -6.0), Story("abcd", -4.0)]
+    assert join(stories) == "ab\n\nabcd\n\n"
+    assert entropy_per_character(stories) == 1.0
+    assert entropy_per_token(stories, tokens=4) == 2.5
+    with pytest.raises(ValueError, match="none to take a mean"):
+        entropy_per_token(stories, 0)
+
+
+def test_entropy_agrees_between_corpora(corpus: list[Story]) -> None:
+    """Two corpora from different seeds: the same within 1 percent."""
+    other = write_corpus(seed=7)
+    here, there = entropy_per_character(corpus), entropy_per_character(other)
+    assert here == pytest.approx(there, rel=0.01)
+
+
+# --- Splits ------------------------------------------------------------------
+
+
+def test_splits_are_disjoint_and_whole(corpus: list[Story]) -> None:
+    splits = split_stories(corpus)
+    parts = [splits.train, splits.validation, splits.test]
+    assert sum(map(len, parts)) == len(corpus)
+    assert {s.text for part in parts for s in part} == {s.text for s in corpus}
+    assert len(splits.train) == pytest.approx(0.9 * len(corpus), abs=2)
+    assert len(splits.validation) == pytest.approx(0.05 * len(corpus), abs=1)
+    assert len(splits.test) == pytest.approx(0.05 * len(corpus), abs=1)
+
+
+def test_a_story_stays_on_its_side() -> None:
+    small = split_stories(write_corpus(20_000))
+    large = split_stories(write_corpus(60_000))
+    assert large.train[: len(small.train)] == small.train
+    assert large.test[: len(small.test)] == small.test
+    with pytest.raises(ValueError, match="too few"):
+        split_stories(write_corpus(1_000))
+
+
+# --- Words -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("verb", "forms"),
+    [
+        ("be", "was were is are"),
+        ("have", "had had has have"),
+        ("do", "did did does do"),
+        ("miss", "missed missed misses miss"),
+        ("carry", "carried carried carries carry"),
+        ("play", "played played plays play"),
+        ("watch", "watched watched watches watch"),
+        ("announce", "announced announced announces announce"),
+        ("wrap", "wrapped wrapped wraps wrap"),
+        ("fly", "flew flew flies fly"),
+        ("go", "went went goes go"),
+    ],
+)
+def test_verbs(verb: str, forms: str) -> None:
+    got = [conjugate(verb, n, t) for t in ("past", "present") for n in (1, 2)]
+    assert got == forms.split()
+
+
+def test_every_verb_of_the_town() -> None:
+    """Verbs that double a letter or change it must be in the table."""
+    slots = {
+        part
+        for name in all_rules()
+        for template in templates(name)
+        for part in template
+        if isinstance(part, Slot) and part.verb and part.verb not in ROLES
+    }
+    verbs = {slot.verb for slot in slots}
+    assert set(PAST) <= verbs
+    regular = sorted(verbs - set(PAST) - {"be"})
+    assert set(regular) == set(REGULAR.split())
+
+
+REGULAR = """
+announce answer ask believe borrow carry count cross cry dance follow invite
+laugh look miss move mutter notice owe play point promise repeat scratch search
+shout sigh smell sneeze talk want watch whisper whistle yawn quarrel
+"""
+
+
+def test_number_words_are_distinct() -> None:
+    words = [number_word(n) for n in range(40)]
+    assert len(set(words)) == 40
+    assert words[21] == "twenty-one"
+    assert words[39] == "thirty-nine"
+
+
+def test_one_thing_is_singular() -> None:
+    slot = parse_slot("N-m item")
+    loaf = WORDS["people"][0].goods[0]
+    few = {w.count: w for w in WORDS["few"] + WORDS["many"]}
+    facts = {"n": few[5], "m": few[4], "item": loaf}
+    assert inflect(slot, facts) == "One loaf"
+    assert inflect(slot, {**facts, "m": few[2]}) == "Three loaves"
+    assert inflect(parse_slot("n*m"), {**facts, "m": few[4]}) == "twenty"
+
+
+def test_slots_that_are_none() -> None:
+    with pytest.raises(ValueError, match="no slot"):
+        parse_slot("who sells loaves")
+
+
+def test_doctests() -> None:
+    assert doctest.testmod(toytown).failed == 0

@@ -1,0 +1,421 @@
+"""The loop keeps its promises: exact resume, exact log, no silent failure."""
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scratchlm.model.gpt import GPT, gpt2_config
+from scratchlm.text.tokens import BatchCursor
+from scratchlm.training import trainer as module
+from scratchlm.training.checkpoint import (
+    CheckpointError,
+    load_model,
+    read_json,
+)
+from scratchlm.training.trainer import (
+    Interrupted,
+    NonFiniteLoss,
+    StopRequest,
+    TrainConfig,
+    Trainer,
+    make_optimizers,
+    make_schedule,
+    read_log,
+    tensorboard_writer,
+    truncate_log,
+    validation_loss,
+)
+
+VOCAB, CONTEXT = 17, 8
+TOKENS = np.random.default_rng(0).integers(VOCAB, size=700)
+HELD_OUT = TOKENS[:61]
+
+
+def cursor() -> BatchCursor:
+    """Batches whose epoch ends in the middle of the tests' runs."""
+    return BatchCursor(TOKENS, CONTEXT, 4, seed=5)
+
+
+def make(folder: Path, on_sample: Any = None, **changes: Any) -> Trainer:
+    """A trainer of a small model with dropout."""
+    dropout = changes.pop("dropout", 0.2)
+    config = replace(
+        TrainConfig(steps=20, warmup=3, accumulate=2, evaluate_every=10),
+        **changes,
+    )
+    torch.manual_seed(11)
+    random.seed(11)
+    np.random.seed(11)
+    model = GPT(
+        gpt2_config(
+            vocab_size=VOCAB,
+            context=CONTEXT,
+            layers=2,
+            heads=2,
+            channels=16,
+            dropout=dropout,
+        )
+    )
+    return Trainer(model, cursor(), HELD_OUT, config, folder, on_sample)
+
+
+def without_time(folder: Path) -> list[dict[str, Any]]:
+    """The log without the column that no two runs share."""
+    return [
+        {k: v for k, v in line.items() if k != "seconds"}
+        for line in read_log(folder)
+    ]
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Two folders hold the same run, to the last bit."""
+    for name in ("model", "optimizer"):
+        file = f"checkpoint/{name}.safetensors"
+        assert (a / file).read_bytes() == (b / file).read_bytes(), name
+    states = [read_json(f / "checkpoint" / "state.json") for f in (a, b)]
+    for state in states:
+        del state["progress"]["notes"]["seconds"]
+    assert states[0] == states[1]
+    assert without_time(a) == without_time(b)
+    best = "best/model.safetensors"
+    assert (a / best).read_bytes() == (b / best).read_bytes()
+
+
+# A process of its own: it crashes while evaluating, or it resumes.
+PROGRAM = """
+import os, sys, torch
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+import test_trainer as t
+torch.set_num_threads(1)
+folder = Path(sys.argv[2])
+if sys.argv[1] == "crash":
+    def crash(model, line):
+        os._exit(9)
+    t.make(folder, crash).fit()
+else:
+    t.Trainer.resume(folder, t.cursor(), t.HELD_OUT).fit()
+"""
+
+
+def process(what: str, folder: Path) -> int:
+    """Run `PROGRAM` in a new process; returns its exit code."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    here = str(Path(__file__).parent)
+    arguments = [sys.executable, "-c", PROGRAM, what, str(folder), here]
+    env = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(arguments, env=env, check=False).returncode
+
+
+def test_crash_and_new_process_equal_one_run(tmp_path: Path) -> None:
+    make(tmp_path / "whole").fit()
+    # Saved at step 10, then gone in the middle of the evaluation.
+    assert process("crash", tmp_path / "parts") == 9
+    state = read_json(tmp_path / "parts" / "checkpoint" / "state.json")
+    assert state["progress"]["step"] == 10
+    assert process("resume", tmp_path / "parts") == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "muon"},
+        {"precision": "bfloat16", "schedule": "stable"},
+        {"checkpoint_activations": True, "patience": 9},
+    ],
+)
+def test_stop_and_resume_equals_one_run(
+    tmp_path: Path, monkeypatch: Any, changes: dict[str, Any]
+) -> None:
+    make(tmp_path / "whole", steps=8, evaluate_every=3, **changes).fit()
+    trainer = make(tmp_path / "parts", steps=8, evaluate_every=3, **changes)
+    original = trainer.train_step
+
+    def train_step() -> Any:
+        line = original()
+        if line["step"] == 5:
+            os.kill(os.getpid(), signal.SIGINT)  # Ctrl-C
+        return line
+
+    monkeypatch.setattr(trainer, "train_step", train_step)
+    with pytest.raises(Interrupted, match=r"after step 5.*--resume --out"):
+        trainer.fit()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    again = Trainer.resume(tmp_path / "parts", cursor(), HELD_OUT)
+    assert again.step == 5
+    again.fit()
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_watching_changes_nothing(tmp_path: Path) -> None:
+    seen: list[tuple[int, bool]] = []
+
+    def watch(model: GPT, line: dict[str, Any]) -> None:
+        torch.rand(100)
+        seen.append((line["step"], model.training))
+
+    make(tmp_path / "blind", steps=6, evaluate_every=2).fit()
+    make(tmp_path / "seen", watch, steps=6, evaluate_every=2).fit()
+    assert seen == [(2, False), (4, False), (6, False)]
+    assert_same_run(tmp_path / "blind", tmp_path / "seen")
+
+
+def test_log_and_folder(tmp_path: Path) -> None:
+    trainer = make(tmp_path, steps=6, evaluate_every=4, snapshots=(0, 3, 6))
+    best = trainer.fit()
+    lines = read_log(tmp_path)
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [line["tokens"] for line in lines] == [64 * s for s in range(1, 7)]
+    scored = [line for line in lines if "validation_loss" in line]
+    assert [line["step"] for line in scored] == [4, 6]
+    assert best == min(line["validation_loss"] for line in scored)
+    assert lines[0]["train_loss"] == pytest.approx(math.log(VOCAB), abs=0.2)
+    model = load_model(tmp_path)
+    assert validation_loss(model, HELD_OUT, CONTEXT) == best
+    names = sorted(p.name for p in (tmp_path / "snapshots").iterdir())
+    assert names == [f"step-{s:06d}.safetensors" for s in (0, 3, 6)]
+    assert load_model(tmp_path, snapshot=0).config == trainer.model.config
+    assert read_json(tmp_path / "config.json") == json.loads(
+        json.dumps(trainer.settings())
+    )
+
+
+def test_learning_rate_follows_the_schedule(tmp_path: Path) -> None:
+    trainer = make(tmp_path, weight_decay=0.0, dropout=0.0, clip=1e9)
+    schedule = make_schedule(trainer.config)
+    for step in range(4):
+        line = trainer.train_step()
+        assert line["learning_rate"] == schedule.rate(step)
+        for group in trainer.optimizers[0].param_groups:
+            assert group["lr"] == pytest.approx(schedule.rate(step))
+    assert schedule.rate(0) < schedule.rate(2)
+
+
+def test_first_step_of_adam_is_the_learning_rate(tmp_path: Path) -> None:
+    trainer = make(tmp_path, weight_decay=0.0)
+    before = trainer.model.state_dict()
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    rate = trainer.train_step()["learning_rate"]
+    for name, tensor in trainer.model.state_dict().items():
+        moved = (tensor - before[name]).abs().max().item()
+        assert moved == pytest.approx(rate, rel=1e-2), name
+
+
+def test_accumulation_sees_one_large_batch(tmp_path: Path) -> None:
+    two = make(tmp_path / "2", accumulate=2, dropout=0.0)
+    one = make(tmp_path / "1", accumulate=1, dropout=0.0)
+    batches = [cursor().next_batch() for _ in range(1)]
+    source = cursor()
+    batches = [source.next_batch() for _ in range(2)]
+    x, y = (torch.cat(part) for part in zip(*batches, strict=True))
+    one.next_batch = lambda: (x, y)  # type: ignore[method-assign]
+    a, b = one.train_step(), two.train_step()
+    assert a["train_loss"] == pytest.approx(b["train_loss"], abs=1e-5)
+    assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-4)
+    assert a["tokens"] == b["tokens"]
+
+
+def test_clips_before_stepping(tmp_path: Path) -> None:
+    trainer = make(tmp_path, clip=1e-3)
+    line = trainer.train_step()
+    assert line["gradient_norm"] > 1e-3  # the log says what it was
+    squares = sum(
+        p.grad.square().sum().item() for p in trainer.model.parameters()
+    )
+    assert math.sqrt(squares) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_nan_stops_and_spares_the_weights(tmp_path: Path) -> None:
+    trainer = make(tmp_path, steps=9, evaluate_every=2)
+    original = trainer.next_batch
+
+    def next_batch() -> Any:
+        if trainer.step == 3:
+            with torch.no_grad():
+                trainer.model.get_parameter(name).fill_(math.nan)
+        return original()
+
+    name = next(n for n, _ in trainer.model.named_parameters())
+    trainer.next_batch = next_batch  # type: ignore[method-assign]
+    with pytest.raises(NonFiniteLoss, match=r"step 4: loss nan.*rate too"):
+        trainer.fit()
+    assert [line["step"] for line in read_log(tmp_path)] == [1, 2, 3]
+    again = Trainer.resume(tmp_path, cursor(), HELD_OUT)
+    assert again.step == 2
+    assert again.fit() < 10
+
+
+def test_patience(tmp_path: Path, monkeypatch: Any) -> None:
+    losses = iter([3.0, 2.0, 2.5, 2.0, 1.0, 1.0])
+    monkeypatch.setattr(
+        module, "validation_loss", lambda *a, **k: next(losses)
+    )
+    trainer = make(tmp_path, steps=30, evaluate_every=1, patience=2)
+    assert trainer.fit() == 2.0
+    assert trainer.step == 4  # 2.5 and 2.0 were no better than 2.0
+    best = load_model(tmp_path)
+    last = list(trainer.model.parameters())
+    assert not torch.equal(next(best.parameters()), last[0])
+
+
+def test_another_run_is_not_overwritten(tmp_path: Path) -> None:
+    make(tmp_path, steps=1).fit()
+    before = (tmp_path / "log.jsonl").read_bytes()
+    with pytest.raises(FileExistsError, match="another run"):
+        make(tmp_path, steps=1).fit()
+    assert (tmp_path / "log.jsonl").read_bytes() == before
+
+
+def test_resume_before_the_first_step(tmp_path: Path) -> None:
+    make(tmp_path / "a", steps=2).fit()
+    make(tmp_path / "b", steps=2).begin()  # and the lights go out
+    Trainer.resume(tmp_path / "b", cursor(), HELD_OUT).fit()
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+def test_resume_of_a_finished_run(tmp_path: Path) -> None:
+    best = make(tmp_path, steps=3).fit()
+    lines = without_time(tmp_path)
+    assert Trainer.resume(tmp_path, cursor(), HELD_OUT).fit() == best
+    assert without_time(tmp_path) == lines
+
+
+def test_resume_refuses_changed_settings(tmp_path: Path) -> None:
+    make(tmp_path, steps=2).fit()
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"steps": 2', '"steps": 3'))
+    with pytest.raises(CheckpointError, match="steps: saved 2, now 3"):
+        Trainer.resume(tmp_path, cursor(), HELD_OUT)
+
+
+def test_log_survives_a_torn_line(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 1}\n{"step": 2}\n{"ste')
+    assert [line["step"] for line in read_log(tmp_path)] == [1, 2]
+    truncate_log(tmp_path, 2)
+    assert log.read_text() == '{"step": 1}\n'
+
+
+class Constant(nn.Module):
+    """The same logits everywhere, with dropout on them."""
+
+    def __init__(self, logits: list[float]) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits))
+        self.dropout = nn.Dropout(0.9)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        rows = self.logits.expand(*ids.shape, -1)
+        return self.dropout(rows)
+
+
+def test_validation_counts_tokens_not_batches() -> None:
+    model = Constant([math.log(3), 0.0])  # 3/4 and 1/4
+    tokens = np.array([0, 0, 0, 0, 0, 1])
+    wanted = (4 * math.log(4 / 3) + math.log(4)) / 5
+    for batch_size in (1, 7):
+        got = validation_loss(model, tokens, 4, batch_size)
+        assert got == pytest.approx(wanted, abs=1e-6)
+    assert model.training
+    exact = validation_loss(model, tokens[:5], 4)
+    assert exact == pytest.approx(math.log(4 / 3), abs=1e-6)
+    with pytest.raises(ValueError, match="two tokens"):
+        validation_loss(model, tokens[:1], 4)
+    model.eval()
+    validation_loss(model, tokens, 2)
+    assert not model.training
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be 1"),
+        ({"accumulate": 0}, "accumulate"),
+        ({"evaluate_every": 0}, "evaluate_every"),
+        ({"learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"clip": math.nan}, "clip"),
+        ({"schedule": "linear"}, "cosine or stable"),
+        ({"optimizer": "sgd"}, "adamw or muon"),
+        ({"precision": "float16"}, "float32 or bfloat16"),
+    ],
+)
+def test_impossible_settings(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(TrainConfig(steps=1), **changes)
+
+
+def test_warmup_fits_into_a_short_run() -> None:
+    schedule = make_schedule(TrainConfig(steps=4, warmup=100))
+    rates = [schedule.rate(step) for step in range(4)]
+    assert max(rates) == pytest.approx(3e-3)
+
+
+def test_optimizers() -> None:
+    config = gpt2_config(
+        vocab_size=VOCAB, context=CONTEXT, layers=2, heads=2, channels=16
+    )
+    model = GPT(config)
+    count = len(list(model.parameters()))
+    for kind, number in (("adamw", 1), ("muon", 2)):
+        made = make_optimizers(model, TrainConfig(steps=1, optimizer=kind))
+        assert len(made) == number
+        groups = [group for o in made for group in o.param_groups]
+        assert sum(len(group["params"]) for group in groups) == count
+
+
+def test_second_ctrl_c_stops_at_once() -> None:
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_stop_request_outside_the_main_thread() -> None:
+    def listen() -> None:
+        with StopRequest() as stop:
+            results.append(stop.before)
+
+    results: list[Any] = []
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert results == [{}]
+
+
+def test_tensorboard(tmp_path: Path) -> None:
+    trainer = make(tmp_path / "a", steps=1)
+    loud = Trainer(
+        trainer.model,
+        cursor(),
+        HELD_OUT,
+        trainer.config,
+        tmp_path / "b",
+        tensorboard=True,
+    )
+    loud.fit()
+    events = list((tmp_path / "b" / "tensorboard").iterdir())
+    assert len(events) == 1
+    assert b"validation_loss" in events[0].read_bytes()
+
+
+def test_tensorboard_that_is_not_there(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match="pip install tensorboard"):
+        tensorboard_writer(tmp_path)

@@ -1,0 +1,175 @@
+"""Read and validate ``roadmap.yml``, the one list of the book's topics."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+ROOT = Path(__file__).parent.parent
+ROADMAP = ROOT / "roadmap.yml"
+TRACKS = ("beginner", "practitioner", "researcher")
+DEPTHS = ("core", "optional", "skim")
+
+NAME = {"type": "string", "pattern": "^[a-z][a-z_]*$"}
+TEXT = {"type": "string", "minLength": 3}
+SCHEMA = {
+    "type": "object",
+    "required": ["parts", "topics"],
+    "additionalProperties": False,
+    "properties": {
+        "parts": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id", "title"],
+                "additionalProperties": False,
+                "properties": {"id": NAME, "title": TEXT},
+            },
+        },
+        "topics": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": [
+                    "id",
+                    "title",
+                    "part",
+                    "package",
+                    "requires",
+                    "symbol",
+                    "gives",
+                    "tracks",
+                    "minutes",
+                ],
+                "additionalProperties": False,
+                "properties": {
+                    "id": NAME,
+                    "title": TEXT,
+                    "part": NAME,
+                    "package": NAME,
+                    "requires": {"type": "array", "items": NAME},
+                    "symbol": TEXT,
+                    "gives": TEXT,
+                    "tracks": {
+                        "type": "object",
+                        "required": list(TRACKS),
+                        "additionalProperties": False,
+                        "properties": {
+                            track: {"enum": list(DEPTHS)} for track in TRACKS
+                        },
+                    },
+                    "minutes": {"type": "integer", "minimum": 5},
+                },
+            },
+        },
+    },
+}
+
+
+class RoadmapError(ValueError):
+    """The roadmap is not valid; the message names file, line and cause."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic: a chapter, a module, its tests and its check."""
+
+    id: str
+    title: str
+    part: str
+    package: str
+    requires: tuple[str, ...]
+    symbol: str
+    gives: str
+    tracks: dict[str, str]
+    minutes: int
+
+    @property
+    def module(self) -> str:
+        """Dotted name of the module that the chapter shows."""
+        return f"scratchlm.{self.package}.{self.id}"
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The topic's places, relative to the repository's root."""
+        here, name = self.package, self.id
+        return {
+            "chapter": f"book/{here}/{name}.md",
+            "module": f"src/scratchlm/{here}/{name}.py",
+            "tests": f"tests/{here}/test_{name}.py",
+            "check": f"scaffold/checks/{here}/check_{name}.py",
+        }
+
+
+@dataclass(frozen=True)
+class Roadmap:
+    """Parts (id → title) and topics in reading order."""
+
+    parts: dict[str, str]
+    topics: tuple[Topic, ...] = field(default_factory=tuple)
+
+    @cached_property
+    def by_id(self) -> dict[str, Topic]:
+        """The topics by their id."""
+        return {topic.id: topic for topic in self.topics}
+
+    def needs(self, ids: set[str]) -> set[str]:
+        """`ids` and all topics that these require, directly or not."""
+        found: set[str] = set()
+        open_ids = set(ids)
+        while open_ids:
+            topic = self.by_id[open_ids.pop()]
+            found.add(topic.id)
+            open_ids |= set(topic.requires) - found
+        return found
+
+
+def line_of(node: yaml.Node, path: list[Any]) -> int:
+    """The line of the value that `path` leads to, from 1."""
+    for step in path:
+        if isinstance(node, yaml.MappingNode):
+            found = [v for k, v in node.value if k.value == step]
+            if not found:
+                break
+            node = found[0]
+        elif isinstance(node, yaml.SequenceNode):
+            node = node.value[step]
+    return node.start_mark.line + 1
+
+
+def load(path: Path = ROADMAP) -> Roadmap:
+    """Read the roadmap; `RoadmapError` names the first line that is wrong."""
+    text = path.read_text(encoding="utf-8")
+    try:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RoadmapError(f"{path.name}: {error}") from error
+
+    def wrong(where: list[Any], why: str) -> RoadmapError:
+        return RoadmapError(f"{path.name}:{line_of(tree, where)}: {why}")
+
+    validator = jsonschema.Draft202012Validator(SCHEMA)
+    for error in validator.iter_errors(data):
+        raise wrong(list(error.absolute_path), error.message)
+    parts = {part["id"]: part["title"] for part in data["parts"]}
+    seen: set[str] = set()
+    topics = []
+    for i, item in enumerate(data["topics"]):
+        here = ["topics", i]
+        if item["id"] in seen:
+            raise wrong([*here, "id"], f"{item['id']} stands twice")
+        if item["part"] not in parts:
+            raise wrong([*here, "part"], f"no part {item['part']}")
+        for j, need in enumerate(item["requires"]):
+            if need not in seen:
+                raise wrong(
+                    [*here, "requires", j],
+                    f"{item['id']} requires {need}, which is not before it",
+                )
+        seen.add(item["id"])
+        topics.append(Topic(**{**item, "requires": tuple(item["requires"])}))
+    return Roadmap(parts, tuple(topics))
