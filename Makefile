@@ -1,2 +1,53 @@
-page: ; $(PY) -m tools.build page $(PAGE)
+# Every target starts from nothing and repeats nothing that is up to date.
+PYTHON ?= python3
+VENV ?= .venv
 PY ?= /tmp/venv/bin/python
+export VENV
+
+.DEFAULT_GOAL := help
+.PHONY: help setup system pdf html epub test check run page lock clean
+
+help: ## list the targets
+	@echo "A Large Language Model from Scratch. Targets:"
+	@grep -E '^[a-z]+:.*##' Makefile \
+	  | awk -F':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+	@echo "Options: TORCH=cpu (PyTorch without CUDA), PYTHON=python3.12"
+
+setup: ## make .venv from requirements.lock (the others do it too)
+	@$(PYTHON) tools/setup.py
+
+system: setup ## look for TeX, fonts and Graphviz; install them on Debian
+	@$(PY) -m tools.system
+
+pdf: system ## the book as _build/book.pdf
+	@$(PY) -m tools.build pdf
+
+html: setup ## the book as a site: _build/html/index.html
+	@$(PY) -m tools.build html
+
+epub: setup ## the book for e-readers: _build/book.epub
+	@$(PY) -m tools.build epub
+
+test: setup ## the whole test suite
+	@$(PY) -m pytest -n auto
+
+check: setup ## lint, types, spelling and the book's own gates
+	@$(PY) -m tools.gates
+
+run: setup ## train the book's small model (pdf and html do it too)
+	@$(PY) -m tools.build run
+
+page: ## one chapter alone: make page PAGE=book/model/attention.md
+	@$(PY) -m tools.build page $(PAGE)
+
+lock: setup ## write requirements.lock anew from requirements.in
+	@$(PY) -m pip install --quiet uv
+	@$(VENV)/bin/uv --no-config pip compile --quiet --universal \
+	  --python-version 3.10 --no-header --no-annotate requirements.in \
+	  | grep -vE '^(nvidia|cuda|triton)|emscripten' > requirements.lock.new
+	@mv requirements.lock.new requirements.lock
+
+clean: ## remove all that was built; .venv stays
+	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune \
+	  -exec rm -rf {} +

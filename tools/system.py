@@ -1,0 +1,135 @@
+"""The programs and fonts that the PDF needs: ``python -m tools.system``.
+
+Looks for each of them; on Debian and Ubuntu installs what is missing where
+it may (as root, or by ``sudo -n``); elsewhere it stops and prints the
+command that installs them. Standard library only.
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+LOG = Path(__file__).parent.parent / "_build" / "logs" / "system.log"
+PROGRAMS = ("xelatex", "latexmk", "makeindex", "dot", "pdftotext")
+TEX_FILES = (
+    "LibertinusSerif-Regular.otf",
+    "LibertinusMath-Regular.otf",
+    "DejaVuSansMono.ttf",
+    "bbm.sty",
+    "tcolorbox.sty",
+    "attachfile2.sty",
+    "titlesec.sty",
+    "newunicodechar.sty",
+    "fvextra.sty",
+    "needspace.sty",
+)
+DEBIAN = (
+    "texlive-xetex texlive-latex-extra texlive-fonts-recommended "
+    "texlive-fonts-extra texlive-science texlive-pictures latexmk "
+    "tex-gyre fonts-dejavu fonts-freefont-otf graphviz poppler-utils"
+).split()
+APT = "apt-get install --yes --no-install-recommends"
+COMMANDS = {
+    "Debian, Ubuntu": f"sudo {APT} {' '.join(DEBIAN)}",
+    "Fedora": "sudo dnf install texlive-scheme-medium "
+    "texlive-collection-latexextra texlive-collection-fontsextra "
+    "texlive-collection-mathscience latexmk dejavu-sans-fonts "
+    "dejavu-sans-mono-fonts graphviz poppler-utils",
+    "macOS": "brew install --cask mactex-no-gui font-dejavu && "
+    "brew install graphviz poppler",
+    "Windows": "wsl --install Ubuntu, then inside it: "
+    f"sudo {APT} {' '.join(DEBIAN)}",
+}
+
+
+def found_by_tex(name: str) -> bool:
+    """Whether TeX, or for a font the system, knows the file."""
+    command = ["kpsewhich", name]
+    answer = subprocess.run(command, capture_output=True, check=False)
+    if answer.returncode == 0:
+        return True
+    if not name.endswith((".otf", ".ttf")) or not shutil.which("fc-list"):
+        return False
+    listing = subprocess.run(
+        ["fc-list"], capture_output=True, text=True, check=False
+    )
+    return f"/{name}:" in listing.stdout
+
+
+def missing() -> list[str]:
+    """The names of programs, fonts and styles that are not there."""
+    absent = [name for name in PROGRAMS if not shutil.which(name)]
+    if not shutil.which("kpsewhich"):
+        return [*absent, "kpsewhich"]
+    return absent + [name for name in TEX_FILES if not found_by_tex(name)]
+
+
+def advice(absent: list[str]) -> str:
+    """What is missing, and the command for each system."""
+    lines = [f"The PDF needs {', '.join(absent)}. To install:"]
+    for name, command in COMMANDS.items():
+        lines.append(f"\n  {name}:\n    {command}")
+    lines.append("\nThen run the same command again.")
+    return "\n".join(lines)
+
+
+def administrator() -> list[str] | None:
+    """The prefix that makes a command root's; None where there is none."""
+    if os.geteuid() == 0:
+        return []
+    sudo = shutil.which("sudo")
+    if sudo is None:
+        return None
+    test = subprocess.run([sudo, "-n", "true"], capture_output=True)
+    return [sudo, "-n"] if test.returncode == 0 else None
+
+
+def install(prefix: list[str]) -> bool:
+    """Install the Debian packages; True if apt says that it went well."""
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    keep = ["env", "DEBIAN_FRONTEND=noninteractive"]
+    steps = [["apt-get", "update"], [*APT.split(), *DEBIAN]]
+    with LOG.open("w", encoding="utf-8") as log:
+        for step in steps:
+            command = [*prefix, *keep, *step]
+            done = subprocess.run(
+                command, stdout=log, stderr=log, env=environment
+            )
+    return done.returncode == 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.system", description=__doc__
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="look only, install nothing"
+    )
+    options = parser.parse_args(arguments)
+    start = time.perf_counter()
+    absent = missing()
+    if not absent:
+        return 0
+    prefix = administrator() if platform.system() == "Linux" else None
+    may = prefix is not None and shutil.which("apt-get") is not None
+    if options.check or not may:
+        print(advice(absent), file=sys.stderr)
+        return 1
+    print(f"{'system':<12} installing TeX, fonts and Graphviz …", flush=True)
+    if not install(prefix or []) or (absent := missing()):
+        print(f"apt-get failed; see {LOG}", file=sys.stderr)
+        print(advice(absent), file=sys.stderr)
+        return 1
+    print(f"{'system':<12} {time.perf_counter() - start:7.1f} s   installed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
