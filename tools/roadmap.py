@@ -1,4 +1,7 @@
-"""Read and validate ``roadmap.yml``, the one list of the book's topics."""
+"""Read and validate ``roadmap.yml``, the one list of the book's topics.
+
+``python -m tools.roadmap`` writes ``_toc.yml`` from it.
+"""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -173,3 +176,35 @@ def load(path: Path = ROADMAP) -> Roadmap:
         seen.add(item["id"])
         topics.append(Topic(**{**item, "requires": tuple(item["requires"])}))
     return Roadmap(parts, tuple(topics))
+
+
+def contents(roadmap: Roadmap) -> dict[str, Any]:
+    """The table of contents that Jupyter Book reads, from the roadmap."""
+
+    def part(caption: str, files: list[str]) -> dict[str, Any]:
+        chapters: list[dict[str, Any]] = [{"file": name} for name in files]
+        return {"caption": caption, "numbered": True, "chapters": chapters}
+
+    parts = [part("Before the first line", ["book/start/setup"])]
+    parts[0]["chapters"].append({"file": "book/start/roadmap"})
+    for name, title in roadmap.parts.items():
+        topics = [t for t in roadmap.topics if t.part == name]
+        files = [t.files["chapter"].removesuffix(".md") for t in topics]
+        parts.append(part(title, files))
+    pages = ["notation", "solutions", "omitted", "glossary", "bibliography"]
+    appendix = part("Appendix", [f"book/appendix/{page}" for page in pages])
+    appendix["chapters"][1]["sections"] = [
+        {"file": f"book/appendix/solutions/{t.id}"} for t in roadmap.topics
+    ]
+    parts.append(appendix)
+    return {"format": "jb-book", "root": "book/index", "parts": parts}
+
+
+def contents_text(roadmap: Roadmap) -> str:
+    """The file ``_toc.yml``."""
+    head = "# Written by `python -m tools.roadmap` from roadmap.yml.\n"
+    return head + yaml.safe_dump(contents(roadmap), sort_keys=False)
+
+
+if __name__ == "__main__":
+    (ROOT / "_toc.yml").write_text(contents_text(load()), encoding="utf-8")
