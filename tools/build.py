@@ -72,7 +72,9 @@ def run(
     """Run a command into its log; with `bar`, show the percent it prints."""
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{name}.log"
-    progress = tqdm(total=100, unit="%", desc=name, leave=False, disable=not bar)
+    progress = tqdm(
+        total=100, unit="%", desc=name, leave=False, disable=not bar
+    )
     with (
         progress,
         log.open("w", encoding="utf-8") as out,
@@ -171,7 +173,7 @@ def train_model() -> str:
 def measure_coverage() -> str:
     """Run the library's tests; keep which test runs which line."""
     files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "solutions").rglob("*.py")]
-    files += [p for p in (ROOT / "tests").rglob("*.py")]
+    files += (ROOT / "tests").rglob("*.py")
     key = digest(files)
     stamp = BUILD / "stamps" / "coverage"
     if fresh(stamp, key) and COVERAGE.exists():
@@ -333,7 +335,8 @@ def build_page(file: Path) -> None:
     pages = [name, "book/appendix/bibliography"]
     part: dict[str, Any] = {"caption": "Preview", "numbered": True}
     part["chapters"] = [{"file": page} for page in pages]
-    content: dict[str, Any] = {"format": "jb-book", "root": "book/index", "parts": [part]}
+    content: dict[str, Any] = {"format": "jb-book", "root": "book/index"}
+    content["parts"] = [part]
     toc.write_text(yaml.safe_dump(content, sort_keys=False))
     for builder in ("html", "latex"):
         log = jupyter_book(builder, toc, out, False, f"page-{short}-{builder}")

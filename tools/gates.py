@@ -23,7 +23,8 @@ from tools.roadmap import Roadmap, contents_text, load
 
 HERE = Path(__file__).parent.parent
 ORDER = ["text", "model", "training", "generation", "evaluation"]
-GLYPHS = set("–—…’“”‘×·≤≥≈→←↑↓±√Σσαβγεθλμπδτρφω∈∞−①②③✓✗éèüöäßñÅÉ─│┌┐└┘├┤┬┴┼")
+GLYPHS = set("–—…’“”‘×·≤≥≈→←↑↓±√Σσαβγεθλμπδτρφω∈∞−①②③✓✗²³₂ᵀ")
+GLYPHS |= set("éèüöäßñÅÉ─│┌┐└┘├┤┬┴┼")
 NEVER = (
     r"simply|obviously|powerful|dive in|let[’']s explore|delve|seamless\w*"
     r"|in this chapter we will|it[’']s important to note|leverag\w+"
@@ -278,11 +279,16 @@ def exercises(book: Book, topic: str, page: Page) -> list[str]:
     return problems
 
 
-def shown(book: Book) -> list[str]:
-    """Every public definition is shown, or listed as left out, with why."""
+def public(book: Book) -> list[str]:
+    """Dotted names of everything public in the library."""
     sys.path.insert(0, str(HERE / "book" / "_ext"))
     from sources import public_symbols
 
+    return public_symbols(book.root / "src" / "scratchlm")
+
+
+def shown(book: Book) -> list[str]:
+    """Every public definition is shown, or listed as left out, with why."""
     whole: set[str] = set()
     heads: set[str] = set()
     for page in book.pages.values():
@@ -292,8 +298,7 @@ def shown(book: Book) -> list[str]:
     path = book.root / "book" / "omitted.yml"
     omitted = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     problems = []
-    public = public_symbols(book.root / "src" / "scratchlm")
-    for symbol in public:
+    for symbol in public(book):
         owner = symbol.rpartition(".")[0]
         if symbol in whole | heads | set(omitted) or owner in whole:
             continue
@@ -307,7 +312,7 @@ def shown(book: Book) -> list[str]:
             problems.append(f"omitted.yml: {symbol} needs a reason")
         if symbol in whole:
             problems.append(f"omitted.yml: {symbol} is shown after all")
-        if not any(covered(name, symbol) for name in public):
+        if not any(covered(name, symbol) for name in public(book)):
             problems.append(f"omitted.yml: there is no {symbol}")
     return problems
 
@@ -318,8 +323,9 @@ def covered(symbol: str, other: str) -> bool:
 
 
 def cells(book: Book) -> list[str]:
-    """No pasted code: no class in a cell, no Python outside of cells."""
+    """No pasted code: cells define nothing that the library defines."""
     problems = []
+    library = {name.rpartition(".")[2] for name in public(book)}
     for page in book.pages.values():
         for block in page.blocks:
             where = f"{page.name}:{block.line}"
@@ -327,15 +333,16 @@ def cells(book: Book) -> list[str]:
                 problems.append(f"{where}: Python that nothing runs")
             if block.directive != "{code-cell}":
                 continue
-            if any(re.match(r"class \w", line) for line in block.lines):
-                problems.append(f"{where}: a class pasted into a cell")
+            text = "\n".join(block.lines)
+            defined = re.findall(r"^(?:class|def) (\w+)", text, re.M)
+            for name in sorted(library.intersection(defined)):
+                problems.append(f"{where}: {name} is the library's")
             if block.option("figure") is not None and not block.option("alt"):
                 problems.append(f"{where}: a figure without alt text")
-            hidden = "remove-input" in " ".join(block.lines[:4])
-            hidden |= "remove-cell" in " ".join(block.lines[:4])
-            wide = [x for x in block.lines if len(x) > 76]
+            hidden = "remove-" in "".join(block.lines[:3])
+            wide = [line for line in block.lines if len(line) > 80]
             if wide and not hidden:
-                problems.append(f"{where}: wider than 76: {wide[0].strip()}")
+                problems.append(f"{where}: wider than 80: {wide[0].strip()}")
     return problems
 
 

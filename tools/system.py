@@ -29,10 +29,19 @@ TEX_FILES = (
     "needspace.sty",
 )
 DEBIAN = (
-    "texlive-xetex texlive-latex-extra texlive-fonts-recommended "
-    "texlive-fonts-extra texlive-science texlive-pictures latexmk "
-    "tex-gyre fonts-dejavu fonts-freefont-otf graphviz poppler-utils"
-).split()
+    "texlive-xetex",
+    "texlive-latex-extra",
+    "texlive-fonts-recommended",
+    "texlive-fonts-extra",
+    "texlive-science",
+    "texlive-pictures",
+    "latexmk",
+    "tex-gyre",
+    "fonts-dejavu",
+    "fonts-freefont-otf",
+    "graphviz",
+    "poppler-utils",
+)
 APT = "apt-get install --yes --no-install-recommends"
 COMMANDS = {
     "Debian, Ubuntu": f"sudo {APT} {' '.join(DEBIAN)}",

@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 PRIME = (1 << 61) - 1
 
-# --- MinHash by hand -----------------------------------------------------------
+# --- MinHash by hand ---------------------------------------------------------
 
 
 def minhash(
@@ -41,7 +41,7 @@ def agreement(a: Sequence[int], b: Sequence[int]) -> float:
     return sum(x == y for x, y in zip(a, b, strict=True)) / len(a)
 
 
-# --- Bands ---------------------------------------------------------------------
+# --- Bands -------------------------------------------------------------------
 
 
 def proposed(similarity: float, bands: int, rows: int) -> float:
@@ -71,7 +71,7 @@ def choose_bands(similarity: float, numbers: int, risk: float) -> int:
     return max(fitting)
 
 
-# --- Account numbers -----------------------------------------------------------
+# --- Account numbers ---------------------------------------------------------
 
 IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}(?!\w)")
 
@@ -107,7 +107,7 @@ def redact_ibans(text: str) -> str:
     return IBAN.sub(replace, text)
 
 
-# --- What stands on every page -------------------------------------------------
+# --- What stands on every page -----------------------------------------------
 
 
 def remove_repeated_lines(

@@ -384,7 +384,7 @@ GOOD = hashlib.sha256(BODY).hexdigest()
 class Handler(BaseHTTPRequestHandler):
     """Serves BODY; the first part of the path says how."""
 
-    log: list[tuple[str, str | None]] = []  # noqa: RUF012
+    log: list[tuple[str, str | None]] = []
 
     def do_GET(self) -> None:
         mode = self.path.split("/")[1]

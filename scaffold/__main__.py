@@ -1,0 +1,77 @@
+"""Make a repository of your own from the sources of the book.
+
+It holds the library, its tests, its checks, a plan of weeks, and a
+configuration for your machine; it is a Git repository with a first commit,
+and its tests pass at once.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from scaffold.emit import Plan, ScaffoldError, budgets, emit, tracks
+
+EXAMPLES = """\
+examples:
+  python -m scaffold --track practitioner
+  python -m scaffold --track beginner --out ~/my-first-model
+  python -m scaffold --track researcher --budget gpu24 --out ~/lab
+
+then:
+  cd llm-practitioner && pip install -r requirements.txt
+  python -m pytest      its tests
+  python train.py       train the model of config.json
+  python sample.py      let it write
+"""
+
+
+def listing(title: str, entries: dict[str, str]) -> str:
+    """A list for the help text."""
+    rows = [f"  {name:<14}{text}" for name, text in entries.items()]
+    return "\n".join([f"{title}:", *rows])
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line, with the tracks and budgets that exist."""
+    aims = {name: item["aim"] for name, item in tracks().items()}
+    sizes = {name: item["title"] for name, item in budgets().items()}
+    parser = argparse.ArgumentParser(
+        prog="python -m scaffold",
+        description=__doc__,
+        epilog="\n\n".join(
+            [listing("tracks", aims), listing("budgets", sizes), EXAMPLES]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--track", required=True, help="who you are")
+    parser.add_argument(
+        "--budget", default="cpu", help="what you have (%(default)s)"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="an empty or new folder (llm-TRACK)"
+    )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code: 2 for what the user can mend."""
+    options = make_parser().parse_args(arguments)
+    try:
+        plan = Plan(options.track, options.budget)
+        out = emit(plan, options.out or Path(f"llm-{options.track}"))
+    except (ScaffoldError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    weeks = len(plan.weeks)
+    print(
+        f"{out}: {len(plan.topics)} topics in {weeks} weeks, "
+        f"for {budgets()[plan.budget]['title']}\n"
+        f"next:  cd {out}\n"
+        "       python -m pip install -r requirements.txt\n"
+        "       python -m pytest && python train.py && python sample.py"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
