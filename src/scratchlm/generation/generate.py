@@ -1,0 +1,95 @@
+"""Writing, token by token: read, choose, append, repeat.
+
+The model reads a text and scores what may come next, one token is chosen
+and appended, and so on, until a stop token or a number of tokens. With a
+cache each token is read once; without, all of them are read for every new
+one. Both write the same text.
+
+Left out: texts of different lengths in one batch, beam search, drafts by a
+smaller model.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from scratchlm.generation.cache import KVCache
+from scratchlm.generation.sampling import SamplingConfig, sample
+from scratchlm.model.gpt import GPT
+
+
+def window_start(length: int, context: int) -> int:
+    """Where the part of a text begins that the model can still read.
+
+    A text that fits is read from 0. When it outgrows the context, its older
+    half is dropped, and again each time the rest has filled up: between half
+    of the context and all of it is in view.
+
+    >>> [window_start(length, context=8) for length in (8, 9, 12, 13, 17)]
+    [0, 4, 4, 8, 12]
+    """
+    hop = max(1, context // 2)
+    excess = max(0, length - context)
+    return -(-excess // hop) * hop  # rounded up to whole hops
+
+
+def next_logits(
+    model: GPT, ids: Tensor, cache: KVCache | None = None
+) -> Tensor:
+    """Scores of the token after ids (B, T), which may continue a cache: (B, V).
+
+    Dropout is off, whatever mode the model is in. The head works on the last
+    position only.
+    """
+    training = model.training
+    model.eval()
+    try:
+        return model.head(model.features(ids, cache)[:, -1])
+    finally:
+        model.train(training)
+
+
+@torch.no_grad()
+def generate(
+    model: GPT,
+    ids: Tensor,
+    new_tokens: int,
+    sampling: SamplingConfig | None = None,
+    generator: torch.Generator | None = None,
+    stop_id: int | None = None,
+    cached: bool = True,
+) -> Iterator[Tensor]:
+    """Continue texts (B, T) by up to `new_tokens`; yields (B,) at a time.
+
+    Each step is yielded as soon as it is chosen. A text in which `stop_id`
+    was chosen is over and gets nothing but `stop_id`; when all are over, no
+    more is yielded. Of a text longer than the context the model sees only
+    what `window_start` leaves. Raises ValueError, at the first step, for ids
+    that the model does not know and for an empty text.
+    """
+    sampling = sampling or SamplingConfig()
+    context, total = model.config.context, ids.shape[-1] + new_tokens
+    cache, start = None, 0
+    if cached:
+        weight = model.token.weight
+        room = min(context, total)
+        cache = KVCache(
+            model.config, ids.shape[0], room, weight.dtype, weight.device
+        )
+    over = torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
+    for _ in range(new_tokens):
+        moved = window_start(ids.shape[1], context)
+        if cache is not None and moved != start:
+            cache.rewind()
+        start = moved
+        known = 0 if cache is None else cache.length
+        logits = next_logits(model, ids[:, start + known :], cache)
+        new = sample(logits, sampling, generator, seen=ids)
+        if stop_id is not None:
+            new = new.masked_fill(over, stop_id)
+            over = over | (new == stop_id)
+        yield new
+        if over.all():
+            return
+        ids = torch.cat([ids, new[:, None]], dim=1)

@@ -1,0 +1,113 @@
+"""Every check passes on the book's code, and fails on each planted bug."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from scaffold.checks import __main__ as runner
+from scaffold.checks.expect import CheckFailed, close, equal, raises, true
+from tools.roadmap import load
+
+TOPICS = sorted(topic.id for topic in load().topics)
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_the_reference_passes(topic: str) -> None:
+    assert runner.run_topic(topic) == 0
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_every_planted_bug_is_caught(topic: str) -> None:
+    caught = runner.catch_bugs(topic)
+    assert len(caught) >= 3
+    assert [bug for bug, checks in caught.items() if not checks] == []
+
+
+def test_unknown_topics_are_refused_with_the_list(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert runner.main(["atention"]) == 2
+    error = capsys.readouterr().err
+    assert "atention" in error
+    assert "attention" in error
+
+
+def test_the_list_names_all_topics(capsys: pytest.CaptureFixture[str]) -> None:
+    assert runner.main(["--list"]) == 0
+    assert capsys.readouterr().out.split() == TOPICS
+
+
+def test_one_topic_runs_from_the_command_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert runner.main(["attention"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("attention: ")
+    assert "1 topics, all hold" in out
+    assert runner.main(["attention", "--bugs"]) == 0
+    assert "caught by: " in capsys.readouterr().out
+
+
+def test_a_bug_whose_text_is_not_there_once_is_refused() -> None:
+    from scratchlm.model import attention
+
+    with (
+        pytest.raises(ValueError, match="0 times"),
+        runner.planted(attention, "no such text", ""),
+    ):
+        pass
+
+
+def test_planting_leaves_no_trace() -> None:
+    from scratchlm.model import attention
+
+    before = attention.attend
+    source = Path(str(attention.__file__)).read_text(encoding="utf-8")
+    docstring = source.splitlines()[0]
+    with runner.planted(attention, docstring, '"""Another.'):
+        assert attention.attend is not before
+    assert attention.attend is before
+
+
+def test_failures_name_what_expected_got_and_why() -> None:
+    with pytest.raises(CheckFailed) as failure:
+        close([1.0, 2.5], [1.0, 2.0], "the sums", hint="count again")
+    message = str(failure.value)
+    for words in ("the sums", "[1]", "expected: 2", "got:      2.5", "count"):
+        assert words in message
+
+
+def test_close_takes_infinities_but_not_nan() -> None:
+    infinity = float("inf")
+    close([infinity, 1.0], [infinity, 1.0], "equal")
+    for got in ([float("nan")], [infinity]):
+        with pytest.raises(CheckFailed):
+            close(got, [1.0], "not equal")
+    with pytest.raises(CheckFailed, match="shape"):
+        close([1.0, 2.0], [1.0], "longer")
+    with pytest.raises(CheckFailed, match="expected: 2"):
+        close(1.0, 2.0, "one number")
+
+
+def test_equal_true_and_raises_fail_where_they_should() -> None:
+    equal(torch.arange(3), torch.arange(3), "same")
+    for wrong in (torch.arange(2), torch.tensor([0, 1, 3])):
+        with pytest.raises(CheckFailed):
+            equal(wrong, torch.arange(3), "not the same")
+    true(1, "one")
+    with pytest.raises(CheckFailed):
+        true(0, "zero")
+    raises(KeyError, lambda: {}["x"], "a missing key")
+    for function in (lambda: 1, lambda: [][0]):
+        with pytest.raises(CheckFailed):
+            raises(KeyError, function, "another error")
+
+
+def test_an_error_inside_a_check_is_told_with_its_place() -> None:
+    def check_broken() -> None:
+        raise RuntimeError("of all things")
+
+    message = runner.run_check(check_broken)
+    assert "RuntimeError at test_checks.py:" in message
+    assert "of all things" in message

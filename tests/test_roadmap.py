@@ -1,0 +1,79 @@
+"""The roadmap is valid, and what is wrong in one is named with its line."""
+
+from pathlib import Path
+
+import pytest
+
+from tools import roadmap
+from tools.roadmap import RoadmapError, contents, load
+
+GOOD = roadmap.ROADMAP.read_text(encoding="utf-8")
+
+
+def test_topics_come_after_what_they_require() -> None:
+    seen: set[str] = set()
+    for topic in load().topics:
+        assert set(topic.requires) <= seen
+        seen.add(topic.id)
+
+
+def test_everything_leads_back_to_the_corpus() -> None:
+    book = load()
+    for topic in book.topics:
+        assert "toytown" in book.needs({topic.id})
+
+
+def test_core_topics_require_nothing_that_the_track_skips_silently() -> None:
+    """What a track's core needs is in the track, or at least skimmed."""
+    book = load()
+    for track in roadmap.TRACKS:
+        core = {t.id for t in book.topics if t.tracks[track] == "core"}
+        assert book.needs(core) <= set(book.by_id)
+        assert len(core) >= 12
+
+
+def test_every_chapter_is_in_the_contents_once() -> None:
+    text = str(contents(load()))
+    for topic in load().topics:
+        name = topic.files["chapter"].removesuffix(".md")
+        assert text.count(f"'{name}'") == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("part: first", "part: fist", "no part fist"),
+        ("requires: [toytown]", "requires: [nowhere]", "not before it"),
+        ("minutes: 60", "minutes: soon", "is not of type 'integer'"),
+        ("minutes: 60", "minutes: 1", "minimum"),
+        ("gives: a corpus", "give: a corpus", "'give'"),
+        ("beginner: core", "beginner: all", "is not one of"),
+        ("- id: characters", "- id: toytown", "toytown stands twice"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert old in GOOD
+    path = tmp_path / "roadmap.yml"
+    path.write_text(GOOD.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(RoadmapError, match=r"roadmap\.yml:\d+") as error:
+        load(path)
+    assert message in str(error.value)
+
+
+def test_the_line_is_the_right_one(tmp_path: Path) -> None:
+    path = tmp_path / "roadmap.yml"
+    path.write_text(GOOD.replace("minutes: 60", "minutes: no", 1))
+    lines = path.read_text(encoding="utf-8").splitlines()
+    with pytest.raises(RoadmapError) as error:
+        load(path)
+    number = int(str(error.value).split(":")[1])
+    assert lines[number - 1].strip() == "minutes: no"
+
+
+def test_yaml_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
+    path = tmp_path / "roadmap.yml"
+    path.write_text("parts: [", encoding="utf-8")
+    with pytest.raises(RoadmapError, match=r"roadmap\.yml"):
+        load(path)
