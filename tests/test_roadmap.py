@@ -46,7 +46,7 @@ def test_every_chapter_is_in_the_contents_once() -> None:
         ("requires: [toytown]", "requires: [nowhere]", "not before it"),
         ("minutes: 60", "minutes: soon", "is not of type 'integer'"),
         ("minutes: 60", "minutes: 1", "minimum"),
-        ("gives: a corpus", "give: a corpus", "'give'"),
+        ("gives: a corpus", "give: a corpus", "'gives' is a"),
         ("beginner: core", "beginner: all", "is not one of"),
         ("- id: characters", "- id: toytown", "toytown stands twice"),
     ],

@@ -114,9 +114,7 @@ class KVCache(Sequence[LayerCache]):
     @overload
     def __getitem__(self, index: slice) -> list[LayerCache]: ...
 
-    def __getitem__(
-        self, index: int | slice
-    ) -> LayerCache | list[LayerCache]:
+    def __getitem__(self, index: int | slice) -> LayerCache | list[LayerCache]:
         """The cache of a layer, the first layer first."""
         return self.layers[index]
 

@@ -43,11 +43,13 @@ def next_logits(
     position only.
     """
     training = model.training
-    model.eval()
+    if training:
+        model.eval()
     try:
         return model.head(model.features(ids, cache)[:, -1])
     finally:
-        model.train(training)
+        if training:
+            model.train()
 
 
 @torch.no_grad()
@@ -90,6 +92,6 @@ def generate(
             new = new.masked_fill(over, stop_id)
             over = over | (new == stop_id)
         yield new
-        if over.all():
+        if stop_id is not None and over.all():
             return
         ids = torch.cat([ids, new[:, None]], dim=1)

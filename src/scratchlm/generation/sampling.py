@@ -41,9 +41,7 @@ class SamplingConfig:
         for name in ("top_p", "min_p"):
             share = getattr(self, name)
             if share is not None and not 0 < share <= 1:
-                raise ValueError(
-                    f"{name}={share} is a share: above 0, up to 1"
-                )
+                raise ValueError(f"{name}={share} is a share: above 0, up to 1")
         if not 0 < self.repetition_penalty < math.inf:
             raise ValueError(
                 f"repetition_penalty={self.repetition_penalty}: choose 1 "
@@ -89,7 +87,6 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     scores, ids = logits.sort(dim=-1, descending=True)
     shares = scores.softmax(dim=-1)
     before = shares.cumsum(dim=-1) - shares  # of those that are likelier
-    before[..., 0] = 0
     scores = scores.masked_fill(before >= p, -math.inf)
     return torch.empty_like(logits).scatter(-1, ids, scores)
 
@@ -158,5 +155,6 @@ def sample(
     if config.temperature == 0:
         return adjust(logits, config, seen).argmax(dim=-1)
     p = probabilities(logits, config, seen)
-    drawn = torch.multinomial(p.flatten(0, -2), 1, generator=generator)
+    rows = p.view(-1, p.shape[-1])  # (rows, V)
+    drawn = torch.multinomial(rows, 1, generator=generator)
     return drawn.view(logits.shape[:-1])

@@ -1,0 +1,137 @@
+"""What a memory of keys and values must do."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from scratchlm.generation import cache
+from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config, llama_config
+
+from ..expect import close, equal, raises
+
+
+def waves(*shape: int) -> Tensor:
+    """Numbers between -1 and 1 that are the same on every machine."""
+    return torch.sin(1.7 * torch.arange(1.0, math.prod(shape) + 1)).view(shape)
+
+
+def trained(config: GPTConfig) -> GPT:
+    """A model whose weights are not random, and sharp."""
+    model = GPT(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.5 * waves(*parameter.shape))
+    return model
+
+
+def forms() -> dict[str, GPT]:
+    """Learned positions, and rotary ones with shared keys."""
+    return {
+        "GPT-2's form": trained(gpt2_config(11, 13, 2, 4, 16)),
+        "Llama's form": trained(llama_config(11, 13, 2, 4, 16, kv_heads=2)),
+    }
+
+
+def ones(positions: int, value: float) -> Tensor:
+    """(1, 1, positions, 2) times the value."""
+    return value * torch.ones(1, 1, positions, 2)
+
+
+def check_past_first() -> None:
+    """Two positions, then one: the cache returns all three in order."""
+    layer = cache.LayerCache(1, 1, capacity=5, head_size=2)
+    layer.append(ones(2, 1), ones(2, 10))
+    k, v = layer.append(ones(1, 2), ones(1, 20))
+    hint = "write at [length : length + T], return what is filled"
+    close(k[0, 0, :, 0], [1, 1, 2], "keys after 2 + 1 positions", hint=hint)
+    close(v[0, 0, :, 0], [10, 10, 20], "values", hint=hint)
+    equal(layer.length, 3, "length after 2 + 1 positions")
+
+
+def check_same_logits() -> None:
+    """In chunks of 4, 3, 1 and 5: the logits of the whole, everywhere."""
+    ids = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9]] * 2)
+    ids[1] = ids[0].flip(0)
+    for name, model in forms().items():
+        stores = cache.KVCache(model.config, batch_size=2)
+        with torch.no_grad():
+            parts = [model(part, stores) for part in ids.split([4, 3, 1, 5], 1)]
+            close(
+                torch.cat(parts, dim=1),
+                model(ids),
+                f"{name}: logits with the cache, and without",
+                tol=1e-4,
+                hint="each layer has a cache of its own",
+            )
+
+
+def check_rewind() -> None:
+    """Rewound to 4, the cache reads another ending as if it were the first."""
+    ids = torch.tensor([[3, 1, 4, 1, 5, 9, 2]])
+    for name, model in forms().items():
+        stores = cache.KVCache(model.config)
+        with torch.no_grad():
+            model(torch.tensor([[3, 1, 4, 1, 7, 7]]), stores)
+            stores.rewind(4)
+            equal(stores[-1].length, 4, "length of the last layer's cache")
+            close(
+                model(ids[:, 4:], stores),
+                model(ids)[:, 4:],
+                f"{name}: logits of the other ending",
+                tol=1e-4,
+            )
+
+
+def check_overflow() -> None:
+    """One position too many is a ValueError that names the room there is."""
+    layer = cache.LayerCache(1, 1, capacity=4, head_size=2)
+    layer.append(ones(4, 1), ones(4, 1))
+    raises(
+        ValueError,
+        lambda: layer.append(ones(1, 2), ones(1, 2)),
+        "a fifth position in a cache for four",
+    )
+    equal(layer.length, 4, "length after the refusal")
+
+
+def check_bytes() -> None:
+    """2 · layers · batch · key heads · head size · positions · 4 bytes."""
+    config = llama_config(11, 13, 2, 4, 16, kv_heads=2)
+    wanted = 2 * 2 * 3 * 2 * 4 * 10 * 4
+    hint = "only the K heads of keys are stored, not the H of queries"
+    equal(
+        cache.KVCache(config, batch_size=3, capacity=10).bytes,
+        wanted,
+        "bytes of a cache for 3 texts of 10 tokens",
+        hint=hint,
+    )
+    equal(cache.cache_bytes(config, 3, 10), wanted, "cache_bytes", hint=hint)
+
+
+BUGS = {
+    "every chunk is written at the start": (
+        "self.k[:, :, self.length : end] = k.detach()",
+        "self.k[:, :, : k.shape[2]] = k.detach()",
+    ),
+    "keys are stored as values": (
+        "self.v[:, :, self.length : end] = v.detach()",
+        "self.v[:, :, self.length : end] = k.detach()",
+    ),
+    "positions that are empty are returned too": (
+        "return self.k[:, :, :end], self.v[:, :, :end]",
+        "return self.k, self.v",
+    ),
+    "one position too many is let in": (
+        "if end > self.capacity:",
+        "if end > self.capacity + 1:",
+    ),
+    "only the first layer is rewound": (
+        "for layer in self.layers:\n            layer.rewind(length)",
+        "self.layers[0].rewind(length)",
+    ),
+    "there is room for keys of all query heads": (
+        "config.kv_heads or config.heads,\n",
+        "config.heads,\n",
+    ),
+}

@@ -1,0 +1,164 @@
+"""What writing token by token must do."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from scratchlm.generation import generate
+from scratchlm.generation.sampling import SamplingConfig
+from scratchlm.model.gpt import GPT, gpt2_config, llama_config
+
+from ..expect import equal, true
+
+GREEDY = SamplingConfig(temperature=0)
+
+
+def counter(dropout: float = 0.0) -> GPT:
+    """A model that answers n with n + 1, up to 9, then 0 again."""
+    model = blank(10, 16, dropout)
+    with torch.no_grad():
+        model.token.weight[:, :10] = torch.eye(10)
+        model.head.weight[:, :10] = torch.eye(10).roll(1, 0)
+    return model
+
+
+def clock() -> GPT:
+    """A model that says at which position its last token stands: 0 to 7."""
+    model = blank(8, 8)
+    assert model.position is not None
+    with torch.no_grad():
+        model.position.weight.copy_(torch.eye(8))
+        model.head.weight.copy_(torch.eye(8))
+    return model
+
+
+def blank(size: int, context: int, dropout: float = 0.0) -> GPT:
+    """One layer that adds nothing: the embedding goes to the head."""
+    config = gpt2_config(size, context, 1, 1, context, dropout, tied=False)
+    model = GPT(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        for parameter in model.norm.parameters():
+            if parameter is not getattr(model.norm, "bias", None):
+                parameter.fill_(1)
+    return model
+
+
+def mixer() -> GPT:
+    """A model in which every token depends on all before it."""
+    model = GPT(llama_config(11, 8, 2, 4, 16, kv_heads=2)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            steps = torch.arange(1.0, math.prod(parameter.shape) + 1)
+            parameter.copy_(torch.sin(1.7 * steps).view(parameter.shape))
+    return model
+
+
+def rows(model: GPT, ids: list[list[int]], count: int, **more: object) -> list:
+    """What is written after ids, a list for each row."""
+    start = torch.tensor(ids)
+    steps = list(generate.generate(model, start, count, GREEDY, **more))
+    return torch.stack(steps, dim=1).tolist()
+
+
+def check_counting() -> None:
+    """A model that counts, counts: after 3 and 7 come 4 5 6 and 8 9 0."""
+    for cached in (True, False):
+        equal(
+            rows(counter(), [[1, 3], [2, 7]], 3, cached=cached),
+            [[4, 5, 6], [8, 9, 0]],
+            f"greedy, cached={cached}",
+            hint="read the logits of the last position, append, repeat",
+        )
+
+
+def check_stop() -> None:
+    """A text that is over gets nothing but the stop token."""
+    equal(
+        rows(counter(), [[3], [1]], 9, stop_id=5),
+        [[4, 5, 5, 5], [2, 3, 4, 5]],
+        "after 3 and after 1, until 5",
+        hint="remember which rows are over, end when all are",
+    )
+
+
+def check_full_context() -> None:
+    """With room for 8 tokens: 8 are seen, then half is dropped, and again."""
+    for cached in (True, False):
+        equal(
+            rows(clock(), [[0]], 14, cached=cached),
+            [[0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5]],
+            f"position of the last token, cached={cached}",
+            hint="forget the older half, rewind the cache, read the rest",
+        )
+    equal(rows(clock(), [[0] * 30], 1), [[5]], "after a prompt of 30 tokens")
+
+
+def check_cache_changes_nothing() -> None:
+    """Thirty tokens, far beyond the context: the same with the cache."""
+    prompts = [[3, 1, 4], [1, 5, 9]]
+    wanted = rows(mixer(), prompts, 30, cached=False)
+    equal(
+        rows(mixer(), prompts, 30),
+        wanted,
+        "greedy tokens with the cache",
+        hint="give the model only what the cache has not read",
+    )
+
+
+def check_reads_once() -> None:
+    """With a cache, 5 tokens are read, then one at a time."""
+    model, read = counter(), []
+
+    def look(layer: object, inputs: tuple[Tensor, ...]) -> None:
+        read.append(inputs[0].shape[1])
+
+    model.token.register_forward_pre_hook(look)
+    rows(model, [[1, 2, 3, 4, 5]], 4)
+    equal(read, [5, 1, 1, 1], "tokens read in each step")
+
+
+def check_no_dropout() -> None:
+    """A model in training writes without dropout, and is in training after."""
+    model = counter(dropout=0.9).train()
+    equal(
+        rows(model, [[0]], 9),
+        [[1, 2, 3, 4, 5, 6, 7, 8, 9]],
+        "counting with a dropout of 0.9",
+        hint="model.eval() while reading",
+    )
+    true(model.training, "the model is in training mode again")
+
+
+BUGS = {
+    "the first position is scored": (
+        "model.features(ids, cache)[:, -1]",
+        "model.features(ids, cache)[:, 0]",
+    ),
+    "all is read again in spite of the cache": (
+        "known = 0 if cache is None else cache.length",
+        "known = 0",
+    ),
+    "the cache stays when the window moves": (
+        "if cache is not None and moved != start:",
+        "if cache is not None and moved < start:",
+    ),
+    "rows that are over go on": (
+        "new = new.masked_fill(over, stop_id)",
+        "new = new.clone()",
+    ),
+    "nothing ends it": (
+        "if stop_id is not None and over.all():",
+        "if stop_id is not None and over.numel() == 0:",
+    ),
+    "dropout stays on": (
+        "if training:\n        model.eval()",
+        "if not training:\n        model.eval()",
+    ),
+    "all of the context is dropped at once": (
+        "hop = max(1, context // 2)",
+        "hop = context",
+    ),
+}

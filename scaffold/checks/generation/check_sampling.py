@@ -1,0 +1,176 @@
+"""What choosing the next token must do."""
+
+import torch
+from torch import Tensor
+
+from scratchlm.generation import sampling
+
+from ..expect import close, equal, raises, true
+
+# Probabilities 1/10, 1/2, 1/4, 3/20: the likeliest does not come first.
+P = torch.tensor([0.10, 0.50, 0.25, 0.15])
+
+
+def chances(**settings: float) -> Tensor:
+    """The distribution that these settings make of P."""
+    config = sampling.SamplingConfig(**settings)  # type: ignore[arg-type]
+    return sampling.probabilities(P.log(), config)
+
+
+def check_as_learned() -> None:
+    """The defaults change nothing."""
+    close(chances(), P, "0.1, 0.5, 0.25, 0.15")
+
+
+def check_temperature() -> None:
+    """Temperature 1/2 squares the probabilities, 2 takes their root."""
+    for temperature, powers in ((0.5, P.square()), (2.0, P.sqrt())):
+        close(
+            chances(temperature=temperature),
+            powers / powers.sum(),
+            f"P at temperature {temperature}",
+            hint="divide the logits by the temperature, then softmax",
+        )
+    close(chances(temperature=0), [0, 1, 0, 0], "P at temperature 0")
+
+
+def check_top_k() -> None:
+    """Two tokens of four share all of the probability."""
+    hint = "keep exactly k; rule out with minus infinity, not with 0"
+    close(chances(top_k=2), [0, 2 / 3, 1 / 3, 0], "top-k 2", hint=hint)
+    close(chances(top_k=1), [0, 1, 0, 0], "top-k 1", hint=hint)
+    close(chances(top_k=9), P, "top-k 9 of 4 tokens", hint=hint)
+
+
+def check_top_p() -> None:
+    """The nucleus takes in the token that crosses p."""
+    for p, wanted in (
+        (1e-6, [0, 1, 0, 0]),
+        (0.7, [0, 2 / 3, 1 / 3, 0]),
+        (0.8, [0, 5 / 9, 2.5 / 9, 1.5 / 9]),
+        (1.0, P),
+    ):
+        close(
+            chances(top_p=p),
+            wanted,
+            f"top-p {p}",
+            hint="sort descending; a token stays if those before it make up "
+            "less than p; then back to the old order",
+        )
+
+
+def check_min_p() -> None:
+    """What is less than p times as likely as the best is out."""
+    for p, wanted in (
+        (0.45, [0, 2 / 3, 1 / 3, 0]),
+        (0.25, [0, 5 / 9, 2.5 / 9, 1.5 / 9]),
+        (0.55, [0, 1, 0, 0]),
+    ):
+        close(
+            chances(min_p=p),
+            wanted,
+            f"min-p {p}",
+            hint="the floor is p times the largest probability",
+        )
+
+
+def check_order() -> None:
+    """Temperature comes first, then the filters see what it made."""
+    close(
+        chances(temperature=0.5, top_p=0.7),  # 0.5² is 72 % of the squares
+        [0, 1, 0, 0],
+        "temperature 1/2 and top-p 0.7",
+        hint="temperature, then top-k, top-p and min-p",
+    )
+    close(
+        chances(top_k=3, top_p=0.8),  # 0.75 / 0.9 is more than 0.8
+        [0, 2 / 3, 1 / 3, 0],
+        "top-k 3, then top-p 0.8 of what is left",
+        hint="top-p after top-k, on probabilities that sum to 1 again",
+    )
+
+
+def check_penalty() -> None:
+    """A penalty lowers positive and negative scores, once for a token."""
+    logits = torch.tensor([[2.0, -2.0, 2.0]])
+    got = sampling.penalize(logits, torch.tensor([[0, 1, 0]]), 2.0)
+    close(
+        got,
+        [[1.0, -4.0, 2.0]],
+        "scores 2, -2, 2 when tokens 0, 1 and again 0 were seen",
+        hint="divide what is positive, multiply what is negative",
+    )
+    close(logits, [[2.0, -2.0, 2.0]], "the argument itself, unchanged")
+
+
+def check_draws() -> None:
+    """Ten thousand draws have the frequencies of the distribution."""
+    logits = torch.stack([P.log(), P.flip(0).log()])
+    config = sampling.SamplingConfig(top_p=0.8)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.stack(
+        [
+            sampling.sample(part, config, generator)
+            for part in logits.expand(100, 100, 2, 4).flatten(0, 1).split(100)
+        ]
+    )
+    equal(tuple(drawn.shape), (100, 100, 2), "shape of 100 × (100, 2) draws")
+    for row, token in ((0, 1), (1, 2)):
+        share = float((drawn[..., row] == token).float().mean())
+        true(
+            abs(share - 5 / 9) < 0.02,
+            f"row {row} draws its likeliest token 5 times in 9, "
+            f"got {share:.3f}",
+            hint="draw with torch.multinomial, a row at a time",
+        )
+
+
+def check_refusals() -> None:
+    """Settings that make no distribution are refused."""
+    for settings in (
+        {"temperature": -1.0},
+        {"top_k": 0},
+        {"top_p": 0.0},
+        {"min_p": 1.5},
+    ):
+        raises(
+            ValueError,
+            lambda s=settings: sampling.SamplingConfig(**s),  # type: ignore
+            f"SamplingConfig with {settings}",
+        )
+
+
+BUGS = {
+    "temperature multiplies": (
+        "(logits - top) / config.temperature",
+        "(logits - top) * config.temperature",
+    ),
+    "top-k keeps one too many": (
+        "logits.topk(min(k, logits.shape[-1]))",
+        "logits.topk(min(k + 1, logits.shape[-1]))",
+    ),
+    "top-p drops the token that crosses p": (
+        "before = shares.cumsum(dim=-1) - shares",
+        "before = shares.cumsum(dim=-1)",
+    ),
+    "top-p does not go back to the old order": (
+        "return torch.empty_like(logits).scatter(-1, ids, scores)",
+        "return scores",
+    ),
+    "what is ruled out gets the score 0": (
+        "scores.masked_fill(before >= p, -math.inf)",
+        "scores.masked_fill(before >= p, 0.0)",
+    ),
+    "min-p is a floor for all distributions": (
+        "floor = logits.amax(dim=-1, keepdim=True) + math.log(p)",
+        "floor = logits.logsumexp(dim=-1, keepdim=True) + math.log(p)",
+    ),
+    "the penalty raises negative scores": (
+        "scores / penalty, scores * penalty)",
+        "scores / penalty, scores / penalty)",
+    ),
+    "the likeliest token is always taken": (
+        "drawn = torch.multinomial(rows, 1, generator=generator)",
+        "drawn = rows.argmax(dim=-1)",
+    ),
+}

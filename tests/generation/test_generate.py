@@ -1,0 +1,218 @@
+"""Writing: cached as uncached, stops, batches, seeds, and a full context."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from scratchlm.generation.generate import generate, next_logits, window_start
+from scratchlm.generation.sampling import SamplingConfig
+from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config, llama_config
+
+GREEDY = SamplingConfig(temperature=0)
+
+
+def build(config: GPTConfig) -> GPT:
+    """A model whose next token depends on all before it."""
+    torch.manual_seed(1)
+    model = GPT(config).eval()
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+MODELS = {
+    "gpt2": build(gpt2_config(29, 16, 2, 2, 16)),
+    "llama": build(llama_config(29, 16, 2, 4, 16, kv_heads=2)),
+}
+PROMPT = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+
+
+def written(model: GPT, ids: Tensor, count: int, **options: object) -> Tensor:
+    """All steps side by side: (B, steps)."""
+    steps = list(generate(model, ids, count, **options))  # type: ignore
+    return torch.stack(steps, dim=1)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("form", MODELS)
+@pytest.mark.parametrize("count", [1, 11, 64])  # 64: far beyond the context
+@pytest.mark.parametrize(
+    "sampling", [GREEDY, SamplingConfig(0.9, 20, 0.95, 0.01, 1.1)]
+)
+def test_the_cache_changes_nothing(
+    form: str, count: int, sampling: SamplingConfig
+) -> None:
+    both = [
+        written(
+            MODELS[form],
+            PROMPT,
+            count,
+            sampling=sampling,
+            generator=seeded(),
+            cached=cached,
+        )
+        for cached in (True, False)
+    ]
+    assert both[0].shape == (2, count)
+    assert torch.equal(both[0], both[1])
+
+
+@torch.no_grad()
+def naive_greedy(model: GPT, ids: list[int], count: int) -> list[int]:
+    """One text, no cache, no batch: what `generate` must equal."""
+    ids, prompt = list(ids), len(ids)
+    for _ in range(count):
+        start = window_start(len(ids), model.config.context)
+        logits = model(torch.tensor([ids[start:]]))[0, -1]
+        ids.append(int(logits.argmax()))
+    return ids[prompt:]
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    form=st.sampled_from(sorted(MODELS)),
+    prompt=st.lists(st.integers(0, 28), min_size=1, max_size=45),
+    count=st.integers(1, 30),
+)
+def test_greedy_equals_the_naive_loop(
+    form: str, prompt: list[int], count: int
+) -> None:
+    model = MODELS[form]
+    got = written(model, torch.tensor([prompt]), count, sampling=GREEDY)
+    assert got[0].tolist() == naive_greedy(model, prompt, count)
+
+
+@settings(deadline=None, max_examples=100)
+@given(length=st.integers(1, 400), context=st.integers(1, 40))
+def test_the_window_fits_and_keeps_half(length: int, context: int) -> None:
+    start = window_start(length, context)
+    seen = length - start
+    assert 1 <= seen <= context
+    assert start == 0 or seen > context - max(1, context // 2)
+    assert window_start(length + 1, context) in (
+        start,
+        start + max(1, context // 2),
+    )
+
+
+def test_a_row_of_a_batch_is_written_as_if_alone() -> None:
+    model = MODELS["llama"]
+    together = written(model, PROMPT, 20, sampling=GREEDY)
+    for row in range(2):
+        alone = written(model, PROMPT[row : row + 1], 20, sampling=GREEDY)
+        assert torch.equal(together[row], alone[0])
+
+
+def test_the_seed_decides_and_nothing_else() -> None:
+    model, plain = MODELS["gpt2"], SamplingConfig(temperature=2.0)
+    runs = []
+    for seed in (1, 1, 2):
+        torch.rand(3)  # the global generator does not matter
+        runs.append(
+            written(model, PROMPT, 12, sampling=plain, generator=seeded(seed))
+        )
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_it_stops_after_the_stop_token() -> None:
+    model = MODELS["gpt2"]
+    free = written(model, PROMPT[:1], 40, sampling=GREEDY)[0].tolist()
+    stop = free[6]
+    got = written(model, PROMPT[:1], 40, sampling=GREEDY, stop_id=stop)
+    assert got[0].tolist() == free[: free.index(stop) + 1]
+
+
+def test_rows_that_are_over_wait_for_the_others() -> None:
+    model = MODELS["gpt2"]
+    free = written(model, PROMPT, 40, sampling=GREEDY).tolist()
+    stop = next(t for t in free[0] if t in free[1])
+    ends = [row.index(stop) + 1 for row in free]
+    got = written(model, PROMPT, 40, sampling=GREEDY, stop_id=stop)
+    assert got.shape[1] == max(ends)
+    for row, end, wanted in zip(got.tolist(), ends, free, strict=True):
+        assert row == wanted[:end] + [stop] * (max(ends) - end)
+
+
+class CountingGPT(GPT):
+    """Notes how many positions it was asked to read."""
+
+    read: list[int]
+
+    def features(self, ids: Tensor, stores: object = None) -> Tensor:
+        self.read.append(ids.shape[1])
+        return super().features(ids, stores)  # type: ignore
+
+
+def test_with_a_cache_each_token_is_read_once() -> None:
+    model = CountingGPT(gpt2_config(29, 16, 1, 2, 8)).eval()
+    model.read = []
+    written(model, PROMPT, 12)
+    assert model.read == [5] + [1] * 11
+    model.read = []
+    written(model, PROMPT, 12, cached=False)
+    assert model.read == list(range(5, 17))
+    model.read = []  # 16 fit; then half is dropped and the rest read anew
+    written(model, PROMPT, 22)
+    assert model.read == [5] + [1] * 11 + [9] + [1] * 7 + [9] + [1]
+
+
+def test_tokens_come_one_by_one() -> None:
+    model = CountingGPT(gpt2_config(29, 16, 1, 2, 8)).eval()
+    model.read = []
+    steps = generate(model, PROMPT, 10**9)
+    next(steps)
+    next(steps)
+    assert model.read == [5, 1]
+
+
+def test_a_model_in_training_is_left_in_training() -> None:
+    config = gpt2_config(29, 16, 2, 2, 16, dropout=0.5)
+    model = build(config)
+    calm = written(model, PROMPT, 8, sampling=GREEDY)
+    model.train()
+    assert torch.equal(written(model, PROMPT, 8, sampling=GREEDY), calm)
+    assert model.training
+    with pytest.raises(ValueError, match="not in a vocabulary"):
+        next_logits(model, torch.tensor([[99]]))
+    assert model.training
+
+
+def test_only_the_last_position_is_scored() -> None:
+    model = MODELS["gpt2"]
+    with torch.no_grad():
+        got = next_logits(model, PROMPT)
+        assert torch.allclose(got, model(PROMPT)[:, -1], atol=1e-5)
+
+
+def test_gradients_are_off_only_inside() -> None:
+    step = next(generate(MODELS["gpt2"], PROMPT, 3))
+    assert torch.is_grad_enabled()
+    assert step.shape == (2,)
+
+
+def test_half_precision_weights_have_a_cache_of_their_kind() -> None:
+    model = build(gpt2_config(29, 16, 2, 2, 16)).to(torch.bfloat16)
+    assert written(model, PROMPT, 20).shape == (2, 20)
+
+
+def test_nothing_asked_nothing_written() -> None:
+    assert list(generate(MODELS["gpt2"], PROMPT, 0)) == []
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (torch.zeros(1, 0, dtype=torch.long), r"shape \(B, T\)"),
+        (torch.tensor([[29]]), "not in a vocabulary of 29"),
+    ],
+)
+def test_refused(ids: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        next(generate(MODELS["gpt2"], ids, 3))
