@@ -202,6 +202,7 @@ class TopicCard(SphinxDirective):
             short = path.removeprefix("src/")
             line += addnodes.download_reference(
                 "",
+                "",
                 nodes.literal("", short),
                 refdoc=self.env.docname,
                 reftarget="/" + path,
