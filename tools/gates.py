@@ -417,7 +417,7 @@ def tool(*command: str) -> Callable[[Book], list[str]]:
 
 PYTHON = ["src", "scaffold", "solutions", "records", "tests", "tools"]
 SPELLED = [*PYTHON, "book", "README.md", "CONTRIBUTING.md"]
-IGNORED = "fo,nd,te,ser,pres,ans,ue,ot"
+IGNORED = "caf,ned,fo,nd,te,ser,pres,ans,ue,ot"
 GATES: dict[str, Callable[[Book], list[str]]] = {
     "mirror": mirror,
     "contents": contents,

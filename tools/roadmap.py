@@ -130,7 +130,7 @@ class Roadmap:
         return found
 
 
-def line_of(node: yaml.Node, path: list[Any]) -> int:
+def line_of(node: yaml.Node | None, path: list[Any]) -> int:
     """The line of the value that `path` leads to, from 1."""
     for step in path:
         if isinstance(node, yaml.MappingNode):
@@ -140,7 +140,7 @@ def line_of(node: yaml.Node, path: list[Any]) -> int:
             node = found[0]
         elif isinstance(node, yaml.SequenceNode):
             node = node.value[step]
-    return node.start_mark.line + 1
+    return node.start_mark.line + 1 if node else 1
 
 
 def load(path: Path = ROADMAP) -> Roadmap:
@@ -156,8 +156,8 @@ def load(path: Path = ROADMAP) -> Roadmap:
         return RoadmapError(f"{path.name}:{line_of(tree, where)}: {why}")
 
     validator = jsonschema.Draft202012Validator(SCHEMA)
-    for error in validator.iter_errors(data):
-        raise wrong(list(error.absolute_path), error.message)
+    for found in validator.iter_errors(data):
+        raise wrong(list(found.absolute_path), found.message)
     parts = {part["id"]: part["title"] for part in data["parts"]}
     seen: set[str] = set()
     topics = []

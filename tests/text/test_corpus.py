@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -384,7 +385,7 @@ GOOD = hashlib.sha256(BODY).hexdigest()
 class Handler(BaseHTTPRequestHandler):
     """Serves BODY; the first part of the path says how."""
 
-    log: list[tuple[str, str | None]] = []
+    log: ClassVar[list[tuple[str, str | None]]] = []
 
     def do_GET(self) -> None:
         mode = self.path.split("/")[1]

@@ -14,7 +14,7 @@ from scratchlm.training import checkpoint
 from ..expect import equal, raises, true
 
 
-def make(seed: int = 0) -> tuple[nn.Module, list[torch.optim.Optimizer]]:
+def make(seed: int = 0) -> tuple[nn.Sequential, list[torch.optim.Optimizer]]:
     """A small model with a tied weight, and its optimizer."""
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))

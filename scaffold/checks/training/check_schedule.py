@@ -1,5 +1,7 @@
 """What a learning-rate schedule must do."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -61,7 +63,8 @@ def check_after_the_last_step_the_floor_remains() -> None:
 def check_groups_keep_their_scale() -> None:
     """A group of scale one half gets half of the rate."""
     one, two = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
-    groups = [{"params": [one]}, {"params": [two], "scale": 0.5}]
+    groups: list[dict[str, Any]] = [{"params": [one]}, {"params": [two]}]
+    groups[1]["scale"] = 0.5
     optimizer = torch.optim.SGD(groups, lr=7.0)
     schedule.set_rate([optimizer], 0.2)
     equal(

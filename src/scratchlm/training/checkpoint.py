@@ -159,7 +159,13 @@ def random_state() -> dict[str, Any]:
     name, keys, position, has_gauss, cached = np.random.get_state()
     state: dict[str, Any] = {
         "python": [version, list(internal), gauss],
-        "numpy": [name, keys.tolist(), position, has_gauss, cached],
+        "numpy": [
+            name,
+            np.asarray(keys).tolist(),
+            position,
+            has_gauss,
+            cached,
+        ],
         "torch": torch.get_rng_state().tolist(),
         "cuda": [],
     }

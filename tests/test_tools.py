@@ -1,0 +1,228 @@
+"""The build's own parts: stages, set-up, system, listings, freshness."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools import build, system
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+import freshness  # noqa: E402
+import sources  # noqa: E402
+
+
+# --- the build ---------------------------------------------------------------
+
+
+def test_a_failing_stage_says_where_its_log_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(build, "LOGS", tmp_path)
+    command = [sys.executable, "-c", "print('broken'); raise SystemExit(3)"]
+    with pytest.raises(build.BuildError, match="broken") as error:
+        build.run("stage", command)
+    assert str(tmp_path / "stage.log") in str(error.value)
+
+
+def test_a_stage_is_fresh_until_its_inputs_change(tmp_path: Path) -> None:
+    stamp = tmp_path / "stamps" / "run"
+    assert not build.fresh(stamp, "one")
+    build.mark(stamp, "one")
+    assert build.fresh(stamp, "one")
+    assert not build.fresh(stamp, "two")
+
+
+def test_a_docstring_does_not_train_the_model_again(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text('"""One."""\n\ndef f():\n    """Two."""\n    return 1\n')
+    before = build.bare(path)
+    path.write_text('"""Three."""\n\ndef f():\n    """Four."""\n    return 1\n')
+    assert build.bare(path) == before
+    path.write_text('"""One."""\n\ndef f():\n    """Two."""\n    return 2\n')
+    assert build.bare(path) != before
+
+
+def test_wide_lines_and_missing_glyphs_are_found(tmp_path: Path) -> None:
+    log = tmp_path / "book.log"
+    log.write_text(
+        "Overfull \\hbox (0.4pt too wide) in paragraph at lines 1--2\n"
+        "Overfull \\hbox (12.5pt too wide) in paragraph at lines 3--4\n"
+        "Missing character: There is no X in font Y!\n"
+    )
+    found = build.overfull(tmp_path)
+    assert len(found) == 2
+    assert "12.5pt" in found[0]
+    assert "Missing character" in found[1]
+
+
+def test_references_are_joined_without_doubles(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    refs = tmp_path / "book" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "a.bib").write_text("@book{x, title={One}}\n@book{y, title={T}}\n")
+    (refs / "b.bib").write_text("@book{x, title={Other}}\n")
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    monkeypatch.setattr(build, "BUILD", tmp_path / "_build")
+    build.gather_references()
+    text = (tmp_path / "_build" / "references.bib").read_text()
+    assert text.count("@book{x,") == 1
+    assert "One" in text
+    assert "Other" not in text
+
+
+def test_coverage_names_each_test_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(build, "COVERAGE", tmp_path / "coverage.json")
+    contexts = {"3": ["a|run", "b|run", ""], "4": ["a|run", "a|setup"]}
+    files = {"src/x.py": {"contexts": contexts, "missing_lines": [5]}}
+    build.compact({"files": files})
+    data = json.loads((tmp_path / "coverage.json").read_text())
+    assert data["tests"] == ["a", "b"]
+    file = data["files"]["src/x.py"]
+    assert file == {"tests": {"3": [0, 1], "4": [0]}, "missing": [5]}
+
+
+def test_a_chapter_that_is_not_there_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        build.main(["page", "book/model/atention.md"])
+    assert stop.value.code == 2
+    assert "PAGE=" in capsys.readouterr().err
+
+
+# --- TeX, fonts, Graphviz ----------------------------------------------------
+
+
+def test_the_lock_names_exact_versions_of_all_that_is_asked_for() -> None:
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    locked = {line.split("==")[0] for line in lock.splitlines() if line}
+    wanted = (ROOT / "requirements.in").read_text(encoding="utf-8")
+    names = [
+        line.split("=")[0].split(">")[0].split("<")[0].strip().lower()
+        for line in wanted.splitlines()
+        if line and not line.startswith("#")
+    ]
+    assert len(names) > 20
+    assert set(names) <= {name.lower() for name in locked}
+    assert all("==" in line for line in lock.splitlines() if line.strip())
+
+
+def test_advice_exists_for_every_system() -> None:
+    for name in ("Debian", "Fedora", "macOS", "Windows"):
+        assert any(name in key for key in system.COMMANDS)
+    for package in ("texlive-xetex", "latexmk", "graphviz"):
+        assert package in system.COMMANDS["Debian, Ubuntu"]
+
+
+# --- listings ----------------------------------------------------------------
+
+
+def test_a_symbol_is_found_with_its_decorators() -> None:
+    snippet = sources.find("scratchlm.training.schedule.Schedule")
+    assert snippet.text.startswith("@dataclass(frozen=True)\nclass Schedule:")
+    assert snippet.file == "src/scratchlm/training/schedule.py"
+    whole = (ROOT / snippet.file).read_text(encoding="utf-8").splitlines()
+    shown = whole[snippet.first - 1 : snippet.last]
+    assert "\n".join(shown) + "\n" == snippet.text
+
+
+def test_a_method_stands_without_its_indentation() -> None:
+    text = sources.find("scratchlm.training.schedule.Schedule.rate").text
+    assert text.startswith("def rate(self, step: int) -> float:\n    ")
+
+
+def test_the_head_of_a_class_stops_before_its_methods() -> None:
+    text = sources.find("scratchlm.training.schedule.Schedule", "head").text
+    assert "peak: float" in text
+    assert "def " not in text
+
+
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        "scratchlm.training.schedule.nothing",
+        "scratchlm.nowhere.f",
+        "torch.nn.Linear",
+        "scratchlm.training.schedule.Schedule.nothing",
+    ],
+)
+def test_an_unknown_symbol_is_an_error(symbol: str) -> None:
+    with pytest.raises(LookupError):
+        sources.find(symbol)
+
+
+def test_public_symbols_leave_out_what_is_private() -> None:
+    names = sources.public_symbols(ROOT / "src" / "scratchlm")
+    assert "scratchlm.model.attention.attend" in names
+    assert "scratchlm.training.schedule.Schedule.rate" in names
+    assert not any("._" in n and "__init__" not in n and "__main__" not in n
+                   for n in names)
+
+
+def test_the_tests_of_a_listing_are_counted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    snippet = sources.find("scratchlm.training.schedule.straight")
+    last = str(snippet.last)
+    file = {"tests": {last: [0, 4], "1": [1]}, "missing": [snippet.first]}
+    path = tmp_path / "coverage.json"
+    path.write_text(json.dumps({"files": {snippet.file: file}}))
+    monkeypatch.setattr(sources, "COVERAGE", path)
+    sources.read_coverage.cache_clear()
+    assert sources.coverage_of(snippet) == (2, [snippet.first])
+    sources.read_coverage.cache_clear()
+
+
+# --- freshness ---------------------------------------------------------------
+
+PAGE = """
+```{code-cell}
+import drawing
+from scratchlm.model.attention import attend
+drawing.setup()
+data = drawing.record("memory")
+```
+"""
+
+
+def test_a_page_depends_on_what_it_imports_and_reads() -> None:
+    files = {p.relative_to(ROOT).as_posix()
+             for p in freshness.dependencies(PAGE)}
+    assert "src/scratchlm/model/attention.py" in files
+    assert "book/drawing.py" in files
+    assert "records/memory.json" in files
+    assert "src/scratchlm/training/trainer.py" not in files
+
+
+def test_a_page_depends_on_imports_of_imports() -> None:
+    page = PAGE.replace("model.attention import attend", "model import gpt")
+    files = {p.name for p in freshness.dependencies(page)}
+    assert {"gpt.py", "heads.py", "attention.py"} <= files
+
+
+def test_a_changed_module_changes_the_mark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = freshness.digest(PAGE)
+    assert freshness.digest(PAGE) == before
+    read = Path.read_bytes
+
+    def changed(path: Path) -> bytes:
+        extra = b"#" if path.name == "attention.py" else b""
+        return read(path) + extra
+
+    monkeypatch.setattr(Path, "read_bytes", changed)
+    assert freshness.digest(PAGE) != before
+
+
+def test_the_mark_is_put_behind_the_first_setup() -> None:
+    source = [PAGE]
+    freshness.mark_first_cell(None, "page", source)  # type: ignore[arg-type]
+    assert f"drawing.setup()  # sources {freshness.digest(PAGE)}" in source[0]
