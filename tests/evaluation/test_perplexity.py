@@ -1,0 +1,216 @@
+"""Evaluation: every token once, closed forms, and honest intervals."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from scratchlm.evaluation.perplexity import (
+    Evaluation,
+    batches,
+    bits_per_byte,
+    bootstrap,
+    by_document,
+    by_position,
+    evaluate,
+    gap,
+    perplexity,
+    spans,
+    token_losses,
+)
+from scratchlm.model.gpt import GPT, GPTConfig
+from scratchlm.text.toytown import entropy_per_token, write_corpus
+from scratchlm.training.trainer import validation_loss
+
+
+class Table(nn.Module):
+    """Predicts from the last token alone, by a table of logits."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.logits[ids]
+
+
+class Uniform(nn.Module):
+    """Believes nothing, and has no parameters."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return torch.zeros(*ids.shape, 6)
+
+
+def small_gpt(dropout: float = 0.0) -> GPT:
+    torch.manual_seed(0)
+    model = GPT(
+        GPTConfig(
+            vocab_size=11,
+            context=8,
+            layers=2,
+            heads=2,
+            channels=16,
+            dropout=dropout,
+        )
+    )
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.2)
+    return model
+
+
+@given(st.integers(2, 60), st.integers(1, 12), st.data())
+@settings(deadline=None, max_examples=60)
+def test_every_token_is_scored_once(
+    length: int, context: int, data: st.DataObject
+) -> None:
+    stride = data.draw(st.integers(1, context))
+    scored: list[int] = []
+    for begin, fresh, end in spans(length, context, stride):
+        assert begin <= fresh < end <= begin + context
+        if begin:  # with overlap, nothing is scored from too little
+            assert fresh - begin >= context - stride
+        scored += range(fresh + 1, end + 1)
+    assert scored == list(range(1, length))
+
+
+def test_spans_refuse_what_cannot_be() -> None:
+    for length in (0, 1):
+        with pytest.raises(ValueError, match="two to predict one"):
+            list(spans(length, 4, 4))
+    for stride in (0, 5):
+        with pytest.raises(ValueError, match="never scored"):
+            list(spans(8, 4, stride))
+
+
+def test_batches_hold_windows_of_one_length() -> None:
+    groups = list(batches(spans(24, 4, 4), 2))
+    assert [len(group) for group in groups] == [2, 2, 1, 1]
+    cuts = [cut for group in groups for cut in group]
+    assert cuts == list(spans(24, 4, 4))
+    for group in groups:
+        assert len({end - begin for begin, _, end in group}) == 1
+
+
+@pytest.mark.parametrize("stride", [None, 3, 1])
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_a_table_needs_no_window(stride: int | None, batch_size: int) -> None:
+    torch.manual_seed(1)
+    table = torch.randn(7, 7)
+    ids = torch.randint(7, (50,))
+    wanted = -table.log_softmax(dim=1)[ids[:-1], ids[1:]]
+    got = token_losses(Table(table), ids.numpy(), 5, batch_size, stride)
+    assert torch.allclose(got, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [8, 5, 1])
+def test_a_gpt_against_one_window_at_a_time(stride: int) -> None:
+    model = small_gpt().eval()
+    ids = torch.randint(11, (39,))
+    got = token_losses(model, ids.tolist(), 8, 3, stride)
+    wanted = []
+    with torch.no_grad():
+        for begin, fresh, end in spans(39, 8, stride):
+            logs = model(ids[None, begin:end])[0].log_softmax(dim=-1)
+            for i in range(fresh, end):
+                wanted.append(-float(logs[i - begin, ids[i + 1]]))
+    assert got.tolist() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_agrees_with_the_loss_of_the_trainer() -> None:
+    model = small_gpt()
+    ids = np.random.default_rng(0).integers(11, size=100).astype(np.uint16)
+    result = evaluate(model, ids, 8)
+    assert result.tokens == 99
+    wanted = validation_loss(model, ids, 8)
+    assert result.nats_per_token == pytest.approx(wanted, abs=1e-6)
+
+
+def test_dropout_is_off_and_the_mode_kept() -> None:
+    model = small_gpt(dropout=0.5)
+    ids = list(range(11)) * 3
+    for mode in (True, False):
+        model.train(mode)
+        first = token_losses(model, ids, 8)
+        assert torch.equal(first, token_losses(model, ids, 8))
+        assert model.training is mode
+    assert not first.requires_grad
+
+
+def test_a_die() -> None:
+    result = evaluate(Uniform(), [1, 2, 3, 4, 5, 0, 1], context=4)
+    assert result.tokens == 6
+    assert result.perplexity == pytest.approx(6)
+    assert result.nats == pytest.approx(6 * math.log(6))
+
+
+def test_perplexity_of_the_impossible() -> None:
+    assert perplexity(0) == 1
+    assert perplexity(1e6) == math.inf
+    assert Evaluation(math.inf, 3).perplexity == math.inf
+
+
+def test_bits_per_byte_do_not_see_the_tokens() -> None:
+    text = "fün\u2009f!"  # 9 bytes of UTF-8
+    size = len(text.encode())
+    assert size == 9
+    bytewise = Evaluation(math.log(256), size)  # each byte one token
+    pairwise = Evaluation(2 * math.log(256), size // 2)
+    assert bits_per_byte(bytewise.nats, size) == pytest.approx(8)
+    assert bits_per_byte(pairwise.nats, size - 1) == pytest.approx(8)
+    with pytest.raises(ValueError, match="0 bytes"):
+        bits_per_byte(1.0, 0)
+
+
+def test_gap() -> None:
+    stories = write_corpus(3_000)
+    floor = entropy_per_token(stories, 700)
+    result = Evaluation(floor + 0.25, 700)
+    assert gap(result, stories) == pytest.approx(0.25)
+
+
+def test_by_position_against_loops() -> None:
+    losses = torch.rand(23)
+    for context in (1, 4, 23, 40):
+        got = by_position(losses, context)
+        wanted = [
+            float(losses[t::context].mean()) for t in range(min(context, 23))
+        ]
+        assert got.tolist() == pytest.approx(wanted)
+
+
+def test_by_document() -> None:
+    losses = torch.tensor([1.0, 2, 3, 4, 5, 6])
+    table = by_document(losses, [7, 0, 0, 7, 7, 0], end_id=0)
+    assert table.tolist() == [[3, 2], [3, 1], [15, 3]]
+    # what follows the last end is a document too
+    table = by_document(losses, [7, 0, 0, 7, 7, 7], end_id=0)
+    assert table[:, 1].tolist() == [2, 1, 3]
+
+
+def test_bootstrap_covers_the_truth() -> None:
+    draw = np.random.default_rng(3)
+    hits = 0
+    for _ in range(100):
+        counts = draw.integers(20, 60, size=80)
+        nats = counts * (1.5 + draw.normal(0, 0.3, size=80))
+        low, high = bootstrap(np.stack([nats, counts], 1), samples=200)
+        assert low < high
+        hits += low < 1.5 < high
+    assert 85 <= hits <= 100  # 95 expected
+
+
+def test_bootstrap_edges() -> None:
+    same = np.array([[2.0, 1.0]] * 5)
+    assert bootstrap(same) == (2.0, 2.0)
+    wide = np.random.default_rng(0).random((50, 2)) + 1
+    assert bootstrap(wide) == bootstrap(wide)
+    low, high = bootstrap(wide, level=0.5)
+    lower, higher = bootstrap(wide, level=0.99)
+    assert lower < low < high < higher
+    with pytest.raises(ValueError, match="one document"):
+        bootstrap(wide[:1])
