@@ -115,7 +115,7 @@ def test_overflow_is_an_error_and_stores_nothing() -> None:
     layer = LayerCache(1, 1, capacity=4, head_size=2)
     layer.append(torch.zeros(1, 1, 3, 2), torch.zeros(1, 1, 3, 2))
     two = torch.ones(1, 1, 2, 2)
-    with pytest.raises(ValueError, match="holds 3 of 4 positions, 2 more"):
+    with pytest.raises(ValueError, match="3 of 4 positions are taken, 2 more"):
         layer.append(two, two)
     assert layer.length == 3
     assert layer.k.sum() == 0

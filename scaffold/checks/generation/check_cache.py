@@ -127,8 +127,8 @@ BUGS = {
         "if end > self.capacity + 1:",
     ),
     "only the first layer is rewound": (
-        "for layer in self.layers:\n            layer.rewind(length)",
-        "self.layers[0].rewind(length)",
+        "for layer in self:\n            layer.rewind(length)",
+        "self[0].rewind(length)",
     ),
     "there is room for keys of all query heads": (
         "config.kv_heads or config.heads,\n",

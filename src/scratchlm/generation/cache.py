@@ -8,9 +8,6 @@ Left out: pages shared between texts (Kwon et al., 2023), keys of fewer bits,
 texts of different lengths in one batch.
 """
 
-from collections.abc import Sequence
-from typing import overload
-
 import torch
 from torch import Tensor
 
@@ -55,9 +52,9 @@ class LayerCache:
         check_shape(k, v, self.k)
         if end > self.capacity:
             raise ValueError(
-                f"the cache holds {self.length} of {self.capacity} "
-                f"positions, {k.shape[2]} more do not fit: build it with "
-                "more capacity, or rewind it and read a shorter text"
+                f"{self.length} of {self.capacity} positions are taken, "
+                f"{k.shape[2]} more do not fit: build a larger cache or "
+                "rewind"
             )
         self.k[:, :, self.length : end] = k.detach()
         self.v[:, :, self.length : end] = v.detach()
@@ -84,7 +81,7 @@ def check_shape(k: Tensor, v: Tensor, memory: Tensor) -> None:
         )
 
 
-class KVCache(Sequence[LayerCache]):
+class KVCache(list[LayerCache]):
     """One cache for each layer of a model, filled and rewound together."""
 
     def __init__(
@@ -96,7 +93,7 @@ class KVCache(Sequence[LayerCache]):
         device: torch.device | str = "cpu",
     ) -> None:
         """Empty; room for the model's whole context if not told otherwise."""
-        self.layers = [
+        super().__init__(
             LayerCache(
                 batch_size,
                 config.kv_heads or config.heads,
@@ -106,35 +103,21 @@ class KVCache(Sequence[LayerCache]):
                 device,
             )
             for _ in range(config.layers)
-        ]
-
-    @overload
-    def __getitem__(self, index: int) -> LayerCache: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[LayerCache]: ...
-
-    def __getitem__(self, index: int | slice) -> LayerCache | list[LayerCache]:
-        """The cache of a layer, the first layer first."""
-        return self.layers[index]
-
-    def __len__(self) -> int:
-        """How many layers there are."""
-        return len(self.layers)
+        )
 
     @property
     def length(self) -> int:
         """How many positions are filled, in every layer."""
-        return self.layers[0].length
+        return self[0].length
 
     @property
     def bytes(self) -> int:
         """Memory taken, filled or not."""
-        return sum(layer.k.nbytes + layer.v.nbytes for layer in self.layers)
+        return sum(layer.k.nbytes + layer.v.nbytes for layer in self)
 
     def rewind(self, length: int = 0) -> None:
         """Forget all but the first `length` positions, in every layer."""
-        for layer in self.layers:
+        for layer in self:
             layer.rewind(length)
 
 

@@ -1,0 +1,212 @@
+"""Byte-pair encoding: which pairs of neighbors become one token.
+
+Text is cut into words by a pattern, words into bytes; then the most frequent
+pair of neighbors becomes a token of its own, again and again (Gage, 1994;
+Sennrich et al., 2016; on bytes: Radford et al., 2019). Twice over: naively,
+as one would explain it, and incrementally, as one would run it.
+
+Left out: encoding with what was learned, which is `scratchlm.text.tokenizer`.
+"""
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+import regex
+from tqdm import tqdm
+
+Pair = tuple[int, int]
+
+# How text is cut before any pair is counted: contractions; a word with the
+# character before it; up to three digits; other signs; line ends; spaces.
+# The pattern of GPT-4's tokenizer, so that its tokens can be ours.
+PATTERN = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+"
+    r"| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s"
+)
+# The older one of GPT-2.
+GPT2_PATTERN = (
+    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++"
+    r"|\s++$|\s+(?!\S)|\s"
+)
+
+
+def pre_tokenize(text: str, pattern: str = PATTERN) -> list[str]:
+    """Cut text into words; joined again they are the text.
+
+    >>> pre_tokenize("Mrs Pell counts 12 loaves.")
+    ['Mrs', ' Pell', ' counts', ' ', '12', ' loaves', '.']
+    """
+    return regex.findall(pattern, text)
+
+
+def count_words(
+    texts: Iterable[str], pattern: str = PATTERN
+) -> Counter[bytes]:
+    """How often each word occurs, as bytes of UTF-8.
+
+    >>> count_words(["so so"], GPT2_PATTERN)
+    Counter({b'so': 1, b' so': 1})
+    """
+    counts: Counter[str] = Counter()
+    cut = regex.compile(pattern)
+    for text in texts:
+        counts.update(cut.findall(text))
+    words: Counter[bytes] = Counter()
+    for word, count in counts.items():
+        words[word.encode()] += count
+    return words
+
+
+# --- as one would explain it -------------------------------------------------
+
+
+def count_pairs(words: Iterable[tuple[Sequence[int], int]]) -> Counter[Pair]:
+    """How often each pair of neighbors occurs in words with their counts.
+
+    >>> count_pairs([([1, 2, 1, 2], 10), ([2, 1], 1)])
+    Counter({(1, 2): 20, (2, 1): 11})
+    """
+    pairs: Counter[Pair] = Counter()
+    for word, count in words:
+        for pair in zip(word, word[1:]):
+            pairs[pair] += count
+    return pairs
+
+
+def merge_word(word: Sequence[int], pair: Pair, new: int) -> list[int]:
+    """The word with each occurrence of the pair made one, from the left.
+
+    >>> merge_word([1, 1, 1, 2, 1, 1], (1, 1), 9)
+    [9, 1, 2, 9]
+    """
+    merged: list[int] = []
+    i = 0
+    while i < len(word):
+        if tuple(word[i : i + 2]) == pair:
+            merged.append(new)
+            i += 2
+        else:
+            merged.append(word[i])
+            i += 1
+    return merged
+
+
+def learn_merges_naive(words: Counter[bytes], merges: int) -> list[Pair]:
+    """Count all pairs, merge the most frequent one, count all again.
+
+    Of equally frequent pairs the smaller one wins. Tokens 0 to 255 are the
+    bytes; the i-th merge makes token 256 + i. Stops early when no pair is
+    left.
+    """
+    split = [(list(word), count) for word, count in words.items()]
+    learned: list[Pair] = []
+    while len(learned) < merges:
+        pairs = count_pairs(split)
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        new = 256 + len(learned)
+        split = [(merge_word(w, best, new), count) for w, count in split]
+        learned.append(best)
+    return learned
+
+
+# --- as one would run it -----------------------------------------------------
+
+
+class PairIndex:
+    """Words, the counts of their pairs, and where each pair occurs.
+
+    A merge touches only the words that hold the pair, and of their pairs
+    only those beside it. The heap holds a pair under the count it once had;
+    `pop` brings such an entry up to date before it believes it.
+    """
+
+    def __init__(self, words: Counter[bytes]) -> None:
+        """Count every pair once; it is never done again."""
+        self.words = [list(word) for word in words]
+        self.times = list(words.values())
+        self.counts: dict[Pair, int] = defaultdict(int)
+        self.places: dict[Pair, set[int]] = defaultdict(set)
+        for i, (word, times) in enumerate(zip(self.words, self.times)):
+            for pair in zip(word, word[1:]):
+                self.counts[pair] += times
+                self.places[pair].add(i)
+        self.heap = [(-count, pair) for pair, count in self.counts.items()]
+        heapq.heapify(self.heap)
+
+    def pop(self) -> Pair | None:
+        """Take out the most frequent pair; None when no pair is left."""
+        while self.heap:
+            count, pair = heapq.heappop(self.heap)
+            now = self.counts.get(pair, 0)
+            if now == -count:
+                return pair
+            if now:  # it has become rarer: back with what it has
+                heapq.heappush(self.heap, (-now, pair))
+        return None
+
+    def merge(self, pair: Pair, new: int) -> None:
+        """Make the pair one token in every word that holds it."""
+        grown: set[Pair] = set()
+        for i in self.places.pop(pair):
+            self.merge_in(i, pair, new, grown)
+        del self.counts[pair]
+        for other in grown - {pair}:
+            heapq.heappush(self.heap, (-self.counts[other], other))
+
+    def merge_in(self, i: int, pair: Pair, new: int, grown: set[Pair]) -> None:
+        """Merge the pair in word `i`; note which pairs became more."""
+        first, second = pair
+        word, times, counts = self.words[i], self.times[i], self.counts
+        merged: list[int] = []
+        at, end = 0, len(word)
+        while at < end:
+            token = word[at]
+            if token != first or at + 1 == end or word[at + 1] != second:
+                merged.append(token)
+                at += 1
+                continue
+            if merged:
+                left = merged[-1]
+                counts[left, first] -= times
+                counts[left, new] += times
+                grown.add((left, new))
+                self.places[left, new].add(i)
+            at += 2
+            if at < end:
+                right = word[at]
+                counts[second, right] -= times
+                counts[new, right] += times
+                grown.add((new, right))
+                self.places[new, right].add(i)
+            merged.append(new)
+        self.words[i] = merged
+
+
+def learn_merges(words: Counter[bytes], merges: int) -> list[Pair]:
+    """The same merges as `learn_merges_naive`, in a fraction of the time."""
+    index = PairIndex(words)
+    learned: list[Pair] = []
+    for new in tqdm(
+        range(256, 256 + merges), desc="merges", leave=False, disable=None
+    ):
+        pair = index.pop()
+        if pair is None:
+            break
+        index.merge(pair, new)
+        learned.append(pair)
+    return learned
+
+
+def spell(merges: Sequence[Pair]) -> list[bytes]:
+    """The bytes of every token: 256 single ones, then the merges'.
+
+    >>> spell([(104, 101), (256, 110)])[256:]
+    [b'he', b'hen']
+    """
+    tokens = [bytes([i]) for i in range(256)]
+    for first, second in merges:
+        tokens.append(tokens[first] + tokens[second])
+    return tokens
