@@ -141,10 +141,11 @@ class PairIndex:
         while self.heap:
             count, pair = heapq.heappop(self.heap)
             now = self.counts.get(pair, 0)
+            if now == 0:  # it has gone
+                continue
             if now == -count:
                 return pair
-            if now:  # it has become rarer: back with what it has
-                heapq.heappush(self.heap, (-now, pair))
+            heapq.heappush(self.heap, (-now, pair))  # it became rarer
         return None
 
     def merge(self, pair: Pair, new: int) -> None:

@@ -1,0 +1,294 @@
+"""From text to tokens and back, with what byte-pair encoding learned.
+
+A word is encoded by joining, again and again, the neighbors whose merge was
+learned first (Sennrich et al., 2016). Special tokens stand for no text and
+never come from text, unless the caller allows it.
+
+Left out: normalization, which would make decoding inexact, and a prefix
+space.
+"""
+
+import codecs
+import hashlib
+import heapq
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from pathlib import Path
+
+import regex
+
+from scratchlm.text.bpe import (
+    PATTERN,
+    Pair,
+    count_words,
+    learn_merges,
+    spell,
+)
+
+FORMAT = "scratchlm byte pairs 1"
+END = "<|endoftext|>"
+LONG = 40  # bytes, from which the heap is faster than the scan
+CACHED = 200_000  # words that the cache holds at most
+
+
+def encode_short(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
+    """Join the pair of lowest rank until none is left; O(n²), n small.
+
+    `ranks` gives for each pair the token that it becomes.
+
+    >>> encode_short(b"hhen", {(104, 101): 256, (256, 110): 257})
+    [104, 257]
+    """
+    ids = list(piece)
+    while len(ids) > 1:
+        pairs = zip(ids, ids[1:])
+        new, at = min(
+            (ranks.get(pair, 1 << 60), i) for i, pair in enumerate(pairs)
+        )
+        if new == 1 << 60:
+            break
+        ids[at : at + 2] = [new]
+    return ids
+
+
+def encode_long(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
+    """The same tokens in O(n log n): a heap of pairs over a linked list.
+
+    `after[i]` is the place of the token behind the one at place i; a joined
+    token keeps the left place, and the right one is marked with −1. An entry
+    of the heap is out of date if its tokens have changed since.
+    """
+    size = len(piece)
+    ids = list(piece)
+    before, after = list(range(-1, size - 1)), list(range(1, size + 1))
+    heap = [
+        (ranks[pair], i)
+        for i, pair in enumerate(zip(ids, ids[1:]))
+        if pair in ranks
+    ]
+    heapq.heapify(heap)
+    while heap:
+        new, i = heapq.heappop(heap)
+        j = after[i]
+        if ids[i] < 0 or j == size or ranks.get((ids[i], ids[j])) != new:
+            continue
+        ids[i], ids[j] = new, -1
+        after[i] = k = after[j]
+        if k < size:
+            before[k] = i
+            if (rank := ranks.get((new, ids[k]))) is not None:
+                heapq.heappush(heap, (rank, i))
+        h = before[i]
+        if h >= 0 and (rank := ranks.get((ids[h], new))) is not None:
+            heapq.heappush(heap, (rank, h))
+    return [i for i in ids if i >= 0]
+
+
+class Tokenizer:
+    """Byte-level BPE: encodes any text, decodes any tokens."""
+
+    def __init__(
+        self,
+        merges: Sequence[Pair],
+        special_tokens: Mapping[str, int] | None = None,
+        pattern: str = PATTERN,
+    ) -> None:
+        """Make the tables; merge i makes token 256 + i.
+
+        Raises ValueError for merges of tokens that do not exist yet, for
+        merges that stand twice, and for special tokens with taken numbers.
+        """
+        self.merges = [(int(a), int(b)) for a, b in merges]
+        self.special_tokens = dict(special_tokens or {})
+        self.pattern = pattern
+        self.check()
+        self.ranks = {pair: 256 + i for i, pair in enumerate(self.merges)}
+        self.tokens: dict[int, bytes] = dict(enumerate(spell(self.merges)))
+        for text, number in self.special_tokens.items():
+            self.tokens[number] = text.encode()
+        self.cut = regex.compile(pattern)
+        self.cache: dict[str, list[int]] = {}
+
+    def check(self) -> None:
+        """Refuse tables that contradict themselves, and say where."""
+        for i, pair in enumerate(self.merges):
+            if not all(0 <= token < 256 + i for token in pair):
+                raise ValueError(
+                    f"merge {i} joins {pair}, but only tokens below "
+                    f"{256 + i} exist by then"
+                )
+        if len(set(self.merges)) < len(self.merges):
+            raise ValueError("a pair of tokens is merged twice")
+        used = sorted(self.special_tokens.values())
+        if len(set(used)) < len(used) or (
+            used and used[0] < 256 + len(self.merges)
+        ):
+            raise ValueError(
+                "special tokens need numbers of their own, from "
+                f"{256 + len(self.merges)} on, not {used}"
+            )
+        if "" in self.special_tokens:
+            raise ValueError("a special token cannot be the empty text")
+
+    @classmethod
+    def train(
+        cls,
+        texts: str | Iterable[str],
+        vocab_size: int,
+        special_tokens: Sequence[str] = (END,),
+        pattern: str = PATTERN,
+    ) -> "Tokenizer":
+        """Learn merges from texts until there are `vocab_size` tokens.
+
+        Special tokens count, get the last numbers, and are cut out of the
+        texts. Text with few different words may give fewer tokens.
+        """
+        merges = vocab_size - 256 - len(special_tokens)
+        if merges < 0:
+            raise ValueError(
+                f"a vocabulary of {vocab_size} cannot hold 256 bytes and "
+                f"{len(special_tokens)} special tokens"
+            )
+        texts = [texts] if isinstance(texts, str) else texts
+        pieces = (
+            piece
+            for text in texts
+            for piece in split_special(text, special_tokens)[::2]
+        )
+        learned = learn_merges(count_words(pieces, pattern), merges)
+        first = 256 + len(learned)
+        special = {name: first + i for i, name in enumerate(special_tokens)}
+        return cls(learned, special, pattern)
+
+    @property
+    def vocab_size(self) -> int:
+        """V: one more than the largest token."""
+        return max(self.tokens) + 1
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends a document."""
+        if END not in self.special_tokens:
+            raise ValueError(f"this tokenizer has no special token {END}")
+        return self.special_tokens[END]
+
+    def encode_piece(self, piece: bytes) -> list[int]:
+        """The tokens of one word."""
+        if len(piece) < LONG:
+            return encode_short(piece, self.ranks)
+        return encode_long(piece, self.ranks)
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """The tokens of a text in which nothing is special."""
+        cache, ids = self.cache, []
+        for word in self.cut.findall(text):
+            found = cache.get(word)
+            if found is None:
+                found = self.encode_piece(word.encode())
+                if len(cache) == CACHED:
+                    cache.clear()
+                cache[word] = found
+            ids += found
+        return ids
+
+    def encode(
+        self, text: str, allowed_special: Set[str] = frozenset()
+    ) -> list[int]:
+        """The tokens of a text.
+
+        A special token that is written in the text becomes that token only
+        if it is in `allowed_special`; otherwise it is text like any other.
+        """
+        if not allowed_special:
+            return self.encode_ordinary(text)
+        unknown = set(allowed_special) - set(self.special_tokens)
+        if unknown:
+            raise ValueError(
+                f"{sorted(unknown)} are not special tokens; these are: "
+                f"{sorted(self.special_tokens)}"
+            )
+        ids = []
+        for i, part in enumerate(split_special(text, allowed_special)):
+            if i % 2:
+                ids.append(self.special_tokens[part])
+            else:
+                ids += self.encode_ordinary(part)
+        return ids
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes of tokens; ValueError for a token that does not exist."""
+        try:
+            return b"".join([self.tokens[int(i)] for i in ids])
+        except KeyError as error:
+            raise ValueError(
+                f"there is no token {error.args[0]}; they run from 0 to "
+                f"{self.vocab_size - 1}"
+            ) from None
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of tokens; bytes that are no UTF-8 become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def decode_stream(self, ids: Iterable[int]) -> Iterator[str]:
+        """Pieces of text as tokens arrive, never half a character.
+
+        A character of several bytes may be spread over tokens; its bytes
+        are held back until the last of them is there.
+        """
+        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        for number in ids:
+            text = decoder.decode(self.decode_bytes([number]))
+            if text:
+                yield text
+        rest = decoder.decode(b"", final=True)
+        if rest:
+            yield rest
+
+    def to_json(self) -> str:
+        """The tokenizer as text, the same for equal tokenizers."""
+        data = {
+            "format": FORMAT,
+            "pattern": self.pattern,
+            "special_tokens": dict(sorted(self.special_tokens.items())),
+            "merges": self.merges,
+        }
+        return json.dumps(data, ensure_ascii=True) + "\n"
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the tokenizer; equal only for equal tokenizers."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the tokenizer as JSON: all of it, or nothing."""
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(self.to_json(), encoding="utf-8")
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """Read what `save` wrote; ValueError for any other file."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            if data["format"] != FORMAT:
+                raise ValueError(f"its format is {data['format']!r}")
+            merges = [(a, b) for a, b in data["merges"]]
+            return cls(merges, data["special_tokens"], data["pattern"])
+        except (ValueError, KeyError, TypeError, regex.error) as error:
+            raise ValueError(f"{path} holds no tokenizer: {error}") from error
+
+
+def split_special(text: str, special: Iterable[str]) -> list[str]:
+    """Text, special token, text, …: the special ones at odd places.
+
+    Where one begins with another, the longer one is taken.
+
+    >>> split_special("a<|b|>c", ["<|b|>"])
+    ['a', '<|b|>', 'c']
+    """
+    names = sorted(special, key=len, reverse=True)
+    if not names:
+        return [text]
+    choice = "|".join(regex.escape(name) for name in names)
+    return regex.split(f"({choice})", text)

@@ -1,0 +1,138 @@
+"""Byte-pair encoding: the fast form equals the naive one, ties included."""
+
+import doctest
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scratchlm.text import bpe
+from scratchlm.text.bpe import (
+    GPT2_PATTERN,
+    PATTERN,
+    PairIndex,
+    count_pairs,
+    count_words,
+    learn_merges,
+    learn_merges_naive,
+    merge_word,
+    pre_tokenize,
+    spell,
+)
+from scratchlm.text.toytown import join, write_corpus
+
+ANY = st.text(st.characters(codec="utf-8"), max_size=80)
+WORDS = st.dictionaries(
+    st.text("abc", min_size=1, max_size=12).map(str.encode),
+    st.integers(1, 5),
+    min_size=1,
+    max_size=12,
+).map(Counter)
+
+
+def test_the_examples_hold() -> None:
+    assert doctest.testmod(bpe).failed == 0
+
+
+@settings(deadline=None, max_examples=150)
+@given(WORDS, st.integers(0, 40))
+def test_fast_learning_equals_naive_learning(
+    words: Counter[bytes], merges: int
+) -> None:
+    """On few letters, where ties and overlaps are everywhere."""
+    assert learn_merges(words, merges) == learn_merges_naive(words, merges)
+
+
+@settings(deadline=None, max_examples=60)
+@given(WORDS)
+def test_counts_stay_those_of_a_recount(words: Counter[bytes]) -> None:
+    """After each merge the index holds what counting again would give."""
+    index = PairIndex(words)
+    for new in range(256, 276):
+        pair = index.pop()
+        if pair is None:
+            break
+        index.merge(pair, new)
+        fresh = count_pairs(zip(index.words, index.times, strict=True))
+        kept = {pair: n for pair, n in index.counts.items() if n}
+        assert kept == dict(fresh)
+        for other, places in index.places.items():
+            holding = {
+                i
+                for i, word in enumerate(index.words)
+                if other in zip(word, word[1:], strict=False)
+            }
+            assert holding <= places
+
+
+def test_fast_learning_equals_naive_learning_on_toytown() -> None:
+    words = count_words([join(write_corpus(30_000))])
+    assert learn_merges(words, 150) == learn_merges_naive(words, 150)
+
+
+def test_the_classic_example_by_hand() -> None:
+    """low ×5, lower ×2, newest ×6, widest ×3: Sennrich et al. (2016)."""
+    words = Counter({b"low": 5, b"lower": 2, b"newest": 6, b"widest": 3})
+    learned = learn_merges(words, 4)
+    assert spell(learned)[256:] == [b"es", b"est", b"lo", b"low"]
+
+
+def test_ties_go_to_the_smaller_pair() -> None:
+    words = Counter({b"zy": 3, b"ba": 3, b"bb": 3})
+    learned = learn_merges(words, 3)
+    assert spell(learned)[256:] == [b"ba", b"bb", b"zy"]
+
+
+def test_learning_stops_when_no_pair_is_left() -> None:
+    words = Counter({b"ab": 2})
+    for learn in (learn_merges, learn_merges_naive):
+        assert learn(words, 10) == [(97, 98)]
+        assert learn(Counter(), 10) == []
+
+
+@settings(deadline=None, max_examples=150)
+@given(ANY, st.sampled_from([PATTERN, GPT2_PATTERN]))
+def test_words_joined_are_the_text(text: str, pattern: str) -> None:
+    words = pre_tokenize(text, pattern)
+    assert "".join(words) == text
+    assert all(words)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Mrs Pell's loaves", ["Mrs", " Pell", "'s", " loaves"]),
+        ("12345 nails", ["123", "45", " nails"]),
+        ("a  b", ["a", " ", " b"]),
+        ("end.\n\nNew", ["end", ".\n\n", "New"]),
+        ("DON'T", ["DON", "'T"]),
+    ],
+)
+def test_where_words_end(text: str, words: list[str]) -> None:
+    assert pre_tokenize(text) == words
+
+
+def test_gpt2_keeps_long_numbers_together() -> None:
+    assert pre_tokenize("12345 s", GPT2_PATTERN) == ["12345", " s"]
+
+
+def test_words_are_counted_over_all_texts() -> None:
+    counts = count_words(["so so", "so"], GPT2_PATTERN)
+    assert counts == Counter({b"so": 2, b" so": 1})
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 2), max_size=12))
+def test_merging_a_word_leaves_its_bytes(word: list[int]) -> None:
+    merged = merge_word(word, (1, 1), 9)
+    back = [x for token in merged for x in ([1, 1] if token == 9 else [token])]
+    assert back == word
+    assert (1, 1) not in zip(merged, merged[1:], strict=False)
+
+
+def test_no_merge_crosses_the_edge_of_a_word() -> None:
+    words = count_words([join(write_corpus(30_000))])
+    for token in spell(learn_merges(words, 300))[256:]:
+        text = token.decode()
+        assert len(pre_tokenize(text)) == 1

@@ -1,0 +1,243 @@
+"""Encoding and decoding: inverse, safe, fast, and the same on disk."""
+
+import doctest
+import json
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scratchlm.text import tokenizer as module
+from scratchlm.text.bpe import GPT2_PATTERN, merge_word
+from scratchlm.text.tokenizer import (
+    END,
+    Tokenizer,
+    encode_long,
+    encode_short,
+    split_special,
+)
+from scratchlm.text.toytown import join, write_corpus
+
+ANY = st.text(st.characters(codec="utf-8"), max_size=80)
+
+
+@pytest.fixture(scope="module")
+def town() -> Tokenizer:
+    """A tokenizer of Toytown with 600 tokens."""
+    return Tokenizer.train(join(write_corpus(60_000)), 600)
+
+
+@pytest.fixture(scope="module")
+def letters() -> Tokenizer:
+    """A tokenizer of long runs of two letters: ties and overlaps."""
+    return Tokenizer.train(["aab" * 20 + "a" * 30 + "abba" * 9], 290)
+
+
+def test_the_examples_hold() -> None:
+    assert doctest.testmod(module).failed == 0
+
+
+@settings(deadline=None, max_examples=200)
+@given(text=ANY)
+def test_decoding_undoes_encoding(town: Tokenizer, text: str) -> None:
+    assert town.decode(town.encode(text)) == text
+    assert town.decode(town.encode(text)) == text  # now from the cache
+
+
+@settings(deadline=None, max_examples=100)
+@given(piece=st.binary(max_size=60))
+def test_any_bytes_survive(town: Tokenizer, piece: bytes) -> None:
+    assert town.decode_bytes(town.encode_piece(piece)) == piece
+
+
+@settings(deadline=None, max_examples=200)
+@given(text=st.text("ab", max_size=70))
+def test_scan_and_heap_give_the_same_tokens(
+    letters: Tokenizer, text: str
+) -> None:
+    piece = text.encode()
+    expected = encode_short(piece, letters.ranks)
+    assert encode_long(piece, letters.ranks) == expected
+
+
+@settings(deadline=None, max_examples=100)
+@given(text=st.text("ab", max_size=40))
+def test_encoding_is_merging_in_the_order_of_learning(
+    letters: Tokenizer, text: str
+) -> None:
+    """The definition: apply every merge in turn, from the left."""
+    ids = list(text.encode())
+    for i, pair in enumerate(letters.merges):
+        ids = merge_word(ids, pair, 256 + i)
+    assert encode_short(text.encode(), letters.ranks) == ids
+
+
+def test_a_piece_of_fifty_thousand_equal_characters(
+    letters: Tokenizer,
+) -> None:
+    start = time.perf_counter()
+    ids = letters.encode("a" * 50_000)
+    assert time.perf_counter() - start < 5  # the naive form takes minutes
+    assert letters.decode(ids) == "a" * 50_000
+
+
+def test_common_words_of_the_town_are_one_token(town: Tokenizer) -> None:
+    for word in (" the", " and", ".\n"):
+        assert len(town.encode(word)) == 1
+
+
+def test_special_tokens_never_come_from_text(town: Tokenizer) -> None:
+    text = f"one{END}two"
+    assert town.end_id not in town.encode(text)
+    assert town.decode(town.encode(text)) == text
+    ids = town.encode(text, allowed_special={END})
+    assert ids.count(town.end_id) == 1
+    assert town.decode(ids) == text
+
+
+def test_the_longest_special_token_wins() -> None:
+    special = {"<|a|>": 256, "<|a|><|b|>": 257}
+    tokenizer = Tokenizer([], special)
+    ids = tokenizer.encode("<|a|><|b|><|a|>", allowed_special=set(special))
+    assert ids == [257, 256]
+    ids = tokenizer.encode("<|a|><|b|>", allowed_special={"<|a|>"})
+    assert ids[0] == 256
+    assert len(ids) == 6
+
+
+def test_unknown_special_tokens_are_refused(town: Tokenizer) -> None:
+    with pytest.raises(ValueError, match=r"<\|mine\|>"):
+        town.encode("x", allowed_special={"<|mine|>"})
+
+
+def test_training_does_not_learn_from_special_tokens() -> None:
+    texts = [f"ab{END}" * 50]
+    tokenizer = Tokenizer.train(texts, 300)
+    assert not any(b"end" in t for i, t in tokenizer.tokens.items()
+                   if i < 256 + len(tokenizer.merges))
+    assert tokenizer.vocab_size == 258  # ab, and the end
+
+
+@settings(deadline=None, max_examples=200)
+@given(text=ANY)
+def test_a_stream_is_the_text_in_whole_characters(
+    town: Tokenizer, text: str
+) -> None:
+    pieces = list(town.decode_stream(iter(town.encode(text))))
+    assert "".join(pieces) == text
+    assert "\N{REPLACEMENT CHARACTER}" not in "".join(pieces) or (
+        "\N{REPLACEMENT CHARACTER}" in text
+    )
+
+
+def test_a_stream_holds_half_a_character_back(town: Tokenizer) -> None:
+    halves = list("é".encode())
+    seen = []
+    for piece in town.decode_stream(halves):
+        seen.append(piece)
+    assert seen == ["é"]
+    assert list(town.decode_stream(halves[:1])) == ["\ufffd"]
+
+
+def test_the_vocabulary_has_the_size_that_was_asked_for(
+    town: Tokenizer,
+) -> None:
+    assert town.vocab_size == 600
+    assert town.end_id == 599
+    assert sorted(town.tokens) == list(range(600))
+
+
+def test_too_small_a_vocabulary_is_refused() -> None:
+    with pytest.raises(ValueError, match="256 bytes"):
+        Tokenizer.train("text", 256)
+
+
+def test_without_an_end_token_asking_for_it_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no special token"):
+        Tokenizer([]).end_id  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("merges", "special", "message"),
+    [
+        ([(97, 256)], {}, "merge 0"),
+        ([(97, 98), (-1, 3)], {}, "merge 1"),
+        ([(97, 98), (97, 98)], {}, "twice"),
+        ([(97, 98)], {"<|a|>": 256}, "from 257 on"),
+        ([], {"<|a|>": 256, "<|b|>": 256}, "numbers of their own"),
+        ([], {"": 256}, "empty"),
+    ],
+)
+def test_contradictions_are_refused(
+    merges: list[tuple[int, int]], special: dict[str, int], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Tokenizer(merges, special)
+
+
+@pytest.mark.parametrize("ids", [[600], [-1], [0, 10**9]])
+def test_tokens_that_do_not_exist_are_refused(
+    town: Tokenizer, ids: list[int]
+) -> None:
+    with pytest.raises(ValueError, match="no token"):
+        town.decode(ids)
+
+
+def test_saved_and_loaded_it_is_the_same(
+    town: Tokenizer, tmp_path: Path
+) -> None:
+    town.save(tmp_path / "tokenizer.json")
+    again = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert again.fingerprint == town.fingerprint
+    text = "Mrs Pell counts 12 loaves."
+    assert again.encode(text) == town.encode(text)
+    assert [p.name for p in tmp_path.iterdir()] == ["tokenizer.json"]
+
+
+def test_fingerprints_differ_where_tokens_do(town: Tokenizer) -> None:
+    fewer = Tokenizer(town.merges[:-1], {END: 598})
+    other = Tokenizer(town.merges, {END: 599}, GPT2_PATTERN)
+    assert len({t.fingerprint for t in (town, fewer, other)}) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "something else"},
+        {"merges": [[1]]},
+        {"merges": [[97, 999]]},
+        {"pattern": "("},
+        {"special_tokens": None, "pattern": 3},
+    ],
+)
+def test_broken_files_are_refused(
+    town: Tokenizer, tmp_path: Path, change: dict[str, object]
+) -> None:
+    path = tmp_path / "tokenizer.json"
+    data = {**json.loads(town.to_json()), **change}
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(ValueError, match="holds no tokenizer"):
+        Tokenizer.load(path)
+
+
+def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text("[", encoding="utf-8")
+    with pytest.raises(ValueError, match="holds no tokenizer"):
+        Tokenizer.load(path)
+
+
+def test_the_cache_is_emptied_when_it_is_full(
+    town: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CACHED", 3)
+    fresh = Tokenizer(town.merges)
+    text = "one two three four five six seven"
+    assert fresh.encode(text) == town.encode(text)
+    assert len(fresh.cache) <= 3
+
+
+def test_text_without_special_tokens_stays_whole() -> None:
+    assert split_special("abc", []) == ["abc"]
