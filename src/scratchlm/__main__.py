@@ -575,8 +575,8 @@ def run_tokenizer_export(options: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(Path(options.tokenizer))
     if isinstance(tokenizer, CharTokenizer):
         raise UserError("a tokenizer of characters has no merges to export")
-    exchange
-    raise NotImplementedError
+    exchange.export(tokenizer, options.form, Path(options.out))
+    print(f"{options.out}: {tokenizer.vocab_size:,} tokens")
 
 
 # --- The parser, which teaches --------------------------------------------
@@ -845,7 +845,7 @@ def add_model_options(add: Any) -> None:
 def add_loop_options(add: Any) -> None:
     """How it is to learn."""
     for name, kind, default, text in (
-        ("steps", positive, 500, "updates of the weights"),
+        ("steps", positive, 800, "updates of the weights"),
         ("batch-size", positive, 32, "windows in a batch"),
         ("accumulate", positive, 1, "batches to a step"),
         ("learning-rate", float, 3e-3, "the highest"),

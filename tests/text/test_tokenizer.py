@@ -62,6 +62,11 @@ def test_scan_and_heap_give_the_same_tokens(
     assert encode_long(piece, letters.ranks) == expected
 
 
+def test_an_entry_of_the_heap_may_be_out_of_date() -> None:
+    """In aaa both pairs are queued; joining the first ends the second."""
+    assert encode_long(b"aaa", {(97, 97): 256}) == [256, 97]
+
+
 @settings(deadline=None, max_examples=100)
 @given(text=st.text("ab", max_size=40))
 def test_encoding_is_merging_in_the_order_of_learning(

@@ -1,0 +1,193 @@
+"""Our tokens are those of `tokenizers` and of `tiktoken`, on any text."""
+
+import doctest
+import json
+from pathlib import Path
+
+import pytest
+import tiktoken
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiktoken.load import load_tiktoken_bpe
+
+from scratchlm.text import exchange
+from scratchlm.text.bpe import GPT2_PATTERN
+from scratchlm.text.exchange import (
+    ExchangeError,
+    byte_alphabet,
+    export,
+    from_letters,
+    from_tiktoken,
+    from_tokenizers,
+    read_ranks,
+    to_letters,
+    to_tiktoken,
+    to_tokenizers,
+    write_ranks,
+)
+from scratchlm.text.tokenizer import END, Tokenizer
+from scratchlm.text.toytown import join, write_corpus
+
+ANY = st.text(st.characters(codec="utf-8"), max_size=60)
+TOWN = Tokenizer.train(join(write_corpus(60_000)), 700)
+OLDER = Tokenizer.train(join(write_corpus(30_000)), 400, pattern=GPT2_PATTERN)
+
+
+def test_the_examples_hold() -> None:
+    assert doctest.testmod(exchange).failed == 0
+
+
+@settings(deadline=None, max_examples=400)
+@given(text=ANY, tokenizer=st.sampled_from([TOWN, OLDER]))
+def test_tiktoken_gives_the_same_tokens(
+    text: str, tokenizer: Tokenizer
+) -> None:
+    theirs = tiktoken.Encoding(**to_tiktoken(tokenizer))
+    assert theirs.encode_ordinary(text) == tokenizer.encode(text)
+
+
+@settings(deadline=None, max_examples=400)
+@given(text=ANY, tokenizer=st.sampled_from([TOWN, OLDER]))
+def test_tokenizers_gives_the_same_tokens(
+    text: str, tokenizer: Tokenizer
+) -> None:
+    """Their special tokens are always special, so ours are allowed too."""
+    theirs = tokenizers.Tokenizer.from_str(to_tokenizers(tokenizer))
+    ids = theirs.encode(text, add_special_tokens=False).ids
+    assert ids == tokenizer.encode(text, allowed_special={END})
+    assert theirs.decode(ids, skip_special_tokens=False) == text
+
+
+def test_special_tokens_are_the_same_everywhere() -> None:
+    text = f"one{END}two"
+    ours = TOWN.encode(text, allowed_special={END})
+    tik = tiktoken.Encoding(**to_tiktoken(TOWN))
+    hug = tokenizers.Tokenizer.from_str(to_tokenizers(TOWN))
+    assert tik.encode(text, allowed_special={END}) == ours
+    assert hug.encode(text).ids == ours
+
+
+def test_a_whole_corpus_agrees() -> None:
+    text = join(write_corpus(40_000, seed=7))
+    ours = TOWN.encode(text)
+    assert tiktoken.Encoding(**to_tiktoken(TOWN)).encode_ordinary(text) == ours
+    hug = tokenizers.Tokenizer.from_str(to_tokenizers(TOWN))
+    assert hug.encode(text).ids == ours
+
+
+@pytest.mark.parametrize("tokenizer", [TOWN, OLDER])
+def test_there_and_back_through_either_form(tokenizer: Tokenizer) -> None:
+    again, numbers = from_tokenizers(to_tokenizers(tokenizer))
+    assert again.fingerprint == tokenizer.fingerprint
+    assert numbers == list(range(tokenizer.vocab_size))
+    parts = to_tiktoken(tokenizer)
+    back, numbers = from_tiktoken(
+        parts["mergeable_ranks"], parts["special_tokens"], tokenizer.pattern
+    )
+    assert back.fingerprint == tokenizer.fingerprint
+    assert numbers == list(range(tokenizer.vocab_size))
+
+
+def test_tokens_in_another_order_are_understood() -> None:
+    """The libraries number bytes in their own order; numbers translate."""
+    trained = tokenizers.Tokenizer(tokenizers.models.BPE())
+    sequence = tokenizers.pre_tokenizers.Sequence
+    trained.pre_tokenizer = sequence(
+        [
+            tokenizers.pre_tokenizers.Split(
+                tokenizers.Regex(GPT2_PATTERN), "isolated"
+            ),
+            tokenizers.pre_tokenizers.ByteLevel(
+                add_prefix_space=False, use_regex=False
+            ),
+        ]
+    )
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=500,
+        special_tokens=[END],
+        show_progress=False,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+    )
+    text = join(write_corpus(40_000))
+    trained.train_from_iterator([text], trainer)
+    ours, numbers = from_tokenizers(trained.to_str())
+    assert [numbers[i] for i in ours.encode(text)] == trained.encode(text).ids
+    assert numbers[ours.end_id] == trained.token_to_id(END)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.binary(max_size=30))
+def test_letters_hold_any_bytes(token: bytes) -> None:
+    assert from_letters(to_letters(token)) == token
+    assert to_letters(token).isprintable()
+
+
+def test_the_alphabet_is_that_of_the_library() -> None:
+    theirs = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    assert sorted(byte_alphabet()) == sorted(theirs)
+    assert to_letters(b" the\n") == "\u0120the\u010a"
+    with pytest.raises(ExchangeError, match="alphabet of bytes"):
+        from_letters("a b")
+
+
+def test_two_tokens_of_the_same_bytes_are_refused() -> None:
+    """aaa is a·aa and aa·a: fine for us, not for forms that go by bytes."""
+    double = Tokenizer([(97, 97), (97, 256), (256, 97)])
+    for convert in (to_tiktoken, to_tokenizers):
+        with pytest.raises(ExchangeError, match="257 and 258 are both b'aaa'"):
+            convert(double)
+
+
+def test_ranks_are_written_and_read(tmp_path: Path) -> None:
+    ranks = to_tiktoken(TOWN)["mergeable_ranks"]
+    assert read_ranks(write_ranks(ranks)) == ranks
+    export(TOWN, "tiktoken", tmp_path / "town.tiktoken")
+    assert load_tiktoken_bpe(str(tmp_path / "town.tiktoken")) == ranks
+    assert [p.name for p in tmp_path.iterdir()] == ["town.tiktoken"]
+
+
+@pytest.mark.parametrize("line", ["!!! 3", "aGU=", "aGU= x", "aGU= 1 2"])
+def test_broken_ranks_are_named_by_line(line: str) -> None:
+    with pytest.raises(ExchangeError, match="line 2"):
+        read_ranks(f"YQ== 97\n{line}\n")
+
+
+def test_ranks_without_their_parts_are_refused() -> None:
+    ranks = {bytes([i]): i for i in range(256)} | {b"abc": 256}
+    with pytest.raises(ExchangeError, match="not made of two"):
+        from_tiktoken(ranks)
+
+
+def test_the_exported_file_is_read_by_the_library(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    export(TOWN, "tokenizers", path)
+    theirs = tokenizers.Tokenizer.from_file(str(path))
+    assert theirs.get_vocab_size() == TOWN.vocab_size
+    with pytest.raises(ExchangeError, match="no form"):
+        export(TOWN, "sentencepiece", path)
+
+
+def changed(**change: object) -> str:
+    """A tokenizer.json in which something is not as we need it."""
+    return json.dumps({**json.loads(to_tokenizers(TOWN)), **change})
+
+
+def test_what_is_no_byte_level_bpe_is_refused() -> None:
+    with pytest.raises(ExchangeError, match="only byte-level"):
+        from_tokenizers(changed(normalizer={"type": "NFC"}))
+    with pytest.raises(ExchangeError, match="only byte-level"):
+        from_tokenizers(changed(model={"type": "Unigram"}))
+    with pytest.raises(ExchangeError, match="no pattern"):
+        from_tokenizers(changed(pre_tokenizer={"type": "Whitespace"}))
+    with pytest.raises(ExchangeError, match="no pattern"):
+        from_tokenizers(changed(pre_tokenizer=None))
+
+
+def test_merges_written_as_one_word_are_read_too() -> None:
+    """Before 2024 the library wrote "a b" where it now writes ["a", "b"]."""
+    data = json.loads(to_tokenizers(TOWN))
+    model = data["model"]
+    model["merges"] = [" ".join(pair) for pair in model["merges"]]
+    again, _ = from_tokenizers(json.dumps(data))
+    assert again.fingerprint == TOWN.fingerprint
