@@ -750,7 +750,7 @@ def add_tokenizer_uses(inner: Any) -> None:
         "The form tokenizers is the tokenizer.json of Hugging Face; "
         "tiktoken is a file of ranks.",
         "tokenizer export --tokenizer runs/toytown/tokenizer.json "
-        "--out exported.json",
+        "--out town.json",
         "book:  The same tokens as everybody else",
     ).add_argument
     export("--tokenizer", required=True, help="its file")

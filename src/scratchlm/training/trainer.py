@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -139,7 +140,7 @@ def validation_loss(
     Cuts the tokens, a 1-D array, into windows of `context`; the last one
     is shorter, and counts by its tokens. Dropout is off meanwhile.
     """
-    ids = torch.as_tensor(tokens[:], dtype=torch.int64)
+    ids = torch.from_numpy(np.array(tokens, dtype=np.int64))
     if len(ids) < 2:
         raise ValueError("validation needs two tokens at least")
     device = next(model.parameters()).device
