@@ -210,6 +210,7 @@ def test_nothing_asked_nothing_written() -> None:
     ("ids", "message"),
     [
         (torch.zeros(1, 0, dtype=torch.long), r"shape \(B, T\)"),
+        (torch.tensor([1, 2]), r"shape \(B, T\)"),
         (torch.tensor([[29]]), "not in a vocabulary of 29"),
     ],
 )

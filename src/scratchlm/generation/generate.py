@@ -16,7 +16,7 @@ from torch import Tensor
 
 from scratchlm.generation.cache import KVCache
 from scratchlm.generation.sampling import SamplingConfig, sample
-from scratchlm.model.gpt import GPT
+from scratchlm.model.gpt import GPT, check_ids
 
 
 def window_start(length: int, context: int) -> int:
@@ -52,6 +52,14 @@ def next_logits(
             model.train()
 
 
+def make_cache(model: GPT, ids: Tensor, new_tokens: int) -> KVCache:
+    """An empty cache of the model's kind, with room for what it will read."""
+    b, t = ids.shape
+    weight = model.token.weight
+    room = min(model.config.context, t + new_tokens)
+    return KVCache(model.config, b, room, weight.dtype, weight.device)
+
+
 @torch.no_grad()
 def generate(
     model: GPT,
@@ -70,18 +78,13 @@ def generate(
     what `window_start` leaves. Raises ValueError, at the first step, for ids
     that the model does not know and for an empty text.
     """
+    check_ids(ids, model.config.vocab_size)
     sampling = sampling or SamplingConfig()
-    context, total = model.config.context, ids.shape[-1] + new_tokens
-    cache, start = None, 0
-    if cached:
-        weight = model.token.weight
-        room = min(context, total)
-        cache = KVCache(
-            model.config, ids.shape[0], room, weight.dtype, weight.device
-        )
+    cache = make_cache(model, ids, new_tokens) if cached else None
+    start = 0
     over = torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
     for _ in range(new_tokens):
-        moved = window_start(ids.shape[1], context)
+        moved = window_start(ids.shape[1], model.config.context)
         if cache is not None and moved != start:
             cache.rewind()
         start = moved

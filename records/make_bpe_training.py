@@ -1,0 +1,58 @@
+"""Learning merges, naively and incrementally, by size of the vocabulary."""
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from scratchlm.text.bpe import (
+    count_words,
+    learn_merges,
+    learn_merges_naive,
+    spell,
+)
+from scratchlm.text.toytown import join, write_corpus
+
+CHARACTERS = 2_000_000
+NAIVE, FAST = (16, 64, 256, 512), (16, 64, 256, 512)
+
+
+def corpus() -> Counter[bytes]:
+    """The words of two million characters of Toytown."""
+    return count_words([join(write_corpus(CHARACTERS))])
+
+
+def seconds(
+    learn: Callable[[Counter[bytes], int], object],
+    words: Counter[bytes],
+    merges: int,
+) -> float:
+    """Median time of five runs."""
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        learn(words, merges)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def record() -> dict[str, Any]:
+    """Times of both forms, and the first merges."""
+    words = corpus()
+    tokens = spell(learn_merges(words, 64))[256:]
+    return {
+        "characters": CHARACTERS,
+        "words": len(words),
+        "naive": [[n, seconds(learn_merges_naive, words, n)] for n in NAIVE],
+        "fast": [[n, seconds(learn_merges, words, n)] for n in FAST],
+        "first": [token.decode() for token in tokens],
+    }
+
+
+def replay(data: dict[str, Any]) -> None:
+    """The words and the first merges come out the same."""
+    words = corpus()
+    assert len(words) == data["words"]
+    tokens = spell(learn_merges(words, 64))[256:]
+    assert [token.decode() for token in tokens] == data["first"]

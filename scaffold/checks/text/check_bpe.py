@@ -1,0 +1,107 @@
+"""What learning byte pairs must do."""
+
+from collections import Counter
+
+from scratchlm.text import bpe
+
+from ..expect import equal, true
+
+CLASSIC = Counter({b"low": 5, b"lower": 2, b"newest": 6, b"widest": 3})
+
+
+def check_words_joined_are_the_text() -> None:
+    """Cutting loses nothing, and spaces go with the word behind them."""
+    text = "Mrs Pell counts 12 loaves,  then\n\nrests."
+    words = bpe.pre_tokenize(text)
+    equal("".join(words), text, "the words, joined")
+    equal(
+        words[:3],
+        ["Mrs", " Pell", " counts"],
+        "the first three words",
+        hint="a space belongs to the word behind it",
+    )
+
+
+def check_pairs_are_counted_with_their_words() -> None:
+    """A pair counts as often as its word occurs, overlaps included."""
+    equal(
+        dict(bpe.count_pairs([([1, 2, 1, 2], 10), ([1, 1, 1], 3)])),
+        {(1, 2): 20, (2, 1): 10, (1, 1): 6},
+        "the pairs of 1212 ten times and 111 three times",
+        hint="add the count of the word, not one",
+    )
+
+
+def check_the_first_merges_of_the_classic_example() -> None:
+    """low ×5, lower ×2, newest ×6, widest ×3: es, est, lo, low."""
+    for learn in (bpe.learn_merges_naive, bpe.learn_merges):
+        equal(
+            bpe.spell(learn(CLASSIC, 4))[256:],
+            [b"es", b"est", b"lo", b"low"],
+            f"the first merges ({learn.__name__})",
+            hint="es and st occur nine times each; the smaller pair wins",
+        )
+
+
+def check_merging_goes_from_the_left() -> None:
+    """Three equal tokens become a pair and one, not one and a pair."""
+    equal(
+        bpe.merge_word([1, 1, 1, 2, 1, 1], (1, 1), 9),
+        [9, 1, 2, 9],
+        "111211 with 11 merged",
+    )
+
+
+def check_the_fast_form_is_the_naive_form() -> None:
+    """On runs of one letter, where pairs overlap, both agree."""
+    words = Counter({b"aaaa": 3, b"aaab": 2, b"abab": 2, b"babaa": 1})
+    naive = bpe.learn_merges_naive(words, 12)
+    equal(
+        bpe.learn_merges(words, 12),
+        naive,
+        "the merges of aaaa, aaab, abab, babaa",
+        hint="a merge changes the counts of the pairs beside it, too",
+    )
+    true(len(naive) < 12, "learning stops when no pair is left")
+
+
+def check_ties_do_not_depend_on_the_order_of_words() -> None:
+    """Equal counts: the smaller pair, whatever was counted first."""
+    one = Counter({b"zy": 3, b"ba": 3})
+    two = Counter({b"ba": 3, b"zy": 3})
+    for words in (one, two):
+        for learn in (bpe.learn_merges_naive, bpe.learn_merges):
+            equal(
+                learn(words, 2),
+                [(98, 97), (122, 121)],
+                "the merges of zy and ba, three times each",
+                hint="order pairs by (−count, pair)",
+            )
+
+
+BUGS = {
+    "a pair counts once for each word": (
+        "            pairs[pair] += count\n",
+        "            pairs[pair] += 1\n",
+    ),
+    "ties go to the pair that was seen first": (
+        "best = min(pairs, key=lambda pair: (-pairs[pair], pair))",
+        "best = min(pairs, key=lambda pair: -pairs[pair])",
+    ),
+    "the pair to the left keeps its count": (
+        "                counts[left, first] -= times\n",
+        "",
+    ),
+    "the new pair to the right is not counted": (
+        "                counts[new, right] += times\n",
+        "",
+    ),
+    "an old entry of the heap is believed": (
+        "if now == -count:",
+        "if now:",
+    ),
+    "merging skips the token behind": (
+        "            merged.append(new)\n            i += 2\n",
+        "            merged.append(new)\n            i += 3\n",
+    ),
+}
