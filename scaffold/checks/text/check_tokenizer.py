@@ -1,0 +1,134 @@
+"""What a byte-pair tokenizer must do."""
+
+import tempfile
+from pathlib import Path
+
+from scratchlm.text import tokenizer
+
+from ..expect import equal, raises, true
+
+END = "<|endoftext|>"
+TEXT = "Mrs Pell bakes. Mrs Pell counts. é \N{BREAD} \n\n" * 3
+
+
+def small() -> tokenizer.Tokenizer:
+    """Merges he, hen; and two special tokens, one within the other."""
+    special = {"<|a|>": 258, "<|a|><|b|>": 259}
+    return tokenizer.Tokenizer([(104, 101), (256, 110)], special)
+
+
+def check_the_merge_learned_first_is_applied_first() -> None:
+    """With ab before bc, abc is ab·c; with bc before ab it is a·bc."""
+    for encode in (tokenizer.encode_short, tokenizer.encode_long):
+        name = encode.__name__
+        first = {(97, 98): 256, (98, 99): 257}
+        equal(encode(b"abc", first), [256, 99], f"abc, ab first ({name})")
+        second = {(98, 99): 256, (97, 98): 257}
+        equal(
+            encode(b"abc", second),
+            [97, 256],
+            f"abc, bc first ({name})",
+            hint="join the pair of lowest rank, not the leftmost one",
+        )
+
+
+def check_scan_and_heap_agree_on_runs() -> None:
+    """Seven equal letters: three pairs and one, in either form."""
+    ranks = {(97, 97): 256, (256, 256): 257}
+    for encode in (tokenizer.encode_short, tokenizer.encode_long):
+        equal(
+            encode(b"aaaaaaa", ranks),
+            [257, 256, 97],
+            f"aaaaaaa ({encode.__name__})",
+            hint="of equal ranks the leftmost pair is joined first",
+        )
+
+
+def check_any_text_comes_back() -> None:
+    """Accents, emoji and line breaks included."""
+    trained = tokenizer.Tokenizer.train(TEXT, 280)
+    for text in (TEXT, "unseen: ß, \N{SNOWMAN}, 東京\r\n", ""):
+        equal(trained.decode(trained.encode(text)), text, f"{text[:20]!r}")
+
+
+def check_special_tokens_do_not_come_from_text() -> None:
+    """Text that spells a special token stays text, unless allowed."""
+    one = small()
+    ids = one.encode("<|a|>")
+    true(258 not in ids, "without permission it is six ordinary tokens")
+    equal(
+        one.encode("<|a|>", allowed_special={"<|a|>"}),
+        [258],
+        "with permission it is one special token",
+    )
+
+
+def check_the_longest_special_token_wins() -> None:
+    """Where one begins with another."""
+    one = small()
+    equal(
+        one.encode("<|a|><|b|>", allowed_special=set(one.special_tokens)),
+        [259],
+        "the longer of two special tokens",
+        hint="try the longest first",
+    )
+
+
+def check_a_stream_never_splits_a_character() -> None:
+    """Three bytes of one character: two are held back."""
+    pieces = list(small().decode_stream(list("\u6771".encode())))
+    equal(pieces, ["\u6771"], "the pieces of a stream of three bytes")
+    rest = list(small().decode_stream([104, 195]))
+    equal(
+        rest,
+        ["h", "\ufffd"],
+        "a stream that ends within a character",
+        hint="what is held back at the end has to come out",
+    )
+
+
+def check_a_file_brings_back_the_same_tokens() -> None:
+    """Saved and loaded; a tokenizer with another merge is another."""
+    path = Path(tempfile.mkdtemp()) / "tokenizer.json"
+    one = small()
+    one.save(path)
+    again = tokenizer.Tokenizer.load(path)
+    equal(again.encode("hen"), [257], "hen after loading")
+    equal(again.fingerprint, one.fingerprint, "the fingerprint")
+    other = tokenizer.Tokenizer(one.merges[:1])
+    true(other.fingerprint != one.fingerprint, "other merges, other print")
+    raises(
+        ValueError,
+        lambda: one.decode([999]),
+        "decoding a token that does not exist",
+    )
+
+
+BUGS = {
+    "the leftmost pair is joined first": (
+        "(ranks.get(pair, 1 << 60), i) for i, pair in enumerate(pairs)",
+        "(ranks.get(pair, 1 << 60) if pair not in ranks else "
+        "300 - len(ids) + i, i) for i, pair in enumerate(pairs)",
+    ),
+    "entries of the heap that are out of date are used": (
+        "if ids[i] < 0 or j == size or ranks.get((ids[i], ids[j])) != new:",
+        "if ids[i] < 0 or j == size:",
+    ),
+    "special tokens are found in any text": (
+        "        if not allowed_special:\n",
+        "        allowed_special = allowed_special or set("
+        "self.special_tokens)\n        if not allowed_special:\n",
+    ),
+    "the shortest special token wins": (
+        "key=len, reverse=True)",
+        "key=len)",
+    ),
+    "what a stream holds back is lost": (
+        "        if rest:\n            yield rest\n",
+        "",
+    ),
+    "a stream decodes each token alone": (
+        "text = decoder.decode(self.decode_bytes([number]))",
+        "text = self.decode([number])",
+    ),
+}
