@@ -1,0 +1,138 @@
+"""What token files and the batch cursor must do."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from scratchlm.text import tokens
+
+from ..expect import equal, raises, true
+
+SEAL = "ab" * 32
+
+
+def written(ids: list[int], vocab_size: int = 1024) -> Path:
+    """A token file in a folder of its own."""
+    path = Path(tempfile.mkdtemp()) / "train.tokens"
+    tokens.write_tokens(path, ids, vocab_size, SEAL)
+    return path
+
+
+def check_what_was_written_is_read() -> None:
+    """Tokens, vocabulary and fingerprint come back; two bytes a token."""
+    path = written([1, 258, 1023])
+    found = tokens.open_tokens(path, SEAL)
+    equal(found.tokens.tolist(), [1, 258, 1023], "the tokens")
+    equal(found.vocab_size, 1024, "the vocabulary")
+    equal(path.stat().st_size, 64 + 2 * 3, "the size of the file in bytes")
+
+
+def check_large_vocabularies_get_four_bytes() -> None:
+    """Token 65536 does not fit into two bytes."""
+    path = written([0, 65536], vocab_size=65537)
+    equal(
+        tokens.open_tokens(path).tokens.tolist(),
+        [0, 65536],
+        "tokens of a large vocabulary",
+        hint="65,537 tokens are numbered to 65,536: one more than 16 bits",
+    )
+
+
+def check_files_that_do_not_fit_are_refused() -> None:
+    """Another tokenizer's, one cut short, and one of another kind."""
+    path = written([1, 2, 3])
+    raises(
+        tokens.TokenFileError,
+        lambda: tokens.open_tokens(path, "cd" * 32),
+        "opening the tokens of another tokenizer",
+    )
+    path.write_bytes(path.read_bytes()[:-1])
+    raises(
+        tokens.TokenFileError,
+        lambda: tokens.open_tokens(path),
+        "opening a file that lost its last byte",
+        hint="compare the size with what the header promises",
+    )
+    path.write_bytes(b"PK" + bytes(70))
+    raises(
+        tokens.TokenFileError,
+        lambda: tokens.open_tokens(path),
+        "opening a file of another kind",
+    )
+
+
+def check_targets_are_one_token_ahead() -> None:
+    """On the tokens 0, 1, 2, … each target is its input plus one."""
+    cursor = tokens.BatchCursor(np.arange(100), 8, 4, seed=0)
+    for _ in range(5):
+        x, y = cursor.next_batch()
+        equal(tuple(x.shape), (4, 8), "the shape of the inputs")
+        equal(y, x + 1, "the targets", hint="a window has T + 1 tokens")
+
+
+def check_an_epoch_shows_each_window_once() -> None:
+    """No window twice, none left out, and another order each time."""
+    cursor = tokens.BatchCursor(np.arange(1001), 10, 1, seed=3)
+    orders = []
+    for epoch in range(2):
+        cursor.start_epoch(epoch)
+        starts = [cursor.next_start() for _ in range(len(cursor.starts))]
+        gaps = sorted({b - a for a, b in zip(sorted(starts),
+                                             sorted(starts)[1:])})
+        equal(gaps, [10], "the distances between windows")
+        true(len(starts) >= 99, "an epoch has a window for every 10 tokens")
+        orders.append(starts)
+    true(orders[0] != orders[1], "two epochs go in different orders")
+    true(orders[0] != sorted(orders[0]), "windows are shuffled")
+
+
+def check_a_cursor_goes_on_where_another_stopped() -> None:
+    """Through JSON, over the end of an epoch, to the same batches."""
+    one = tokens.BatchCursor(np.arange(200), 8, 5, seed=1)
+    for _ in range(7):
+        one.next_batch()
+    state = json.loads(json.dumps(one.state_dict()))
+    two = tokens.BatchCursor(np.arange(200), 8, 5, seed=1)
+    two.load_state_dict(state)
+    for number in range(6):
+        got, wanted = two.next_batch()[0], one.next_batch()[0]
+        equal(got, wanted, f"batch {number} after resuming")
+    other = tokens.BatchCursor(np.arange(200), 8, 5, seed=2)
+    raises(
+        ValueError,
+        lambda: other.load_state_dict(state),
+        "resuming with another seed",
+        hint="the same state means other windows there",
+    )
+    true(isinstance(got, torch.Tensor), "batches are tensors")
+
+
+BUGS = {
+    "targets are the inputs": (
+        "return batch[:, :-1], batch[:, 1:]",
+        "return batch[:, :-1], batch[:, :-1]",
+    ),
+    "every epoch has the same order": (
+        "np.random.default_rng([self.seed, epoch])",
+        "np.random.default_rng([self.seed, 0])",
+    ),
+    "resuming begins the epoch again": (
+        'self.start_epoch(state["epoch"], state["used"])',
+        'self.start_epoch(state["epoch"])',
+    ),
+    "two bytes for every vocabulary": (
+        '"<u2" if vocab_size <= 1 << 16 else "<u4"',
+        '"<u2"',
+    ),
+    "a file that was cut short is opened": (
+        "    if size != wanted:\n",
+        "    if size < 64:\n",
+    ),
+    "windows are drawn at random": (
+        "self.starts = random.permutation(starts)",
+        "self.starts = random.choice(starts, len(starts))",
+    ),
+}
