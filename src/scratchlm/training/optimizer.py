@@ -126,7 +126,7 @@ class AdamW(Optimizer):
 
     def move(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """`adamw_step`, each line for a whole list of tensors."""
-        gradients = [p.grad for p in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         states = [self.moments(p) for p in parameters]
         means = [state["mean"] for state in states]
         squares = [state["square"] for state in states]
