@@ -1,0 +1,106 @@
+"""Counting what comes next: the baseline that every model has to beat.
+
+An n-gram model predicts a token from the n − 1 before it, by how often each
+followed them in the training text (Shannon, 1948), with a little added to
+every count. Left out: falling back on shorter contexts (Kneser and Ney), an
+exercise of the chapter.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class NGram:
+    """Counts of all n-grams of a text, as sorted numbers.
+
+    An n-gram of token ids (i₁ … iₙ) is the number with these digits in base
+    V, so all windows of a text are one array, and counting is sorting it.
+    """
+
+    def __init__(self, order: int, vocab_size: int, smoothing: float) -> None:
+        """An empty model of n = `order`, with `smoothing` added per count.
+
+        Raises ValueError where n-grams do not fit into 63 bits.
+        """
+        if order < 1 or vocab_size < 1:
+            raise ValueError("order and vocabulary must be 1 or more")
+        if not smoothing > 0:
+            raise ValueError(
+                f"smoothing must be above 0, not {smoothing}: what was "
+                "never seen would be impossible, and its surprise infinite"
+            )
+        if vocab_size**order >= 1 << 63:
+            raise ValueError(
+                f"{order}-grams of {vocab_size} tokens do not fit into 63 "
+                "bits; take a lower order or a smaller vocabulary"
+            )
+        self.order = order
+        self.vocab_size = vocab_size
+        self.smoothing = smoothing
+        self.grams = np.zeros(0, np.int64)  # sorted, each once
+        self.counts = np.zeros(0, np.int64)
+        self.contexts = np.zeros(0, np.int64)  # sorted, each once
+        self.totals = np.zeros(0, np.int64)
+
+    def windows(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The n-grams of a text, as numbers: (N,) gives (N − n + 1,)."""
+        row = np.asarray(ids, dtype=np.int64)
+        if row.size and not 0 <= row.min() <= row.max() < self.vocab_size:
+            raise ValueError(f"tokens run from 0 to {self.vocab_size - 1}")
+        count = len(row) - self.order + 1
+        if count < 1:
+            raise ValueError(
+                f"{len(row)} tokens hold no window of {self.order}"
+            )
+        grams = np.zeros(count, np.int64)
+        for i in range(self.order):
+            grams = grams * self.vocab_size + row[i : i + count]
+        return grams
+
+    def fit(self, ids: Sequence[int] | np.ndarray) -> "NGram":
+        """Count the n-grams of a text, and the contexts they begin with."""
+        grams = self.windows(ids)
+        self.grams, self.counts = np.unique(grams, return_counts=True)
+        self.contexts, self.totals = np.unique(
+            grams // self.vocab_size, return_counts=True
+        )
+        return self
+
+    def probability(self, grams: np.ndarray) -> np.ndarray:
+        """P(last token | the others) of n-grams given as numbers.
+
+        (count + k) / (count of the context + k V), with k the smoothing.
+        """
+        k = self.smoothing
+        count = look_up(self.grams, self.counts, grams)
+        total = look_up(self.contexts, self.totals, grams // self.vocab_size)
+        return (count + k) / (total + k * self.vocab_size)
+
+    def nats(self, ids: Sequence[int] | np.ndarray) -> float:
+        """Mean surprise in nats per token, over all that have a context."""
+        return float(-np.log(self.probability(self.windows(ids))).mean())
+
+    def next_probabilities(self, context: Sequence[int]) -> np.ndarray:
+        """The distribution (V,) of what comes after the last n − 1 tokens."""
+        last = list(context)[len(context) - self.order + 1 :]
+        if len(last) < self.order - 1:
+            raise ValueError(f"a context of {self.order - 1} tokens is needed")
+        rows = [[*last, token] for token in range(self.vocab_size)]
+        return self.probability(
+            np.concatenate([self.windows(row) for row in rows])
+        )
+
+
+def look_up(
+    keys: np.ndarray, values: np.ndarray, wanted: np.ndarray
+) -> np.ndarray:
+    """For each wanted key its value, or 0; `keys` are sorted.
+
+    >>> look_up(np.array([3, 7]), np.array([10, 20]), np.array([7, 4, 9]))
+    array([20,  0,  0])
+    """
+    if not len(keys):
+        return np.zeros(len(wanted), np.int64)
+    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[places] == wanted, values[places], 0)

@@ -1,0 +1,127 @@
+"""n-grams: distributions, closed forms, and the published numbers."""
+
+import doctest
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scratchlm.model import ngram as module
+from scratchlm.model.ngram import NGram
+from scratchlm.text.characters import CharTokenizer
+from scratchlm.text.toytown import (
+    entropy_per_character,
+    join,
+    split_stories,
+    write_corpus,
+)
+
+IDS = st.lists(st.integers(0, 4), min_size=6, max_size=60)
+
+
+def test_the_example_holds() -> None:
+    assert doctest.testmod(module).failed == 0
+
+
+@settings(deadline=None, max_examples=100)
+@given(IDS, st.integers(1, 4), st.floats(0.01, 2))
+def test_counts_are_those_of_a_dictionary(
+    ids: list[int], order: int, k: float
+) -> None:
+    """The plain way: a Counter of tuples, and of their contexts."""
+    model = NGram(order, 5, k).fit(ids)
+    grams = [tuple(ids[i : i + order]) for i in range(len(ids) - order + 1)]
+    count = Counter(grams)
+    context = Counter(gram[:-1] for gram in grams)
+    nats = [
+        -math.log((count[g] + k) / (context[g[:-1]] + 5 * k)) for g in grams
+    ]
+    assert model.nats(ids) == pytest.approx(sum(nats) / len(nats))
+
+
+@settings(deadline=None, max_examples=100)
+@given(IDS, st.integers(1, 4), st.lists(st.integers(0, 4), min_size=3))
+def test_probabilities_add_up_to_one(
+    ids: list[int], order: int, context: list[int]
+) -> None:
+    model = NGram(order, 5, 0.1).fit(ids)
+    p = model.next_probabilities(context)
+    assert p.shape == (5,)
+    assert p.sum() == pytest.approx(1)
+    assert p.min() > 0
+
+
+def test_an_unseen_context_gives_the_uniform_distribution() -> None:
+    model = NGram(3, 4, 0.5).fit([0, 1, 2, 0, 1])
+    assert model.next_probabilities([3, 3]).tolist() == [0.25] * 4
+
+
+def test_before_anything_is_counted_all_is_equally_likely() -> None:
+    assert NGram(2, 8, 1.0).nats([1, 2, 3]) == pytest.approx(math.log(8))
+
+
+def test_by_hand() -> None:
+    """abab, then b: b follows a twice of two, a follows b once."""
+    model = NGram(2, 2, 1.0).fit([0, 1, 0, 1])
+    assert model.next_probabilities([0]).tolist() == [0.25, 0.75]
+    p = model.next_probabilities([1])
+    assert p.tolist() == pytest.approx([2 / 3, 1 / 3])
+
+
+def test_shakespeare(shakespeare: str) -> None:
+    """Nats per character on the last tenth, as measured independently."""
+    ids = np.array(CharTokenizer.train(shakespeare).encode(shakespeare))
+    cut = int(0.9 * len(ids))
+    for order, k, nats in (
+        (1, 1.0, 3.3473),
+        (2, 1.0, 2.4819),
+        (3, 0.1, 2.0458),
+        (4, 0.1, 1.7840),
+        (5, 0.01, 1.7704),
+    ):
+        model = NGram(order, 65, k).fit(ids[:cut])
+        assert model.nats(ids[cut:]) == pytest.approx(nats, abs=0.002)
+
+
+def test_counting_stays_above_the_entropy_of_the_town() -> None:
+    splits = split_stories(write_corpus(200_000))
+    letters = CharTokenizer.train(join(splits.train + splits.validation))
+    train = letters.encode(join(splits.train))
+    held = letters.encode(join(splits.validation))
+    floor = entropy_per_character(splits.validation)
+    losses = [
+        NGram(n, letters.vocab_size, 0.01).fit(train).nats(held)
+        for n in range(1, 7)
+    ]
+    assert min(losses) > floor
+    assert losses[0] > losses[1] > losses[2] > losses[3]
+
+
+@pytest.mark.parametrize(
+    ("order", "size", "k", "message"),
+    [
+        (0, 5, 0.1, "1 or more"),
+        (2, 0, 0.1, "1 or more"),
+        (2, 5, 0.0, "smoothing"),
+        (2, 5, math.nan, "smoothing"),
+        (12, 65, 0.1, "63 bits"),
+    ],
+)
+def test_impossible_models_are_refused(
+    order: int, size: int, k: float, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        NGram(order, size, k)
+
+
+def test_impossible_texts_are_refused() -> None:
+    model = NGram(3, 5, 0.1)
+    with pytest.raises(ValueError, match="no window of 3"):
+        model.fit([1, 2])
+    with pytest.raises(ValueError, match="from 0 to 4"):
+        model.fit([1, 2, 5])
+    with pytest.raises(ValueError, match="context of 2"):
+        model.next_probabilities([1])
