@@ -159,5 +159,6 @@ def test_a_gate_catches(problem: str, copy: Path) -> None:
 def test_a_decimal_with_a_source_is_allowed(copy: Path) -> None:
     before = gates.numbers(Book(copy))
     append(copy / CHAPTER, "\nThey report 28.4 {cite}`vaswani2017attention`.\n")
-    append(copy / CHAPTER, "\nIn code `1.5`, in $x = 1.5$, {glue:text}`a:.2f`.\n")
+    text = "In code `1.5`, in $x = 1.5$, {glue:text}`a:.2f`."
+    append(copy / CHAPTER, f"\n{text}\n")
     assert gates.numbers(Book(copy)) == before

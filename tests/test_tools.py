@@ -14,7 +14,6 @@ sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import freshness  # noqa: E402
 import sources  # noqa: E402
 
-
 # --- the build ---------------------------------------------------------------
 
 

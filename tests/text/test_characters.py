@@ -77,7 +77,7 @@ def test_saving_and_loading(text: str, tmp_path_factory: object) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["not json", "[]", '{"format": "scratchlm characters 1"}', '{"merges": []}'],
+    ["not json", "[]", '{"format": "characters"}', '{"merges": []}'],
 )
 def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "tokenizer.json"
