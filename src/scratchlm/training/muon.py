@@ -111,7 +111,7 @@ class Muon(Optimizer):
     def move(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
         """One step of matrices of equal shape, in one batch."""
         lr, beta = group["lr"], group["momentum"]
-        gradients = [matrix.grad for matrix in matrices]
+        gradients = [m.grad for m in matrices if m.grad is not None]
         velocities = [self.velocity(matrix) for matrix in matrices]
         torch._foreach_lerp_(velocities, gradients, 1 - beta)
         # Nesterov: look one step ahead along the momentum.

@@ -1,0 +1,118 @@
+"""What Muon must do."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from scratchlm.training import muon
+
+from ..expect import close, equal, raises, true
+
+
+def check_singular_values_come_near_one() -> None:
+    """A diagonal of 1, 0.5 and 0.1 becomes three values near 1."""
+    matrix = torch.diag(torch.tensor([1.0, 0.5, 0.1]))
+    values = torch.linalg.svdvals(muon.newton_schulz(matrix))
+    true(
+        bool((values > 0.65).all() and (values < 1.25).all()),
+        f"all between 0.65 and 1.25: {[round(v.item(), 3) for v in values]}",
+        hint="five steps of a x + (b A + c A²) x with A = x xᵀ",
+    )
+
+
+def check_directions_are_kept() -> None:
+    """A diagonal stays one, and signs stay: 2, −1 become +, −."""
+    result = muon.newton_schulz(torch.diag(torch.tensor([2.0, -1.0])))
+    close(
+        [result[0, 1], result[1, 0]],
+        [0.0, 0.0],
+        "the numbers beside the diagonal",
+    )
+    true(result[0, 0] > 0.6, "the first value is positive")
+    true(result[1, 1] < -0.6, "the second value is negative")
+
+
+def check_tall_and_wide_are_the_same_turned() -> None:
+    """The result for the transpose is the transpose of the result."""
+    torch.manual_seed(0)
+    matrix = torch.randn(3, 7)
+    close(
+        muon.newton_schulz(matrix.T),
+        muon.newton_schulz(matrix).T,
+        "a tall matrix",
+        hint="turn it so that x xᵀ is the smaller product, and back",
+    )
+
+
+def check_the_size_of_the_gradient_does_not_matter() -> None:
+    """A thousandfold gradient gives the same step."""
+    places = []
+    for scale in (1.0, 1000.0):
+        p = nn.Parameter(torch.zeros(2, 3))
+        optimizer = muon.Muon([p], lr=0.1, weight_decay=0.0)
+        p.grad = scale * torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, -1.0]])
+        optimizer.step()
+        places.append(p.detach().clone())
+    close(places[1], places[0], "the matrix after one step", tol=1e-4)
+
+
+def check_the_step_has_the_length_of_the_rate() -> None:
+    """Rate 0.1 on a square matrix: each singular value moves 0.02 √n."""
+    p = nn.Parameter(torch.zeros(4, 4))
+    optimizer = muon.Muon([p], lr=0.1, weight_decay=0.0)
+    p.grad = torch.eye(4)
+    optimizer.step()
+    expected = -0.1 * 0.2 * 2 * muon.newton_schulz(torch.eye(4))
+    close(p, expected, "the matrix after one step against the identity")
+
+
+def check_embeddings_and_head_are_left_to_adamw() -> None:
+    """Of a small network only the matrix in the middle is Muon's."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(5, 4)
+            self.middle = nn.Linear(4, 4)
+            self.head = nn.Linear(4, 5)
+
+    net: Any = Net()
+    equal(
+        [tuple(p.shape) for p in muon.hidden_matrices(net)],
+        [(4, 4)],
+        "the shapes of the hidden matrices",
+    )
+    raises(
+        ValueError,
+        lambda: muon.Muon([net.middle.bias]),
+        "giving a bias to Muon",
+    )
+
+
+BUGS: dict[str, tuple[str, str]] = {
+    "one step of the iteration instead of five": (
+        "for _ in range(steps):",
+        "for _ in range(1):",
+    ),
+    "the matrix is not scaled down first": (
+        "x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-20)",
+        "x = x * 1.0",
+    ),
+    "a tall matrix is not turned back": (
+        "return x.mT if tall else x\n",
+        "return x.mT.flip(0) if tall else x\n",
+    ),
+    "the update is not scaled": (
+        "scale = update_scale(*matrices[0].shape)",
+        "scale = 1.0",
+    ),
+    "the head is taken as well": (
+        '        and "head" not in name.split(".")\n',
+        "",
+    ),
+    "the gradient is added instead of its orthogonal form": (
+        "updates = newton_schulz(torch.stack(ahead))",
+        "updates = torch.stack(ahead)",
+    ),
+}
