@@ -1,0 +1,115 @@
+"""What number formats and autocast must do."""
+
+import torch
+from torch import nn
+
+from scratchlm.training import precision
+
+from ..expect import close, equal, raises, true
+
+HALF, BRAIN = precision.FLOAT16, precision.BFLOAT16
+
+
+def check_limits_of_the_formats() -> None:
+    """float16 ends at 65504; bfloat16 reaches as far as float32."""
+    close(HALF.largest, 65504.0, "the largest float16")
+    close(BRAIN.epsilon, 0.0078125, "the step of bfloat16 after 1")
+    close(HALF.smallest, 6.103515625e-05, "the smallest normal float16")
+    true(BRAIN.largest > 3e38, "bfloat16 reaches beyond 3e38")
+
+
+def check_rounding_goes_to_the_nearest() -> None:
+    """In bfloat16 numbers from 256 to 512 are two apart."""
+    x = torch.tensor([1.0, 1.003, 1.004, 257.0, 259.0])
+    close(
+        precision.round_to(x, BRAIN),
+        torch.tensor([1.0, 1.0, 1.0078125, 256.0, 260.0]),
+        "1, 1.003, 1.004, 257 and 259 in bfloat16",
+        tol=1e-9,
+        hint="ties go to the even last digit: 257 down, 259 up",
+    )
+
+
+def check_small_numbers_lose_digits_before_they_vanish() -> None:
+    """Below 6e-5 float16 counts in steps of 2**-24, and then is zero."""
+    step = 2.0**-24
+    x = torch.tensor([1.4 * step, 0.4 * step], dtype=torch.float64)
+    close(
+        precision.round_to(x, HALF),
+        torch.tensor([step, 0.0]),
+        "1.4 and 0.4 steps of the smallest float16",
+        tol=1e-12,
+        hint="the exponent does not go below 1 - bias",
+    )
+
+
+def check_too_large_is_infinite_or_nothing() -> None:
+    """1e5 is infinite in float16 and not a number in E4M3."""
+    x = torch.tensor([1e5])
+    true(precision.round_to(x, HALF).isinf().all(), "1e5 in float16 is inf")
+    true(
+        precision.round_to(x, precision.FLOAT8_E4M3).isnan().all(),
+        "1e5 in float8 E4M3 is NaN",
+    )
+    close(precision.FLOAT8_E4M3.largest, 448.0, "the largest float8 E4M3")
+
+
+def check_bits_by_hand() -> None:
+    """-1.5 is minus, exponent 127, mantissa one half."""
+    equal(
+        precision.bit_fields(-1.5, BRAIN),
+        ("1", "01111111", "1000000"),
+        "the bits of -1.5 in bfloat16",
+    )
+    equal(
+        precision.bit_fields(0.0, BRAIN),
+        ("0", "00000000", "0000000"),
+        "the bits of 0",
+    )
+
+
+def check_products_are_in_sixteen_bits_and_weights_are_not() -> None:
+    """Inside autocast a linear layer gives bfloat16; its weight stays."""
+    layer = nn.Linear(4, 4)
+    with precision.autocast("cpu", "bfloat16"):
+        out = layer(torch.ones(1, 4))
+    equal(out.dtype, torch.bfloat16, "the type of the output")
+    out.float().sum().backward()
+    equal(layer.weight.dtype, torch.float32, "the type of the weight")
+    assert layer.weight.grad is not None
+    equal(layer.weight.grad.dtype, torch.float32, "that of its gradient")
+    with precision.autocast("cpu", "float32"):
+        equal(layer(torch.ones(1, 4)).dtype, torch.float32, "with float32")
+    raises(
+        ValueError,
+        lambda: precision.autocast("cpu", "float16"),
+        "asking for float16",
+    )
+
+
+BUGS = {
+    "the bias is one too large": (
+        "return 2 ** (self.exponent - 1) - 1",
+        "return 2 ** (self.exponent - 1)",
+    ),
+    "numbers are cut off instead of rounded": (
+        "rounded = torch.round(x / grid) * grid",
+        "rounded = torch.trunc(x / grid) * grid",
+    ),
+    "small numbers keep all their digits": (
+        "exponent = (exponent - 1).clamp(min=1 - form.bias)",
+        "exponent = exponent - 1",
+    ),
+    "what is too large becomes the largest": (
+        "return torch.where(too_large, x.sign() * beyond, rounded)",
+        "return rounded.clamp(-form.largest, form.largest)",
+    ),
+    "autocast takes float16": (
+        "return torch.autocast(device_type, dtype=torch.bfloat16)",
+        "return torch.autocast(device_type, dtype=torch.float16)",
+    ),
+    "autocast does nothing": (
+        '    if precision == "float32":\n',
+        '    if precision != "float16":\n',
+    ),
+}
