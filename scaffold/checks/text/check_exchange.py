@@ -1,0 +1,131 @@
+"""What exchanging a tokenizer with other libraries must do."""
+
+import json
+
+import tiktoken
+import tokenizers
+
+from scratchlm.text import exchange
+from scratchlm.text.tokenizer import Tokenizer
+
+from ..expect import equal, raises, true
+
+END = "<|endoftext|>"
+TEXT = "Mrs Pell bakes; Mr Dunn counts 12 nails.\n\nThe café is shut. " * 4
+SAMPLES = [TEXT, "unseen: ß \N{SNOWMAN}\r\n\t 東京 1234567", " ", "'S 'll"]
+
+
+def town() -> Tokenizer:
+    """A small tokenizer with an end token."""
+    return Tokenizer.train(TEXT, 300)
+
+
+def check_bytes_have_printable_letters() -> None:
+    """256 different letters; a space is U+0120, a line feed U+010A."""
+    letters = exchange.byte_alphabet()
+    equal(len(set(letters)), 256, "how many letters are different")
+    equal(
+        exchange.to_letters(b" a\n"),
+        "\u0120a\u010a",
+        "a space, an a and a line feed",
+        hint="bytes that do not print are counted from U+0100, in order",
+    )
+    everything = bytes(range(256))
+    equal(
+        exchange.from_letters(exchange.to_letters(everything)),
+        everything,
+        "all bytes, there and back",
+    )
+
+
+def check_tiktoken_gives_the_same_tokens() -> None:
+    """On text that was seen and on text that was not."""
+    ours = town()
+    theirs = tiktoken.Encoding(**exchange.to_tiktoken(ours))
+    for text in SAMPLES:
+        equal(theirs.encode_ordinary(text), ours.encode(text), repr(text[:20]))
+
+
+def check_tokenizers_gives_the_same_tokens() -> None:
+    """The same, and the end token where it is allowed."""
+    ours = town()
+    theirs = tokenizers.Tokenizer.from_str(exchange.to_tokenizers(ours))
+    for text in [*SAMPLES, f"one{END}two"]:
+        equal(
+            theirs.encode(text, add_special_tokens=False).ids,
+            ours.encode(text, allowed_special={END}),
+            repr(text[:20]),
+            hint="no space before the text, and the pattern isolates words",
+        )
+
+
+def check_there_and_back() -> None:
+    """Through either form the tokenizer is the same afterwards."""
+    ours = town()
+    again, numbers = exchange.from_tokenizers(exchange.to_tokenizers(ours))
+    equal(again.fingerprint, ours.fingerprint, "through tokenizer.json")
+    equal(numbers, list(range(ours.vocab_size)), "the numbers of our tokens")
+    parts = exchange.to_tiktoken(ours)
+    back, _ = exchange.from_tiktoken(
+        parts["mergeable_ranks"], parts["special_tokens"]
+    )
+    equal(
+        back.merges,
+        ours.merges,
+        "the merges, recovered from ranks",
+        hint="encode each token with the merges before it: two are left",
+    )
+
+
+def check_ranks_are_written_as_base64() -> None:
+    """he, token 256, is the line aGU= 256."""
+    equal(exchange.write_ranks({b"he": 256}), "aGU= 256\n", "the line of he")
+    equal(exchange.read_ranks("aGU= 256\n"), {b"he": 256}, "read again")
+    raises(
+        ValueError,
+        lambda: exchange.read_ranks("aGU=\n"),
+        "a line without its rank",
+    )
+
+
+def check_two_tokens_of_the_same_bytes_are_refused() -> None:
+    """aaa as a·aa and as aa·a cannot both be in a table of bytes."""
+    double = Tokenizer([(97, 97), (97, 256), (256, 97)])
+    for convert in (exchange.to_tiktoken, exchange.to_tokenizers):
+        raises(ValueError, lambda c=convert: c(double), "aaa twice")  # type: ignore
+    data = json.loads(exchange.to_tokenizers(town()))
+    data["normalizer"] = {"type": "Lowercase"}
+    raises(
+        ValueError,
+        lambda: exchange.from_tokenizers(json.dumps(data)),
+        "reading a tokenizer that makes everything small",
+    )
+    true(data["model"]["type"] == "BPE", "the model is byte pairs")
+
+
+BUGS = {
+    "bytes that do not print keep their place": (
+        "letters.append(chr(byte if byte in printed else extra))",
+        "letters.append(chr(byte if byte in printed else 256 + byte))",
+    ),
+    "a space is put before the text": (
+        '        "add_prefix_space": False,\n',
+        '        "add_prefix_space": True,\n',
+    ),
+    "the library's own pattern is used as well": (
+        '        "use_regex": False,\n',
+        '        "use_regex": True,\n',
+    ),
+    "merges are written without their order": (
+        "for a, b in tokenizer.merges],",
+        "for a, b in sorted(tokenizer.merges, reverse=True)],",
+    ),
+    "the numbers of the other library are lost": (
+        "        numbers.append(ranks[token])\n",
+        "        numbers.append(0)\n        known.pop(pair)\n",
+    ),
+    "a token may be twice in the table": (
+        "        if token in seen:\n",
+        "        if False:\n",
+    ),
+}
