@@ -1,7 +1,7 @@
 # Every target starts from nothing and repeats nothing that is up to date.
 PYTHON ?= python3
 VENV ?= .venv
-PY ?= /tmp/venv/bin/python
+PY = $(VENV)/bin/python
 export VENV
 
 .DEFAULT_GOAL := help
@@ -37,7 +37,7 @@ check: setup ## lint, types, spelling and the book's own gates
 run: setup ## train the book's small model (pdf and html do it too)
 	@$(PY) -m tools.build run
 
-page: ## one chapter alone: make page PAGE=book/model/attention.md
+page: system ## one chapter alone: make page PAGE=book/model/attention.md
 	@$(PY) -m tools.build page $(PAGE)
 
 lock: setup ## write requirements.lock anew from requirements.in

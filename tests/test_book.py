@@ -142,8 +142,8 @@ PLANTED: dict[str, tuple[str, Callable[[Path], None], str]] = {
     ),
     "a slip of spelling": (
         "codespell",
-        lambda root: append(root / CHAPTER, "\nWe recieve it.\n"),
-        "recieve",
+        lambda root: append(root / CHAPTER, "\nWe belei" + "ve it.\n"),
+        "beleive",
     ),
 }
 

@@ -67,6 +67,11 @@ def test_an_entry_of_the_heap_may_be_out_of_date() -> None:
     assert encode_long(b"aaa", {(97, 97): 256}) == [256, 97]
 
 
+def test_a_joined_token_is_joined_again_on_either_side() -> None:
+    assert encode_long(b"abc", {(97, 98): 256, (256, 99): 257}) == [257]
+    assert encode_long(b"cab", {(97, 98): 256, (99, 256): 257}) == [257]
+
+
 @settings(deadline=None, max_examples=100)
 @given(text=st.text("ab", max_size=40))
 def test_encoding_is_merging_in_the_order_of_learning(

@@ -1,6 +1,7 @@
 """What writing token by token must do."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,7 +57,7 @@ def mixer() -> GPT:
     return model
 
 
-def rows(model: GPT, ids: list[list[int]], count: int, **more: object) -> list:
+def rows(model: GPT, ids: list[list[int]], count: int, **more: Any) -> list:
     """What is written after ids, a list for each row."""
     start = torch.tensor(ids)
     steps = list(generate.generate(model, start, count, GREEDY, **more))
