@@ -143,7 +143,7 @@ PLANTED: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "a slip of spelling": (
         "codespell",
         lambda root: append(root / CHAPTER, "\nWe belei" + "ve it.\n"),
-        "beleive",
+        "belei" + "ve",
     ),
 }
 

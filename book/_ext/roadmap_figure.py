@@ -69,7 +69,7 @@ class PlanTable(SphinxDirective):
         self.env.note_dependency(str(ROOT / "roadmap.yml"))
         topics = [t for t in load().topics if t.tracks[track] != "skim"]
         hours = 0.0
-        rows = [["Topic", "What you will have", "Depth", "Hours so far"]]
+        rows = [["Topic", "What you will have", "Depth", "Hours"]]
         for topic in topics:
             hours += topic.minutes / 60
             rows.append(
@@ -80,7 +80,7 @@ class PlanTable(SphinxDirective):
                     f"{hours:.1f}",
                 ]
             )
-        return [table(rows, (22, 52, 12, 14))]
+        return [table(rows, (34, 44, 12, 10))]
 
 
 def table(rows: list[list[str]], widths: tuple[int, ...]) -> nodes.table:
@@ -100,7 +100,7 @@ def table(rows: list[list[str]], widths: tuple[int, ...]) -> nodes.table:
             row += nodes.entry("", text)
         (body if i else head).append(row)
     group += [head, body]
-    return nodes.table("", group, classes=["colwidths-given"])
+    return nodes.table("", group, classes=["colwidths-given", "longtable"])
 
 
 def label(topic: Topic) -> str:

@@ -13,6 +13,13 @@ from pathlib import Path
 FORMAT = "scratchlm characters 1"
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file: all of it, or nothing."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
 class CharTokenizer:
     """Turns characters into integers from 0 to V − 1, and back.
 
@@ -81,9 +88,7 @@ class CharTokenizer:
 
     def save(self, path: Path) -> None:
         """Write the tokenizer as JSON: all of it, or nothing."""
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(self.to_json(), encoding="utf-8")
-        os.replace(partial, path)
+        write_whole(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> "CharTokenizer":

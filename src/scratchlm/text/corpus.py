@@ -32,6 +32,8 @@ import requests
 from datasketch import MinHash, MinHashLSH
 from tqdm import tqdm
 
+from scratchlm.text.characters import write_whole
+
 AGENT = "scratchlm"
 PERMUTATIONS = 128
 BANDS = (32, 4)  # of 4 numbers each; the curve of chances is in the chapter
@@ -354,9 +356,7 @@ class Manifest:
     def save(self, path: Path) -> None:
         """Write as JSON; whoever reads meanwhile sees the old file whole."""
         data = {"sources": [asdict(source) for source in self.sources]}
-        half = path.with_name(path.name + ".part")
-        half.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-        os.replace(half, path)
+        write_whole(path, json.dumps(data, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Manifest":

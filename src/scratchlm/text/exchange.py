@@ -7,12 +7,12 @@ out: their normalizers, prefix spaces and other models (unigram, word pieces).
 
 import base64
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scratchlm.text.bpe import PATTERN, Pair, spell
+from scratchlm.text.characters import write_whole
 from scratchlm.text.tokenizer import Tokenizer, encode_short
 
 
@@ -239,6 +239,4 @@ def export(tokenizer: Tokenizer, form: str, path: Path) -> None:
         text = write_ranks(to_tiktoken(tokenizer)["mergeable_ranks"])
     else:
         raise ExchangeError(f"no form {form!r}; there are tokenizers, tiktoken")
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, text)

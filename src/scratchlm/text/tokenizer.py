@@ -12,7 +12,6 @@ import codecs
 import hashlib
 import heapq
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from scratchlm.text.bpe import (
     learn_merges,
     spell,
 )
+from scratchlm.text.characters import write_whole
 
 FORMAT = "scratchlm byte pairs 1"
 END = "<|endoftext|>"
@@ -262,9 +262,7 @@ class Tokenizer:
 
     def save(self, path: Path) -> None:
         """Write the tokenizer as JSON: all of it, or nothing."""
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(self.to_json(), encoding="utf-8")
-        os.replace(partial, path)
+        write_whole(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
