@@ -52,6 +52,7 @@ def environment() -> dict[str, str]:
         "PYTHONWARNINGS": "ignore",
         "SOURCE_DATE_EPOCH": "0",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "COVERAGE_FILE": str(BUILD / "coverage.data"),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     }
 
