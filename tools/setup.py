@@ -71,7 +71,8 @@ def install(torch: str) -> None:
         run([*pip, "uv"], "fetching uv")
         uv = [str(VENV / "bin" / "uv"), "pip", "install"]
         uv += ["--python", str(PYTHON), "--torch-backend", "cpu"]
-        run([*uv, version], "installing PyTorch for processors")
+        what = "installing PyTorch for processors (no TORCH=cpu: pip's build)"
+        run([*uv, version], what)
     run([*pip, "-r", str(LOCK)], "installing packages")
     run([*pip, "--no-deps", "-e", str(ROOT)], "installing scratchlm")
 
