@@ -96,7 +96,8 @@ class Solution(SphinxDirective):
         head += nodes.Text("Solution of ")
         head += reference("numref", name, "")
         self.set_source_info(head)
-        return [head]
+        room = nodes.raw("", r"\needspace{9\baselineskip}", format="latex")
+        return [room, head]
 
 
 def reference(role: str, target: str, text: str) -> addnodes.pending_xref:

@@ -12,12 +12,13 @@ from docutils.parsers.rst import directives
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from sources import ROOT, Snippet, coverage_of, find
+from sources import ROOT, Snippet, coverage_of, find, split_symbol
 
 LOG = logging.getLogger(__name__)
 
@@ -58,7 +59,24 @@ class Listing(SphinxDirective):
         self.set_source_info(wrapper)
         self.set_source_info(block)
         self.add_name(wrapper)
-        return [wrapper]
+        return [*self.index(symbol), wrapper]
+
+    def index(self, symbol: str) -> list[nodes.Node]:
+        """The entry of a definition of the library in the index."""
+        names = split_symbol(symbol)[1]
+        if not names or not symbol.startswith("scratchlm."):
+            return []
+        text = ".".join(names)
+        if names[-1][0].isupper():
+            text += "" if text.isupper() else " (class)"
+        else:
+            text += "()"
+        place = f"index-{self.env.new_serialno('index')}"
+        entry = ("single", text, place, "", None)
+        return [
+            addnodes.index(entries=[entry]),
+            nodes.target("", "", ids=[place]),
+        ]
 
     def caption(self, snippet: Snippet) -> nodes.caption:
         """File, lines, and the number of tests that run them."""
