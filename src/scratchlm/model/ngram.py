@@ -14,8 +14,8 @@ import numpy as np
 class NGram:
     """Counts of all n-grams of a text, as sorted numbers.
 
-    An n-gram of token ids (i₁ … iₙ) is the number with these digits in base
-    V, so all windows of a text are one array, and counting is sorting it.
+    An n-gram is the number that has its n token ids as digits in base V, so
+    all windows of a text are one array, and counting is sorting it.
     """
 
     def __init__(self, order: int, vocab_size: int, smoothing: float) -> None:
