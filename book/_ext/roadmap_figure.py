@@ -80,7 +80,7 @@ class PlanTable(SphinxDirective):
                     f"{hours:.1f}",
                 ]
             )
-        return [table(rows, (34, 44, 12, 10))]
+        return [table(rows, (32, 42, 15, 11))]
 
 
 def table(rows: list[list[str]], widths: tuple[int, ...]) -> nodes.table:
