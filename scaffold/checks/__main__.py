@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 
 def topics() -> dict[str, str]:
     """Topic → name of the module with its checks, in alphabetic order."""
-    found = sorted(HERE.glob("*/check_*.py"))
+    found = sorted(HERE.glob("*/check_*.py"), key=lambda path: path.stem)
     return {
         path.stem.removeprefix("check_"): ".".join(
             [str(__package__), path.parent.name, path.stem]

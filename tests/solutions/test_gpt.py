@@ -1,6 +1,10 @@
 """Solutions on the model: others' weights, budgets, a loss in chunks."""
 
+from dataclasses import replace
+
+import pytest
 import torch
+from torch import Tensor, nn
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -22,43 +26,70 @@ from solutions.model.gpt import (
     llama_weights,
 )
 
+GPT2 = gpt2_config(40, 16, 2, 4, 32)
+LLAMA = llama_config(40, 16, 2, 4, 32, kv_heads=2)
 
-def test_names_of_gpt2() -> None:
-    settings = GPT2Config(
-        vocab_size=11,
-        n_positions=8,
-        n_embd=8,
-        n_layer=3,
-        n_head=2,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    theirs, ours = GPT2LMHeadModel(settings), GPT(gpt2_config(11, 8, 3, 2, 8))
-    ours.load_state_dict(gpt2_weights(theirs.state_dict(), 3))
-    ids = torch.randint(11, (2, 8))
+
+def some_ids() -> Tensor:
+    """Random ids below 40."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(40, (3, 16), generator=generator)
+
+
+@pytest.mark.parametrize("activation", ["gelu_new", "gelu"])
+def test_equals_gpt2_of_transformers(activation: str) -> None:
+    torch.manual_seed(0)
+    theirs = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=40,
+            n_positions=16,
+            n_embd=32,
+            n_layer=2,
+            n_head=4,
+            activation_function=activation,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+    ).eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    mlp = "gelu" if activation == "gelu" else "gelu_tanh"
+    ours = GPT(replace(GPT2, mlp=mlp)).eval()
+    ours.load_state_dict(gpt2_weights(theirs.state_dict(), 2))
+    ids = some_ids()
     with torch.no_grad():
-        wanted = theirs.eval()(ids).logits
-        torch.testing.assert_close(ours.eval()(ids), wanted)
+        gap = (ours(ids) - theirs(ids).logits).abs().max().item()
+        loss = theirs(ids, labels=ids).loss
+    assert gap < 1e-5
+    got = next_token_loss(ours(ids[:, :-1]), ids[:, 1:])
+    torch.testing.assert_close(got, loss)
 
 
-def test_names_of_llama() -> None:
-    config = llama_config(11, 8, 3, 2, 8, kv_heads=1)
-    settings = LlamaConfig(
-        vocab_size=11,
-        max_position_embeddings=8,
-        hidden_size=8,
-        intermediate_size=config.inner,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        rms_norm_eps=1e-5,
-    )
-    theirs, ours = LlamaForCausalLM(settings), GPT(config)
-    ours.load_state_dict(llama_weights(theirs.state_dict(), 3))
-    ids = torch.randint(11, (2, 8))
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+def test_equals_llama_of_transformers(kv_heads: int) -> None:
+    torch.manual_seed(0)
+    config = replace(LLAMA, kv_heads=kv_heads)
+    theirs = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=40,
+            max_position_embeddings=16,
+            hidden_size=32,
+            intermediate_size=config.inner,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=kv_heads,
+            rms_norm_eps=1e-5,
+            tie_word_embeddings=False,
+        )
+    ).eval()
+    for parameter in theirs.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    ours = GPT(config).eval()
+    ours.load_state_dict(llama_weights(theirs.state_dict(), 2))
+    ids = some_ids()
     with torch.no_grad():
-        wanted = theirs.eval()(ids).logits
-        torch.testing.assert_close(ours.eval()(ids), wanted)
+        gap = (ours(ids) - theirs(ids).logits).abs().max().item()
+    assert gap < 1e-5
 
 
 def test_deepest_that_fits() -> None:
