@@ -162,7 +162,11 @@ def copies(plan: Plan) -> dict[str, Path]:
     for name in ("__init__", "__main__", "expect"):
         found[f"checks/{name}.py"] = HERE / "checks" / f"{name}.py"
     for path in library_files(starts):
-        found[path.relative_to(SOURCES).as_posix()] = path
+        inside = path.relative_to(SOURCES)
+        found[inside.as_posix()] = path
+        tests = f"tests/{inside.parent.name}/test_{inside.name}"
+        if (ROOT / tests).exists():  # those of helpers from other tracks too
+            found[tests] = ROOT / tests
     return found
 
 
