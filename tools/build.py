@@ -228,11 +228,16 @@ def gather_references() -> None:
         target.write_text(text, encoding="utf-8")
 
 
-def write_config() -> Path:
-    """The configuration with the shared cache of executed pages."""
+def write_config(builder: str) -> Path:
+    """The configuration with the shared cache of executed pages.
+
+    The site brings MathJax along, so that it can be read without internet.
+    """
     text = (ROOT / "_config.yml").read_text(encoding="utf-8")
     config = yaml.safe_load(text)
     config["execute"]["cache"] = str(BUILD / "cache")
+    if builder == "html":
+        config["sphinx"]["extra_extensions"] = ["sphinx-mathjax-offline"]
     path = BUILD / "config.yml"
     path.write_text(yaml.safe_dump(config, allow_unicode=True))
     return path
@@ -245,7 +250,7 @@ def jupyter_book(
     gather_references()
     command = [str(Path(sys.executable).with_name("jupyter-book"))]
     command += ["build", str(ROOT)]
-    command += ["--toc", str(toc), "--config", str(write_config())]
+    command += ["--toc", str(toc), "--config", str(write_config(builder))]
     command += ["--path-output", str(out)]
     if builder == "epub":
         command += ["--builder", "custom", "--custom-builder", "epub"]
