@@ -96,7 +96,7 @@ def check_overflow() -> None:
 
 
 def check_bytes() -> None:
-    """2 · layers · batch · key heads · head size · positions · 4 bytes."""
+    """2 · layers · batch · key heads · head size · tokens · 4 bytes."""
     config = llama_config(11, 13, 2, 4, 16, kv_heads=2)
     wanted = 2 * 2 * 3 * 2 * 4 * 10 * 4
     hint = "only the K heads of keys are stored, not the H of queries"

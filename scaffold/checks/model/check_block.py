@@ -9,7 +9,7 @@ from ..expect import close, equal
 
 
 class Times(nn.Module):
-    """Stands for attention, a norm or a feed-forward layer: x → f · x + c."""
+    """Stands for attention, a norm or an MLP: x → f · x + c."""
 
     def __init__(self, factor: float, plus: float = 0.0) -> None:
         """Remember both, and every input."""
