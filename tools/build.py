@@ -238,6 +238,9 @@ def write_config(builder: str) -> Path:
     config["execute"]["cache"] = str(BUILD / "cache")
     if builder == "html":
         config["sphinx"]["extra_extensions"] = ["sphinx-mathjax-offline"]
+    if builder == "epub":  # which cannot do without them
+        facts = {"version": "0.1.0", "project": config["title"]}
+        config["sphinx"]["config"] |= facts
     path = BUILD / "config.yml"
     path.write_text(yaml.safe_dump(config, allow_unicode=True))
     return path
