@@ -319,6 +319,8 @@ def build_site(builder: str) -> None:
     out = BUILD / ("site" if builder == "html" else "ebook")
 
     def write() -> str:
+        if builder == "epub":  # it packs all that it finds in its folder
+            shutil.rmtree(out / "_build" / "epub", ignore_errors=True)
         jupyter_book(builder, ROOT / "_toc.yml", out, True, builder)
         if builder == "html":
             link = BUILD / "html"
