@@ -29,6 +29,12 @@ def find_shakespeare() -> Path | str:
         return str(error).splitlines()[0]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Fetch the plays once, before several workers look for them."""
+    if not hasattr(config, "workerinput"):
+        find_shakespeare()
+
+
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:

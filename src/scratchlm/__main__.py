@@ -424,6 +424,7 @@ def stream(
     """Pieces of text that continue the prompt, as they are written."""
     from scratchlm.generation.generate import generate
     from scratchlm.generation.sampling import SamplingConfig
+    from scratchlm.generation.speed import FastStep
 
     end = None if isinstance(tokenizer, CharTokenizer) else tokenizer.end_id
     ids = tokenizer.encode(prompt)
@@ -437,6 +438,7 @@ def stream(
         sampling=SamplingConfig(**settings),
         generator=torch.Generator(device).manual_seed(seed),
         stop_id=end,
+        step=FastStep(model),
     )
     numbers = (int(step[0]) for step in new)
     wanted = (number for number in numbers if number != end)

@@ -112,7 +112,7 @@ BUGS: dict[str, tuple[str, str]] = {
         "",
     ),
     "the gradient is added instead of its orthogonal form": (
-        "updates = newton_schulz(torch.stack(ahead))",
-        "updates = torch.stack(ahead)",
+        "updates = newton_schulz(stacked)",
+        "updates = (stacked)",
     ),
 }

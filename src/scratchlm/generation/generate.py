@@ -9,7 +9,7 @@ Left out: texts of different lengths in one batch, beam search, drafts by a
 smaller model.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -69,14 +69,16 @@ def generate(
     generator: torch.Generator | None = None,
     stop_id: int | None = None,
     cached: bool = True,
+    step: Callable[[GPT, Tensor, KVCache | None], Tensor] = next_logits,
 ) -> Iterator[Tensor]:
     """Continue texts (B, T) by up to `new_tokens`; yields (B,) at a time.
 
     Each step is yielded as soon as it is chosen. A text in which `stop_id`
     was chosen is over and gets nothing but `stop_id`; when all are over, no
     more is yielded. Of a text longer than the context the model sees only
-    what `window_start` leaves. Raises ValueError, at the first step, for ids
-    that the model does not know and for an empty text.
+    what `window_start` leaves. `step` scores the next token: `next_logits`,
+    or another form of it. Raises ValueError, at the first step, for ids that
+    the model does not know and for an empty text.
     """
     check_ids(ids, model.config.vocab_size)
     sampling = sampling or SamplingConfig()
@@ -89,7 +91,7 @@ def generate(
             cache.rewind()
         start = moved
         known = 0 if cache is None else cache.length
-        logits = next_logits(model, ids[:, start + known :], cache)
+        logits = step(model, ids[:, start + known :], cache)
         new = sample(logits, sampling, generator, seen=ids)
         if stop_id is not None:
             new = new.masked_fill(over, stop_id)

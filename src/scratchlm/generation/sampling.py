@@ -152,6 +152,8 @@ def sample(
     The generator, on the device of the logits, is the only source of chance;
     at temperature 0 it is not touched.
     """
+    if config.temperature == 0 and config.repetition_penalty == 1:
+        return logits.argmax(dim=-1)  # nothing else would change it
     if config.temperature == 0:
         return adjust(logits, config, seen).argmax(dim=-1)
     p = probabilities(logits, config, seen)

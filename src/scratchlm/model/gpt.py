@@ -62,6 +62,8 @@ class GPTConfig:
     bias: bool = True
     tied: bool = True
     post_norm: bool = False
+    qk_norm: bool = False
+    fused: bool = True  # attention by the library's kernel
 
     def __post_init__(self) -> None:
         """Refuse what no model can be built from."""
@@ -152,7 +154,14 @@ def make_block(config: GPTConfig, rotary: Rotary | None) -> Block:
         tanh = c.mlp == "gelu_tanh"
         mlp = GELUMLP(c.channels, c.inner, c.bias, c.dropout, tanh)
     attention = MultiHeadAttention(
-        c.channels, c.heads, c.kv_heads, c.dropout, c.bias, rotary
+        c.channels,
+        c.heads,
+        c.kv_heads,
+        c.dropout,
+        c.bias,
+        rotary,
+        reference=not c.fused,
+        qk_norm=c.qk_norm,
     )
     return Block(make_norm(c), attention, make_norm(c), mlp, c.post_norm)
 
@@ -339,7 +348,8 @@ def memory_estimate(config: GPTConfig, batch: int) -> MemoryEstimate:
 
     Gradients are as large as the weights, the two moments twice that. The
     activations are what autograd keeps for the way back with this book's
-    layers and fused attention, without dropout and without recomputation.
+    layers and fused attention, without dropout, without QK-norm and without
+    recomputation.
     """
     c = config
     head_size, kv_heads = c.channels // c.heads, c.kv_heads or c.heads

@@ -6,7 +6,7 @@ values (Ainslie et al., 2023). Two forms of the same sum: by
 `scratchlm.model.attention`, to be read, and by the library's fused kernel,
 to be fast. Tests hold them equal.
 
-Left out: sliding windows, masks for padding, normalized queries and keys.
+Left out: sliding windows, masks for padding.
 """
 
 from typing import Protocol
@@ -84,8 +84,13 @@ class MultiHeadAttention(nn.Module):
         bias: bool = True,
         rotary: Rotary | None = None,
         reference: bool = False,
+        qk_norm: bool = False,
     ) -> None:
-        """Raises ValueError for numbers of heads that do not divide."""
+        """Raises ValueError for numbers of heads that do not divide.
+
+        With `qk_norm` each query and key gets mean 0 and variance 1, so that
+        no score can exceed √D (Dehghani et al., 2023, section 2).
+        """
         super().__init__()
         self.heads = heads
         self.kv_heads = heads if kv_heads is None else kv_heads
@@ -97,6 +102,7 @@ class MultiHeadAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.rotary = rotary
         self.reference = reference
+        self.qk_norm = qk_norm
 
     def split(self, x: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, T, D), keys and values (B, K, T, D), rotated."""
@@ -104,10 +110,17 @@ class MultiHeadAttention(nn.Module):
         qkv = self.qkv(x).view(b, t, -1, self.head_size)  # (B, T, H+2K, D)
         qkv = qkv.transpose(1, 2)  # (B, H+2K, T, D), a view
         qk, v = qkv.split([self.heads + self.kv_heads, self.kv_heads], dim=1)
-        if self.rotary is not None:
-            qk = self.rotary.rotate(qk, start)  # all heads at once
+        qk = self.turn(qk, start)  # all heads at once
         q, k = qk.split([self.heads, self.kv_heads], dim=1)
         return q, k, v
+
+    def turn(self, qk: Tensor, start: int) -> Tensor:
+        """Queries and keys (B, H+K, T, D), normalized and rotated if asked."""
+        if self.qk_norm:
+            qk = F.layer_norm(qk, (self.head_size,))
+        if self.rotary is not None:
+            qk = self.rotary.rotate(qk, start)
+        return qk
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """What each query heard, (B, H, T, D), in either form."""

@@ -6,7 +6,7 @@ matrix products. Matrices of equal shape go through it together. Its size is
 matched to that of AdamW's updates as Liu et al. (2025) do, so that one
 learning rate serves both.
 
-Left out: bfloat16 inside the iteration, and dividing it among machines.
+Left out: dividing the iteration among machines.
 """
 
 import math
@@ -68,8 +68,13 @@ class Muon(Optimizer):
         lr: float = 3e-4,
         momentum: float = 0.95,
         weight_decay: float = 0.1,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Take matrices, or groups of them; ValueError out of range."""
+        """Take matrices, or groups of them; ValueError out of range.
+
+        The iteration runs in `dtype`; bfloat16 is enough for it (Jordan et
+        al., 2024).
+        """
         for name, value in (("lr", lr), ("weight_decay", weight_decay)):
             if not value >= 0:
                 raise ValueError(f"{name} must be 0 or more, not {value}")
@@ -77,6 +82,7 @@ class Muon(Optimizer):
             raise ValueError(f"momentum must be in [0, 1), not {momentum}")
         defaults = {"lr": lr, "momentum": momentum}
         super().__init__(params, defaults | {"weight_decay": weight_decay})
+        self.dtype = dtype
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.ndim != 2:
@@ -116,7 +122,8 @@ class Muon(Optimizer):
         torch._foreach_lerp_(velocities, gradients, 1 - beta)
         # Nesterov: look one step ahead along the momentum.
         ahead = torch._foreach_lerp(gradients, velocities, beta)
-        updates = newton_schulz(torch.stack(ahead))  # (N, R, C)
+        stacked = torch.stack(ahead).to(self.dtype)  # (N, R, C)
+        updates = newton_schulz(stacked).to(matrices[0].dtype)
         torch._foreach_mul_(matrices, 1 - lr * group["weight_decay"])
         scale = update_scale(*matrices[0].shape)
         torch._foreach_add_(matrices, updates.unbind(), alpha=-lr * scale)
@@ -139,7 +146,10 @@ def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
 
 
 def muon_and_adamw(
-    model: nn.Module, learning_rate: float = 3e-3, weight_decay: float = 0.1
+    model: nn.Module,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 0.1,
+    dtype: torch.dtype = torch.float32,
 ) -> list[Optimizer]:
     """Muon for the hidden matrices, AdamW for all the rest.
 
@@ -160,6 +170,6 @@ def muon_and_adamw(
         {"params": stays, "weight_decay": 0.0},
     ]
     return [
-        Muon(inside, lr=learning_rate, weight_decay=weight_decay),
+        Muon(inside, learning_rate, 0.95, weight_decay, dtype),
         AdamW(groups, lr=learning_rate),
     ]

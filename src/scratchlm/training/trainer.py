@@ -167,6 +167,7 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[Optimizer]:
             model,
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
+            dtype=getattr(torch, config.precision),
         )
     groups = parameter_groups(model, config.weight_decay)
     return [AdamW(groups, lr=config.learning_rate)]

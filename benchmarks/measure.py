@@ -1,0 +1,152 @@
+"""What every benchmark needs: rows, a table, a file, a fresh process."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from records.__main__ import machine
+
+ROOT = Path(__file__).parent.parent
+OUT = ROOT / "_build" / "benchmarks"
+PEERS = ("tokenizers", "tiktoken", "transformers")
+REQUIREMENTS = "benchmarks/requirements.txt"
+
+
+class MissingPeer(RuntimeError):
+    """A library to compare with is not installed."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison. `ratio` is ours / peer; None where there is no peer.
+
+    `target` says in words what is to be reached, `holds` whether it is.
+    `runs` keeps the single measurements behind the medians.
+    """
+
+    what: str
+    ours: float
+    peer: float | None
+    peer_name: str
+    unit: str
+    target: str
+    holds: bool
+    runs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float | None:
+        """Ours divided by the peer's."""
+        return self.ours / self.peer if self.peer else None
+
+
+def load(name: str) -> Any:
+    """Import a peer, or say how to get it."""
+    try:
+        return __import__(name)
+    except ImportError as error:
+        raise MissingPeer(
+            f"{name} is not installed; the libraries to compare with come "
+            f"with: pip install -r {REQUIREMENTS}"
+        ) from error
+
+
+def in_a_process(code: str, *arguments: str) -> dict[str, Any]:
+    """Run Python code in a process of its own; its last line is JSON.
+
+    For what a used process would distort: memory, and times of a start.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"a benchmark's process failed:\n{done.stderr}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python, torch and those peers that are installed."""
+    found = {"python": sys.version.split()[0]}
+    for name in ("torch", *PEERS):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """The commit that is checked out; with a plus where files differ."""
+    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def as_json(row: Row) -> dict[str, Any]:
+    """The row as the file has it."""
+    ratio = None if row.ratio is None else round(row.ratio, 4)
+    return {**asdict(row), "ratio": ratio}
+
+
+def write(name: str, rows: list[Row]) -> Path:
+    """Write ``_build/benchmarks/NAME.json``: all of it, or nothing."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    path = OUT / f"{name}.json"
+    facts = {
+        "machine": machine(),
+        "versions": versions(),
+        "commit": commit(),
+    }
+    lines = [{**as_json(row), **facts} for row in rows]
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def short(value: float | None) -> str:
+    """A number of three digits or more, for the table.
+
+    >>> short(1234.5), short(0.01234), short(None)
+    ('1,234', '0.0123', '–')
+    """
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as text, columns aligned."""
+    head = ("what", "ours", "peer", "unit", "ratio", "target", "holds")
+    body = [
+        (
+            row.what,
+            short(row.ours),
+            f"{short(row.peer)} {row.peer_name}".strip(),
+            row.unit,
+            short(row.ratio),
+            row.target,
+            "yes" if row.holds else "NO",
+        )
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *body)]
+    rule = tuple("-" * width for width in widths)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths))
+        .rstrip()
+        for line in (head, rule, *body)
+    )
