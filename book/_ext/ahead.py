@@ -1,0 +1,92 @@
+"""Execute pages side by side, before Sphinx reads them one by one.
+
+Sphinx reads, and so executes, one page after the other, on one core. This
+extension takes the pages that are about to be read, leaves out those whose
+outputs are in the notebook cache, and executes the rest in as many kernels
+as there are cores. When Sphinx comes to a page, its outputs are there. A page
+that fails is not kept: Sphinx executes it again and reports the error.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from freshness import MARK, mark_first_cell
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
+from myst_nb.core.read import create_nb_reader
+from nbformat import NotebookNode
+from sphinx.application import Sphinx
+
+MOST = 4  # kernels at once; each needs up to a gigabyte
+
+
+def notebook_of(app: Sphinx, env: Any, name: str) -> NotebookNode | None:
+    """The page as a notebook, as it will be read; None for plain text."""
+    path = Path(env.doc2path(name))
+    source = [path.read_text(encoding="utf-8")]
+    if MARK not in source[0]:
+        return None
+    mark_first_cell(app, name, source)
+    reader = create_nb_reader(
+        str(path), env.myst_config, env.mystnb_config, source[0]
+    )
+    return reader.read(source[0]) if reader else None
+
+
+def is_known(cache: Any, notebook: NotebookNode) -> bool:
+    """Whether the cache has the outputs of these cells."""
+    try:
+        cache.match_cache_notebook(notebook)
+    except KeyError:
+        return False
+    return True
+
+
+def execute(path: Path, notebook: NotebookNode, limit: int) -> ExecutionResult:
+    """Run the cells in a kernel of their own, where the page lies."""
+    return single_nb_execution(
+        notebook, cwd=str(path.parent), allow_errors=False, timeout=limit
+    )
+
+
+def execute_ahead(app: Sphinx, env: Any, names: list[str]) -> None:
+    """Fill the cache for the pages that Sphinx is about to read."""
+    config = env.mystnb_config
+    if config.execution_mode != "cache":
+        return
+    cache = get_cache(config.execution_cache_path)
+    todo = {}
+    for name in names:
+        notebook = notebook_of(app, env, name)
+        if notebook is not None and not is_known(cache, notebook):
+            todo[name] = notebook
+    kernels = min(MOST, os.cpu_count() or 1, len(todo))
+    if kernels < 2:
+        return
+    with ThreadPoolExecutor(kernels) as pool:
+        running = {
+            pool.submit(
+                execute,
+                Path(env.doc2path(name)),
+                notebook,
+                config.execution_timeout,
+            ): name
+            for name, notebook in todo.items()
+        }
+        for done, future in enumerate(as_completed(running), 1):
+            name, result = running[future], future.result()
+            print(f"executing [{100 * done // len(todo):3}%] {name}")
+            if result.err is None:
+                data = {"execution_seconds": result.time}
+                bundle = CacheBundleIn(todo[name], env.doc2path(name), data=data)
+                cache.cache_notebook_bundle(
+                    bundle, check_validity=False, overwrite=True
+                )
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.connect("env-before-read-docs", execute_ahead)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
