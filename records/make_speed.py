@@ -199,6 +199,24 @@ def shares(data: Data, recipe: Recipe) -> dict[str, float]:
     return dict(found)
 
 
+def as_convolution(rows: int, inputs: int, outputs: int) -> float:
+    """Operations per second of a product, computed by a convolution.
+
+    A convolution of width 1 is a linear layer; the library computes it by
+    another of the libraries that it is built on.
+    """
+    x = torch.ones(1, rows, inputs)
+    image = x.permute(0, 2, 1).unsqueeze(-1)  # (1, inputs, rows, 1), a view
+    kernel = torch.ones(outputs, inputs, 1, 1)
+    operations, _ = linear_work(rows, inputs, outputs)
+
+    def work() -> None:
+        for _ in range(50):
+            F.conv2d(image, kernel)
+
+    return 50 * operations / median_seconds(work, 9)
+
+
 def roofline() -> dict[str, Any]:
     """Ceilings, and products of few and many rows below them."""
     found: dict[str, Any] = {}
@@ -212,6 +230,7 @@ def roofline() -> dict[str, Any]:
         inside = matmul_rate(2048, 128, 512, dtype)
         ceilings = asdict(measure_roofline(dtype))
         found[name] = {**ceilings, "points": points, "inside": inside}
+    found["convolution"] = as_convolution(2048, 128, 512)
     return found
 
 

@@ -48,3 +48,13 @@ def test_without_names_the_records_are_listed(
     out = capsys.readouterr().out
     assert all(name in out for name in records.names())
     assert "not recorded yet" not in out
+
+
+def test_the_ladder_begins_so_on_shakespeare(shakespeare: str) -> None:
+    """The recorded runs, in their first steps, on their own text."""
+    from benchmarks.training import split
+    from records import make_speed
+
+    path = ROOT / "records" / "speed.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    make_speed.replay(record["data"], split(shakespeare))

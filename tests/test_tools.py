@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from tools import build, system
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
+import ahead  # noqa: E402
 import freshness  # noqa: E402
 import sources  # noqa: E402
 
@@ -225,3 +227,52 @@ def test_the_mark_is_put_behind_the_first_setup() -> None:
     source = [PAGE]
     freshness.mark_first_cell(None, "page", source)  # type: ignore[arg-type]
     assert f"drawing.setup()  # sources {freshness.digest(PAGE)}" in source[0]
+
+
+# --- executing ahead ---------------------------------------------------------
+
+PAGE = """---
+file_format: mystnb
+kernelspec: {{name: python3, display_name: Python 3}}
+---
+# A page
+
+```{{code-cell}}
+{code}  # drawing.setup()
+```
+"""
+
+
+def test_pages_are_executed_once_and_failures_are_not_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from types import SimpleNamespace
+
+    from myst_nb.core.config import NbParserConfig
+    from myst_parser.config.main import MdParserConfig
+
+    for name, code in (("good", "print(6 * 7)"), ("bad", "1 / 0")):
+        text = PAGE.format(code=code)
+        (tmp_path / f"{name}.md").write_text(text, encoding="utf-8")
+    (tmp_path / "plain.md").write_text("# No cells\n", encoding="utf-8")
+    env = SimpleNamespace(
+        doc2path=lambda name: str(tmp_path / f"{name}.md"),
+        myst_config=MdParserConfig(),
+        mystnb_config=NbParserConfig(
+            execution_mode="cache",
+            execution_cache_path=str(tmp_path / "cache"),
+        ),
+    )
+    names = ["good", "bad", "plain"]
+    app: Any = None  # it is handed on and not looked at
+    ahead.execute_ahead(app, env, names)
+    assert "good" in capsys.readouterr().out
+    ahead.execute_ahead(app, env, names)
+    again = capsys.readouterr().out
+    assert "bad" in again
+    assert "good" not in again
+    notebook = ahead.notebook_of(app, env, "good")
+    cache = ahead.get_cache(str(tmp_path / "cache"))
+    _, merged = cache.merge_match_into_notebook(notebook)
+    assert merged.cells[-1].outputs[0].text == "42\n"
+    assert ahead.notebook_of(app, env, "plain") is None

@@ -141,6 +141,21 @@ def mark(stamp: Path, key: str) -> None:
     stamp.write_text(key, encoding="utf-8")
 
 
+def inputs() -> str:
+    """A hash of all that the pages are made from."""
+    folders = ("book", "src", "solutions", "scaffold", "tests", "tools")
+    files = [
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    files += [*(ROOT / "records").glob("*.json"), *RUN.glob("**/*.safetensors")]
+    files += [path for path in ROOT.iterdir() if path.is_file()]
+    files += [COVERAGE] if COVERAGE.exists() else []
+    return digest(files)
+
+
 # --- stages -----------------------------------------------------------------
 
 
@@ -310,8 +325,13 @@ def build_pdf() -> None:
 
     stage("model", train_model)
     stage("tests", measure_coverage)
+    stamp, key = BUILD / "stamps" / "pdf", inputs()
+    if fresh(stamp, key) and (BUILD / "book.pdf").exists():
+        say("pdf", 0, "_build/book.pdf is up to date")
+        return
     stage("chapters", chapters)
     stage("pdf", typesetting)
+    mark(stamp, key)
 
 
 def build_site(builder: str) -> None:
@@ -333,7 +353,13 @@ def build_site(builder: str) -> None:
 
     stage("model", train_model)
     stage("tests", measure_coverage)
+    stamp, key = BUILD / "stamps" / builder, inputs()
+    result = BUILD / ("html" if builder == "html" else "book.epub")
+    if fresh(stamp, key) and result.exists():
+        say(builder, 0, f"_build/{result.name} is up to date")
+        return
     stage(builder, write)
+    mark(stamp, key)
 
 
 def build_page(file: Path) -> None:

@@ -419,6 +419,7 @@ def tool(*command: str) -> Callable[[Book], list[str]]:
 
 
 PYTHON = ["src", "scaffold", "solutions", "records", "tests", "tools"]
+PYTHON += ["benchmarks"]
 SPELLED = [*PYTHON, "book", "README.md", "CONTRIBUTING.md"]
 IGNORED = "abd,atention,gage,caf,ned,fo,nd,te,ser,pres,ans,ue,ot"
 GATES: dict[str, Callable[[Book], list[str]]] = {

@@ -63,10 +63,7 @@ def execute_ahead(app: Sphinx, env: Any, names: list[str]) -> None:
         notebook = notebook_of(app, env, name)
         if notebook is not None and not is_known(cache, notebook):
             todo[name] = notebook
-    kernels = min(MOST, os.cpu_count() or 1, len(todo))
-    if kernels < 2:
-        return
-    with ThreadPoolExecutor(kernels) as pool:
+    with ThreadPoolExecutor(min(MOST, os.cpu_count() or 1)) as pool:
         running = {
             pool.submit(
                 execute,

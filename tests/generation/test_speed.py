@@ -1,14 +1,11 @@
 """Fast and plain agree; rooflines and stopwatches count right."""
 
-import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from records import make_speed
 from scratchlm.generation.cache import KVCache
 from scratchlm.generation.generate import generate, next_logits
 from scratchlm.generation.sampling import SamplingConfig
@@ -208,12 +205,3 @@ def test_the_iteration_of_muon_runs_in_bfloat16() -> None:
         moved.append((weight - before).flatten())
     likeness = torch.cosine_similarity(*moved, dim=0)
     assert 0.9 < likeness < 1 - 1e-6
-
-
-def test_the_record_begins_so_on_shakespeare(shakespeare: str) -> None:
-    """The recorded runs, in their first steps, on their own text."""
-    from benchmarks.training import split
-
-    path = Path(__file__).parents[2] / "records" / "speed.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
-    make_speed.replay(record["data"], split(shakespeare))

@@ -1,0 +1,61 @@
+"""Solutions: how fast is it?"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from scratchlm.generation.cache import cache_bytes
+from scratchlm.generation.speed import Roofline
+from scratchlm.model.gpt import (
+    GPTConfig,
+    flops_per_token,
+    parameter_table,
+)
+from scratchlm.model.layers import SwiGLU
+
+
+def utilization(
+    config: GPTConfig, tokens_per_second: float, peak: float
+) -> float:
+    """The share of the arithmetic ceiling that training makes use of.
+
+    `peak` in operations per second. Chowdhery et al. (2022), section 4.1,
+    call it model FLOPs utilization.
+
+    >>> tiny = GPTConfig(65, 64, 4, 4, 128)
+    >>> round(utilization(tiny, 26_000, 220e9), 2)
+    0.6
+    """
+    return flops_per_token(config) * tokens_per_second / peak
+
+
+def writing_limit(
+    config: GPTConfig,
+    batch: int,
+    length: int,
+    roof: Roofline,
+    bytes_per_number: int = 2,
+) -> float:
+    """Tokens per second, at most, after `length` tokens in each text.
+
+    Every weight is read once for the whole batch, every text's own cache
+    besides; the products are two operations for each weight and text.
+    """
+    weights = sum(parameter_table(config).values())
+    moved = bytes_per_number * weights
+    moved += cache_bytes(config, batch, length, bytes_per_number)
+    seconds = max(moved / roof.bandwidth, 2 * batch * weights / roof.flops)
+    return batch / seconds
+
+
+def swiglu_without_module(module: SwiGLU) -> Callable[[Tensor], Tensor]:
+    """What `SwiGLU` computes, as a plain function."""
+    wide, narrow = module.expansion, module.projection
+    w, b, w2, b2 = wide.weight, wide.bias, narrow.weight, narrow.bias
+
+    def think(x: Tensor) -> Tensor:
+        gate, value = F.linear(x, w, b).chunk(2, dim=-1)
+        return F.linear(F.silu(gate) * value, w2, b2)
+
+    return think

@@ -1,0 +1,212 @@
+"""The benchmarks: rows, tables, files, and each of them in small."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import bpe, build, generation, measure, texts, training
+from benchmarks.measure import Row
+
+ROW = Row("one thing", 2.0, 4.0, "a peer", "s", "no slower", True, {"a": [1]})
+
+
+def test_a_row_has_a_ratio_where_it_has_a_peer() -> None:
+    assert ROW.ratio == 0.5
+    assert Row("alone", 2.0, None, "", "s", "fast", True).ratio is None
+
+
+def test_the_table_is_aligned() -> None:
+    text = measure.table([ROW, Row("more", 1e4, None, "", "s", "1 s", False)])
+    head, _, first, second = text.splitlines()
+    assert head.index("target") == first.index("no slower")
+    assert "0.5" in first
+    assert first.endswith("yes")
+    assert "10,000" in second
+    assert second.endswith("NO")
+
+
+def test_the_file_holds_all_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(measure, "OUT", tmp_path)
+    path = measure.write("bpe", [ROW])
+    assert path == tmp_path / "bpe.json"
+    (row,) = json.loads(path.read_text(encoding="utf-8"))
+    names = "what ours peer peer_name unit ratio target holds"
+    assert set(names.split()) <= set(row)
+    assert row["machine"]
+    assert row["commit"]
+    assert {"python", "torch", "tokenizers"} <= set(row["versions"])
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_missing_peer_says_how_to_get_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(measure.MissingPeer, match="pip install -r"):
+        measure.load("a_library_that_nobody_wrote")
+
+    def fail() -> list[Row]:
+        measure.load("a_library_that_nobody_wrote")
+        return []
+
+    monkeypatch.setattr(bpe, "rows", fail)
+    assert command.main(["bpe"]) == 1
+    assert "benchmarks/requirements.txt" in capsys.readouterr().err
+    assert (measure.ROOT / measure.REQUIREMENTS).exists()
+
+
+def test_unknown_benchmarks_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert command.main(["nothing"]) == 2
+    assert "bpe, training, generation, build" in capsys.readouterr().err
+
+
+def test_a_named_benchmark_is_run_and_written(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = []
+    monkeypatch.setattr(bpe, "rows", lambda: [ROW])
+    monkeypatch.setattr(
+        measure,
+        "write",
+        lambda name, rows: written.append((name, rows))
+        or measure.OUT / "bpe.json",
+    )
+    assert command.main(["bpe"]) == 0
+    assert written == [("bpe", [ROW])]
+    assert "one thing" in capsys.readouterr().out
+
+
+def test_a_process_reports_its_last_line_or_its_error() -> None:
+    assert measure.in_a_process("print('x'); print('[3]')") == [3]
+    with pytest.raises(RuntimeError, match="broken"):
+        measure.in_a_process("raise SystemExit('broken')")
+
+
+def test_stories_are_written_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(texts, "OUT", tmp_path)
+    path = texts.toytown(5_000)
+    text = path.read_text(encoding="utf-8")
+    assert 5_000 <= len(text) < 7_000
+    assert text.endswith("\0")
+    path.write_text("mine", encoding="utf-8")
+    assert texts.toytown(5_000).read_text(encoding="utf-8") == "mine"
+
+
+def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Little text and few tokens for the benchmark of byte pairs."""
+    monkeypatch.setattr(texts, "OUT", tmp_path)
+    monkeypatch.setattr(bpe, "SMALL", 400)
+    monkeypatch.setattr(bpe, "LARGE", 500)
+    monkeypatch.setattr(bpe, "LARGE_TEXT", 50_000)
+    monkeypatch.setattr(bpe, "ENCODED", 60_000)
+    monkeypatch.setattr(bpe, "LONG_PIECE", 500)
+
+
+def test_byte_pairs_in_small(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    small(monkeypatch, tmp_path)
+    text = texts.toytown(30_000).read_text(encoding="utf-8")
+    text = text.replace("\0", "")
+    rows = [
+        bpe.training(text),
+        *bpe.large_training(),
+        *bpe.encoding(text),
+        bpe.long_piece(text),
+    ]
+    assert all(row.ours > 0 for row in rows)
+    assert [row.peer_name for row in rows].count("tiktoken") == 2
+    memory = rows[2]
+    assert memory.unit == "GB"
+    assert 0.01 < memory.ours < 1
+    assert memory.holds
+
+
+def test_generation_in_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both write the same text, and the cached token is the cheaper one."""
+    monkeypatch.setattr(generation, "TOKENS", 12)
+    monkeypatch.setattr(generation, "COSTS", (1, 256, 1024))
+    monkeypatch.setattr(generation, "REPEATED", 2)
+    rows = generation.rows()
+    assert [row.unit for row in rows] == ["tokens/s"] * 2 + ["ms"] * 2
+    assert rows[3].holds
+    assert rows[3].ratio is not None
+    assert rows[3].ratio < 0.5
+
+
+def little() -> training.Data:
+    """A little text by character, with something to learn in it."""
+    text = "the cat sat on the mat. a bat ate the hat. " * 150
+    return training.split(text)
+
+
+def test_the_split_is_nine_to_one() -> None:
+    data = training.split("ab" * 500)
+    assert len(data.train) == 900
+    assert len(data.validation) == 100
+
+
+def test_both_train_in_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "STEPS", 12)
+    monkeypatch.setattr(training, "WARMUP", 4)
+    data = little()
+    peer = training.peer_run(data, seed=0)
+    ours = training.our_run(data, 12, seed=0)
+    for outcome in (peer, ours):
+        assert outcome.seconds > 0
+        assert outcome.loss < np.log(65)
+    assert ours.loss < peer.loss
+    again = training.our_run(data, 12, seed=0)
+    assert again.loss == pytest.approx(ours.loss, abs=1e-3)
+
+
+def test_the_peers_rate_rises_and_falls() -> None:
+    rates = [training.peer_rate(step) for step in range(training.STEPS)]
+    assert max(rates) == pytest.approx(training.PEAK)
+    assert rates.index(max(rates)) in (99, 100)
+    assert rates[-1] == pytest.approx(training.FLOOR, rel=1e-2)
+    assert rates[0] == pytest.approx(training.PEAK / 100)
+
+
+def test_the_peer_has_the_recipes_size() -> None:
+    size = sum(p.numel() for p in training.Peer().parameters())
+    assert size == 809_856
+
+
+def test_throughput_and_memory_are_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training, "TURNS", 1)
+    monkeypatch.setattr(training, "TIMED", 2)
+    row = training.throughput("float32")
+    assert row.ours > 0
+    assert row.peer is not None
+    memory = training.activation_memory()
+    assert memory.holds
+    assert memory.ours < memory.peer / 2  # type: ignore[operator]
+
+
+def test_pages_that_import_a_module_are_known() -> None:
+    pages = build.importers(measure.ROOT)
+    assert "book/generation/sampling" in pages
+    assert "book/generation/generate" in pages  # by way of generate.py
+    assert "book/model/attention" not in pages
+
+
+def test_executed_pages_are_read_from_the_log(tmp_path: Path) -> None:
+    logs = tmp_path / "_build" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "chapters.log").write_text(
+        "executing [ 50%] book/a/b\nreading sources... [ 50%] book/c\n"
+        "executing [100%] book/c/d\n"
+    )
+    assert build.executed(tmp_path) == {"book/a/b", "book/c/d"}
