@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ def shares(data: Data, recipe: Recipe) -> dict[str, float]:
     model = GPT(config).train()
     optimizers = make_optimizers(model, training)
     cursor = BatchCursor(data.train, config.context, batch, seed=0)
-    found: Counter[str] = Counter()
+    found: dict[str, float] = defaultdict(float)
     for step in range(30):
         pieces = [cursor.next_batch()]
         with profile(activities=[ProfilerActivity.CPU]) as watched:
@@ -242,8 +242,8 @@ def writing() -> dict[str, float]:
     ids = torch.randint(VOCABULARY, (1, 200))
     cache, step = KVCache(model.config), FastStep(model)
     next_logits(model, ids, cache)
-    block, x = model.blocks[0], torch.randn(1, 128)
-    store = cache[0]
+    block: Any = model.blocks[0]
+    x, store = torch.randn(1, 128), cache[0]
 
     def plain() -> None:
         cache.rewind(199)

@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -255,7 +256,7 @@ class FastStep:
     def __init__(self, model: GPT) -> None:
         """Take the weights of a model; later changes to them are seen."""
         self.model, self.usual = model, not model.config.post_norm
-        self.blocks = [FastBlock(block) for block in model.blocks]
+        self.blocks = [FastBlock(cast(Block, b)) for b in model.blocks]
         self.norm = without_module(model.norm)
         self.head, self.token = model.head.weight, model.token.weight
         learned = model.position
