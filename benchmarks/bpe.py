@@ -22,7 +22,8 @@ LONG_PIECE = 50_000
 # A process of its own for each training on the large text: both libraries
 # start cold, and the most memory that a process ever held is its own.
 LARGE_RUN = """
-import json, resource, sys, time
+import json, sys, time
+from benchmarks.measure import peak_memory
 who, path, vocab = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
 def stories():
@@ -43,8 +44,9 @@ else:
     start = time.perf_counter()
     tokens = peer_train(stories(), vocab)
 seconds = time.perf_counter() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"seconds": seconds, "bytes": peak, "tokens": tokens}))
+print(json.dumps(
+    {"seconds": seconds, "bytes": peak_memory(), "tokens": tokens}
+))
 """
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -73,6 +74,23 @@ def in_a_process(code: str, *arguments: str) -> dict[str, Any]:
         raise RuntimeError(f"a benchmark's process failed:\n{done.stderr}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held, in bytes.
+
+    On Linux `getrusage` counts the parent's memory at the fork as well, so
+    the kernel's own mark of this process is read there.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text())
+        if found:
+            return 1024 * int(found[1])
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def versions() -> dict[str, str]:

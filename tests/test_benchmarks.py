@@ -89,6 +89,18 @@ def test_a_process_reports_its_last_line_or_its_error() -> None:
         measure.in_a_process("raise SystemExit('broken')")
 
 
+def test_the_memory_of_a_process_is_its_own() -> None:
+    """What the parent holds does not count."""
+    held = np.ones(50_000_000)  # 400 MB
+    code = "from benchmarks.measure import peak_memory\n"
+    small = measure.in_a_process(code + "print(peak_memory())")
+    grown = measure.in_a_process(
+        code + "x = b'x' * 300_000_000\nprint(peak_memory())"
+    )
+    assert held.nbytes > 300e6
+    assert 2e8 < grown - small < 4e8
+
+
 def test_stories_are_written_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
