@@ -57,7 +57,7 @@ def load(name: str) -> Any:
         ) from error
 
 
-def in_a_process(code: str, *arguments: str) -> dict[str, Any]:
+def in_a_process(code: str, *arguments: str) -> Any:
     """Run Python code in a process of its own; its last line is JSON.
 
     For what a used process would distort: memory, and times of a start.
@@ -72,8 +72,7 @@ def in_a_process(code: str, *arguments: str) -> dict[str, Any]:
     )
     if done.returncode:
         raise RuntimeError(f"a benchmark's process failed:\n{done.stderr}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def peak_memory() -> int:
