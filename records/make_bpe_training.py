@@ -15,6 +15,7 @@ from scratchlm.text.bpe import (
 from scratchlm.text.toytown import join, write_corpus
 
 CHARACTERS = 2_000_000
+SYLLABLES = "ka lo mi nu re sa te vo ba do fi gu ha ".split() + ["", "s"]
 NAIVE, FAST = (16, 64, 256, 512), (16, 64, 256, 512)
 
 
@@ -37,6 +38,24 @@ def seconds(
     return statistics.median(times)
 
 
+def many_words() -> Counter[bytes]:
+    """More different words than a town has."""
+    return Counter(
+        f"{a}{b}{c}{d}".encode()
+        for a in SYLLABLES
+        for b in SYLLABLES
+        for c in SYLLABLES
+        for d in SYLLABLES
+    )
+
+
+def collector_times() -> list[float]:
+    """Seconds of learning with Python's collector on, and off as usual."""
+    words = many_words()
+    with_it = learn_merges.__wrapped__  # type: ignore[attr-defined]
+    return [seconds(learn, words, 2000) for learn in (with_it, learn_merges)]
+
+
 def record() -> dict[str, Any]:
     """Times of both forms, and the first merges."""
     words = corpus()
@@ -47,6 +66,8 @@ def record() -> dict[str, Any]:
         "naive": [[n, seconds(learn_merges_naive, words, n)] for n in NAIVE],
         "fast": [[n, seconds(learn_merges, words, n)] for n in FAST],
         "first": [token.decode() for token in tokens],
+        "collector": collector_times(),
+        "many": len(many_words()),
     }
 
 
@@ -56,3 +77,4 @@ def replay(data: dict[str, Any]) -> None:
     assert len(words) == data["words"]
     tokens = spell(learn_merges(words, 64))[256:]
     assert [token.decode() for token in tokens] == data["first"]
+    assert len(many_words()) == data["many"]

@@ -78,7 +78,9 @@ def execute_ahead(app: Sphinx, env: Any, names: list[str]) -> None:
             print(f"executing [{100 * done // len(todo):3}%] {name}")
             if result.err is None:
                 data = {"execution_seconds": result.time}
-                bundle = CacheBundleIn(todo[name], env.doc2path(name), data=data)
+                bundle = CacheBundleIn(
+                    todo[name], env.doc2path(name), data=data
+                )
                 cache.cache_notebook_bundle(
                     bundle, check_validity=False, overwrite=True
                 )

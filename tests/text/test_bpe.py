@@ -136,3 +136,23 @@ def test_no_merge_crosses_the_edge_of_a_word() -> None:
     for token in spell(learn_merges(words, 300))[256:]:
         text = token.decode()
         assert len(pre_tokenize(text)) == 1
+
+
+def test_the_collector_is_as_before_after_learning() -> None:
+    """Off meanwhile, on again afterwards, and left off where it was off."""
+    import gc
+
+    from scratchlm.text.bpe import collector_off
+
+    with collector_off():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(KeyError), collector_off():
+        raise KeyError
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        learn_merges(count_words(["so so"]), 2)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
