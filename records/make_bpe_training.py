@@ -15,7 +15,8 @@ from scratchlm.text.bpe import (
 from scratchlm.text.toytown import join, write_corpus
 
 CHARACTERS = 2_000_000
-SYLLABLES = "ka lo mi nu re sa te vo ba do fi gu ha ".split() + ["", "s"]
+SYLLABLES = ["", "ba", "do", "fi", "gu", "ha", "ka", "lo", "mi", "nu"]
+SYLLABLES += ["re", "sa", "te", "vo", "s"]
 NAIVE, FAST = (16, 64, 256, 512), (16, 64, 256, 512)
 
 

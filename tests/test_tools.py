@@ -231,7 +231,7 @@ def test_the_mark_is_put_behind_the_first_setup() -> None:
 
 # --- executing ahead ---------------------------------------------------------
 
-PAGE = """---
+SMALL_PAGE = """---
 file_format: mystnb
 kernelspec: {{name: python3, display_name: Python 3}}
 ---
@@ -252,7 +252,7 @@ def test_pages_are_executed_once_and_failures_are_not_kept(
     from myst_parser.config.main import MdParserConfig
 
     for name, code in (("good", "print(6 * 7)"), ("bad", "1 / 0")):
-        text = PAGE.format(code=code)
+        text = SMALL_PAGE.format(code=code)
         (tmp_path / f"{name}.md").write_text(text, encoding="utf-8")
     (tmp_path / "plain.md").write_text("# No cells\n", encoding="utf-8")
     env = SimpleNamespace(

@@ -25,7 +25,7 @@ def utilization(
 
     >>> tiny = GPTConfig(65, 64, 4, 4, 128)
     >>> round(utilization(tiny, 26_000, 220e9), 2)
-    0.6
+    0.61
     """
     return flops_per_token(config) * tokens_per_second / peak
 
