@@ -184,8 +184,11 @@ def prepare_run(options: argparse.Namespace) -> dict[str, Any]:
     material = read_material(options)
     folder = Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
+    documents = material.train
+    if options.tokenizer == "characters":  # a letter may be in one alone
+        documents = documents + material.validation
     tokenizer = train_tokenizer(
-        options.tokenizer, material.train, options.vocab_size
+        options.tokenizer, documents, options.vocab_size
     )
     tokenizer.save(folder / "tokenizer.json")
     counts = {}

@@ -285,6 +285,9 @@ def test_near_duplicates_stay_together() -> None:
         for original, near in zip(originals, copies, strict=True):
             assert (original in side) == (near in side)
     assert find_leaks(splits.train, splits.validation + splits.test) == []
+    backwards = split_documents((originals + copies)[::-1])
+    assert set(backwards.train) == set(splits.train)
+    assert set(backwards.validation) == set(splits.validation)
 
 
 def test_leaks_are_found() -> None:

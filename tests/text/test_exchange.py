@@ -191,3 +191,13 @@ def test_merges_written_as_one_word_are_read_too() -> None:
     model["merges"] = [" ".join(pair) for pair in model["merges"]]
     again, _ = from_tokenizers(json.dumps(data))
     assert again.fingerprint == TOWN.fingerprint
+
+
+def test_a_space_before_each_text_is_refused() -> None:
+    """It would give other tokens than the file's own library."""
+    data = json.loads(to_tokenizers(TOWN))
+    for step in data["pre_tokenizer"]["pretokenizers"]:
+        if step["type"] == "ByteLevel":
+            step["add_prefix_space"] = True
+    with pytest.raises(ExchangeError, match="puts a space before"):
+        from_tokenizers(json.dumps(data))

@@ -165,7 +165,7 @@ BUGS = {
         "    for group in [[i] for i in range(len(documents))]:\n        mark",
     ),
     "the side depends on how many there are": (
-        'fingerprint(f"{seed} {documents[group[0]]}")',
+        'fingerprint(f"{seed} {first}")',
         'fingerprint(f"{seed} {group[0]} {len(documents)}")',
     ),
     "only a document known in full is a leak": (

@@ -267,12 +267,14 @@ def split_documents(
 ) -> DocumentSplits:
     """About 90, 5 and 5 percent, near-duplicates always on one side.
 
-    The side is decided by a hash of the first document of each group. So it
-    does not depend on the order of the others, nor on how many there are.
+    The side is decided by a hash of the document with the smallest
+    fingerprint in each group. So it does not depend on the order of the documents, nor
+    on how many others there are; only one that joins a group can move it.
     """
     splits = DocumentSplits([], [], [])
     for group in group_near_duplicates(documents, threshold):
-        mark = fingerprint(f"{seed} {documents[group[0]]}")
+        first = min((documents[i] for i in group), key=fingerprint)
+        mark = fingerprint(f"{seed} {first}")
         share = int(mark[:8], 16) / 16**8
         side = splits.train
         if share >= 0.9:

@@ -140,7 +140,10 @@ def is_added(text: str, data: Mapping[str, Any]) -> bool:
 def find_pattern(data: Mapping[str, Any]) -> str:
     """The pattern by which a ``tokenizer.json`` cuts text into words."""
     pre = data.get("pre_tokenizer") or {}
-    for step in pre.get("pretokenizers", [pre]):
+    steps = pre.get("pretokenizers", [pre])
+    if any(step.get("add_prefix_space") for step in steps):
+        raise ExchangeError("it puts a space before each text; ours does not")
+    for step in steps:
         if step.get("type") == "Split" and "Regex" in step["pattern"]:
             return str(step["pattern"]["Regex"])
     raise ExchangeError("its pre-tokenizer has no pattern that we could use")
