@@ -267,9 +267,10 @@ def split_documents(
 ) -> DocumentSplits:
     """About 90, 5 and 5 percent, near-duplicates always on one side.
 
-    The side is decided by a hash of the document with the smallest
-    fingerprint in each group. So it does not depend on the order of the documents, nor
-    on how many others there are; only one that joins a group can move it.
+    The side is decided by a hash of that document of the group which has
+    the smallest fingerprint. So it does not depend on the order of the
+    documents, nor on how many others there are; only one that joins a group
+    can move it.
     """
     splits = DocumentSplits([], [], [])
     for group in group_near_duplicates(documents, threshold):
