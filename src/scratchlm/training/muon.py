@@ -26,7 +26,7 @@ def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
     """Matrices (..., R, C) with singular values near 1, directions kept.
 
     If G = U S Vᵀ, this is close to U Vᵀ: after 5 steps singular values
-    above about 1/500 of the norm of G are between 0.68 and 1.13. A matrix of
+    above about 1/500 of the norm of G are between 0.68 and 1.21. A matrix of
     zeros stays. Raises ValueError for anything without rows and columns.
     """
     if matrices.ndim < 2:

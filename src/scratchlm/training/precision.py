@@ -114,10 +114,11 @@ def default_precision(device_type: str) -> str:
 def autocast(device_type: str, precision: str) -> AbstractContextManager[Any]:
     """The context in which to run the model and the loss.
 
-    In "bfloat16" matrix products take and give bfloat16; norms, softmax and
-    loss compute in float32, and the weights stay float32. In "float32" it
-    changes nothing. The way back needs no context of its own. Raises
-    ValueError for other names, and for devices where this is untested.
+    In "bfloat16" matrix products take and give bfloat16; the loss computes
+    in float32, as do norms and softmax on CUDA, and the weights stay
+    float32. In "float32" it changes nothing. The way back needs no context
+    of its own. Raises ValueError for other names, and for devices where
+    this is untested.
     """
     if precision not in PRECISIONS:
         raise ValueError(
