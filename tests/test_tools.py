@@ -1,5 +1,6 @@
 """The build's own parts: stages, set-up, system, listings, freshness."""
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -276,3 +277,4 @@ def test_pages_are_executed_once_and_failures_are_not_kept(
     _, merged = cache.merge_match_into_notebook(notebook)
     assert merged.cells[-1].outputs[0].text == "42\n"
     assert ahead.notebook_of(app, env, "plain") is None
+    gc.collect()  # what is left open is reported here, not elsewhere

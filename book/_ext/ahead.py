@@ -7,7 +7,9 @@ as there are cores. When Sphinx comes to a page, its outputs are there. A page
 that fails is not kept: Sphinx executes it again and reports the error.
 """
 
+import asyncio
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ from typing import Any
 from freshness import MARK, mark_first_cell
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
-from jupyter_cache.executors.utils import ExecutionResult, single_nb_execution
 from myst_nb.core.read import create_nb_reader
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
 
@@ -45,11 +48,20 @@ def is_known(cache: Any, notebook: NotebookNode) -> bool:
     return True
 
 
-def execute(path: Path, notebook: NotebookNode, limit: int) -> ExecutionResult:
-    """Run the cells in a kernel of their own, where the page lies."""
-    return single_nb_execution(
-        notebook, cwd=str(path.parent), allow_errors=False, timeout=limit
+def execute(path: Path, notebook: NotebookNode, limit: int) -> float | None:
+    """Run the cells where the page lies; the seconds, None if one failed."""
+    client = NotebookClient(
+        notebook,
+        timeout=limit,
+        record_timing=False,
+        resources={"metadata": {"path": str(path.parent)}},
     )
+    start = time.perf_counter()
+    try:
+        asyncio.run(client.async_execute())
+    except (CellExecutionError, CellTimeoutError):
+        return None
+    return time.perf_counter() - start
 
 
 def execute_ahead(app: Sphinx, env: Any, names: list[str]) -> None:
@@ -74,10 +86,10 @@ def execute_ahead(app: Sphinx, env: Any, names: list[str]) -> None:
             for name, notebook in todo.items()
         }
         for done, future in enumerate(as_completed(running), 1):
-            name, result = running[future], future.result()
+            name, seconds = running[future], future.result()
             print(f"executing [{100 * done // len(todo):3}%] {name}")
-            if result.err is None:
-                data = {"execution_seconds": result.time}
+            if seconds is not None:
+                data = {"execution_seconds": seconds}
                 bundle = CacheBundleIn(
                     todo[name], env.doc2path(name), data=data
                 )
