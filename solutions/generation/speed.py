@@ -1,4 +1,4 @@
-"""Solutions: how fast is it?"""
+"""Solutions: what the machine waits for."""
 
 from collections.abc import Callable
 
