@@ -74,7 +74,11 @@ def run(
     LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{name}.log"
     progress = tqdm(
-        total=100, unit="%", desc=name, leave=False, disable=not bar
+        total=100,
+        unit="%",
+        desc=name,
+        leave=False,
+        disable=None if bar else True,  # no bar in a file
     )
     with (
         progress,
