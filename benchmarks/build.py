@@ -125,7 +125,7 @@ def rows() -> list[Row]:
                 "pages executed after a change of one module",
                 len(ran),
                 len(wanted),
-                "pages that import it",
+                "importing it",
                 "pages",
                 "only these",
                 ran == wanted,
