@@ -166,8 +166,8 @@ def test_ceilings_are_measured() -> None:
     roof = measure_roofline()
     for value in (roof.flops, roof.bandwidth, memory_rate(16, 3)):
         assert 1e8 < value < 1e15
-    few = matmul_rate(1, 2048, 2048, turns=5)
-    many = matmul_rate(256, 2048, 2048, turns=5)
+    few = matmul_rate(1, 4096, 4096, turns=5)  # 64 MiB, in no cache
+    many = matmul_rate(128, 4096, 4096, turns=5)
     assert many > 2 * few  # one row waits for memory
     assert fast_precision() in ("float32", "bfloat16")
 
