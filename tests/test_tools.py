@@ -38,6 +38,33 @@ def test_a_stage_is_fresh_until_its_inputs_change(tmp_path: Path) -> None:
     assert not build.fresh(stamp, "two")
 
 
+def test_whatever_a_page_is_made_from_counts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Prose, code, records and settings change the key; caches do not."""
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    monkeypatch.setattr(build, "RUN", tmp_path / "_build" / "run")
+    monkeypatch.setattr(build, "COVERAGE", tmp_path / "_build" / "c.json")
+    seen = {build.inputs()}
+    for name in (
+        "book/text/bpe.md",
+        "src/a.py",
+        "records/a.json",
+        "_config.yml",
+        "_build/run/best/model.safetensors",
+        "_build/c.json",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("one", encoding="utf-8")
+        seen.add(build.inputs())
+    assert len(seen) == 7
+    cached = tmp_path / "src" / "__pycache__" / "a.pyc"
+    cached.parent.mkdir()
+    cached.write_text("two", encoding="utf-8")
+    assert build.inputs() in seen
+
+
 def test_a_docstring_does_not_train_the_model_again(tmp_path: Path) -> None:
     path = tmp_path / "module.py"
     path.write_text('"""One."""\n\ndef f():\n    """Two."""\n    return 1\n')

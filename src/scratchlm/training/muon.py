@@ -170,6 +170,8 @@ def muon_and_adamw(
         {"params": stays, "weight_decay": 0.0},
     ]
     return [
-        Muon(inside, learning_rate, 0.95, weight_decay, dtype),
+        Muon(
+            inside, lr=learning_rate, weight_decay=weight_decay, dtype=dtype
+        ),
         AdamW(groups, lr=learning_rate),
     ]
