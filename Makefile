@@ -14,31 +14,31 @@ help: ## list the targets
 	@echo "Options: TORCH=cpu (PyTorch without CUDA), PYTHON=python3.12"
 
 setup: ## make .venv from requirements.lock (the others do it too)
-	@$(PYTHON) tools/setup.py
+	@$(PYTHON) press/setup.py
 
 system: setup ## look for TeX, fonts and Graphviz; install them on Debian
-	@$(PY) -m tools.system
+	@$(PY) -m press.system
 
 pdf: system ## the book as _build/book.pdf
-	@$(PY) -m tools.build pdf
+	@$(PY) -m press.build pdf
 
 html: setup ## the book as a site: _build/html/index.html
-	@$(PY) -m tools.build html
+	@$(PY) -m press.build html
 
 epub: setup ## the book for e-readers: _build/book.epub
-	@$(PY) -m tools.build epub
+	@$(PY) -m press.build epub
 
 test: setup ## the whole test suite
 	@$(PY) -m pytest -n auto
 
 check: setup ## lint, types, spelling and the book's own gates
-	@$(PY) -m tools.gates
+	@$(PY) -m press.gates
 
 run: setup ## train the book's small model (pdf and html do it too)
-	@$(PY) -m tools.build run
+	@$(PY) -m press.build run
 
 page: system ## one chapter alone: make page PAGE=book/model/attention.md
-	@$(PY) -m tools.build page $(PAGE)
+	@$(PY) -m press.build page $(PAGE)
 
 lock: setup ## write requirements.lock anew from requirements.in
 	@$(PY) -m pip install --quiet uv

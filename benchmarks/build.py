@@ -16,6 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.measure import ROOT, Row
+from press.extensions.freshness import MARK, dependencies
 from scratchlm.generation.speed import medians
 
 TURNS = 5
@@ -34,7 +35,7 @@ def build(folder: Path, what: str) -> float:
     """Seconds of a build in the clone; raises where it fails."""
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "tools.build", what],
+        [sys.executable, "-m", "press.build", what],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -70,9 +71,6 @@ def executed(folder: Path) -> set[str]:
 
 def importers(folder: Path) -> set[str]:
     """The pages whose cells import the module, directly or not."""
-    sys.path.insert(0, str(ROOT / "book" / "_ext"))
-    from freshness import MARK, dependencies
-
     found = set()
     for path in (folder / "book").rglob("*.md"):
         text = path.read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from tools.roadmap import Topic, load
+from press.roadmap import Topic, load
 
 ROOT = Path(__file__).parent.parent
 HERE = Path(__file__).parent

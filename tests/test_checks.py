@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from press.roadmap import load
 from scaffold.checks import __main__ as runner
 from scaffold.checks.expect import CheckFailed, close, equal, raises, true
-from tools.roadmap import load
 
 TOPICS = sorted(topic.id for topic in load().topics)
 

@@ -1,7 +1,6 @@
 """The command line: one command from nothing, and errors one can mend."""
 
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -302,10 +301,8 @@ def test_duration() -> None:
 
 
 def test_as_a_program(tmp_path: Path) -> None:
-    paths = os.pathsep.join(path for path in sys.path if path)
     done = subprocess.run(
         [sys.executable, "-m", "scratchlm", "sample", "--run", "nowhere"],
-        env={**os.environ, "PYTHONPATH": paths},
         cwd=tmp_path,
         capture_output=True,
         text=True,

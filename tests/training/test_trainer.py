@@ -96,10 +96,10 @@ def assert_same_run(a: Path, b: Path) -> None:
 
 # A process of its own: it crashes while evaluating, or it resumes.
 PROGRAM = """
-import os, sys, torch
+import os, runpy, sys, torch
 from pathlib import Path
-sys.path.insert(0, sys.argv[3])
-import test_trainer as t
+from types import SimpleNamespace
+t = SimpleNamespace(**runpy.run_path(sys.argv[3]))
 torch.set_num_threads(1)
 folder = Path(sys.argv[2])
 if sys.argv[1] == "crash":
@@ -113,10 +113,8 @@ else:
 
 def process(what: str, folder: Path) -> int:
     """Run `PROGRAM` in a new process; returns its exit code."""
-    paths = os.pathsep.join(path for path in sys.path if path)
-    here = str(Path(__file__).parent)
-    arguments = [sys.executable, "-c", PROGRAM, what, str(folder), here]
-    env = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, "-c", PROGRAM, what, str(folder), __file__]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(arguments, env=env, check=False).returncode
 
 

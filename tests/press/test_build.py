@@ -8,14 +8,10 @@ from typing import Any
 
 import pytest
 
-from tools import build, system
+from press import build, sources, system
+from press.extensions import ahead, freshness
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "book" / "_ext"))
-
-import ahead  # noqa: E402
-import freshness  # noqa: E402
-import sources  # noqa: E402
+ROOT = Path(__file__).parents[2]
 
 # --- the build ---------------------------------------------------------------
 
@@ -213,7 +209,7 @@ def test_the_tests_of_a_listing_are_counted(
 
 PAGE = """
 ```{code-cell}
-import drawing
+from press import drawing
 from scratchlm.model.attention import attend
 drawing.setup()
 data = drawing.record("memory")
@@ -225,7 +221,7 @@ def test_a_page_depends_on_what_it_imports_and_reads() -> None:
     files = {p.relative_to(ROOT).as_posix()
              for p in freshness.dependencies(PAGE)}
     assert "src/scratchlm/model/attention.py" in files
-    assert "book/drawing.py" in files
+    assert "press/drawing.py" in files
     assert "records/memory.json" in files
     assert "src/scratchlm/training/trainer.py" not in files
 

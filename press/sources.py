@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 COVERAGE = ROOT / "_build" / "coverage.json"
 ROOTS = {"scratchlm": ROOT / "src", "solutions": ROOT}
 Definition = ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef

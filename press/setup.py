@@ -1,4 +1,4 @@
-"""Make ``.venv`` from ``requirements.lock``: ``python3 tools/setup.py``.
+"""Make ``.venv`` from ``requirements.lock``: ``python3 press/setup.py``.
 
 Runs on the standard library alone, since nothing is installed yet. Does
 nothing when ``.venv`` was made from these same versions. With TORCH=cpu in

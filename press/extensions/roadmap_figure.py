@@ -17,8 +17,8 @@ from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 
-from sources import ROOT
-from tools.roadmap import TRACKS, Topic, load
+from press.roadmap import TRACKS, Topic, load
+from press.sources import ROOT
 
 COLORS = {  # part → fill, edge
     "first": ("#e4eef7", "#1f6fb2"),
@@ -85,7 +85,7 @@ class PlanTable(SphinxDirective):
 
 def table(rows: list[list[str]], widths: tuple[int, ...]) -> nodes.table:
     """A table whose first column refers to topics; the first row is head."""
-    from boxes import reference
+    from press.extensions.boxes import reference
 
     group = nodes.tgroup(cols=len(widths))
     for width in widths:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tools import gates
-from tools.gates import Book
+from press import gates
+from press.gates import Book
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 OWN = [name for name in gates.GATES if name not in ("ruff", "mypy")]
 
 

@@ -11,8 +11,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from sources import ROOT
-from tools.roadmap import TRACKS, Topic, load
+from press.roadmap import TRACKS, Topic, load
+from press.sources import ROOT
 
 LOG = logging.getLogger(__name__)
 GRADES = {"1": "①", "2": "②", "3": "③"}
@@ -76,9 +76,10 @@ class Exercise(SphinxDirective):
         head += nodes.Text(" " + GRADES[self.options.get("hours", "1")])
         node += head
         self.state.nested_parse(self.content, self.content_offset, node)
-        answers = getattr(self.env, "exercises", {})
-        answers[name] = (self.env.docname, title)
-        self.env.exercises = answers
+        env: Any = self.env
+        answers = getattr(env, "exercises", {})
+        answers[name] = (env.docname, title)
+        env.exercises = answers
         return [node, *messages]
 
 
@@ -89,9 +90,10 @@ class Solution(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         name = self.arguments[0]
-        solved = getattr(self.env, "solutions", {})
-        solved[name] = self.env.docname
-        self.env.solutions = solved
+        env: Any = self.env
+        solved = getattr(env, "solutions", {})
+        solved[name] = env.docname
+        env.solutions = solved
         head = nodes.rubric()
         head += nodes.Text("Solution of ")
         head += reference("numref", name, "")

@@ -1,4 +1,4 @@
-"""The programs and fonts that the PDF needs: ``python -m tools.system``.
+"""The programs and fonts that the PDF needs: ``python -m press.system``.
 
 Looks for each of them; on Debian and Ubuntu installs what is missing where
 it may (as root, or by ``sudo -n``); elsewhere it stops and prints the
@@ -116,7 +116,7 @@ def install(prefix: list[str]) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.system", description=__doc__
+        prog="python -m press.system", description=__doc__
     )
     parser.add_argument(
         "--check", action="store_true", help="look only, install nothing"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tools import roadmap
-from tools.roadmap import RoadmapError, contents, load
+from press import roadmap
+from press.roadmap import RoadmapError, contents, load
 
 GOOD = roadmap.ROADMAP.read_text(encoding="utf-8")
 

@@ -14,6 +14,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
@@ -80,7 +81,7 @@ def setup(seed: int = 2026) -> None:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.grid": False,
-            "axes.prop_cycle": mpl.cycler(color=[PALETTE[c] for c in CYCLE]),
+            "axes.prop_cycle": cycler(color=[PALETTE[c] for c in CYCLE]),
             "xtick.color": PALETTE["grey"],
             "ytick.color": PALETTE["grey"],
             "text.color": PALETTE["ink"],

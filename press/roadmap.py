@@ -1,6 +1,6 @@
 """Read and validate ``roadmap.yml``, the one list of the book's topics.
 
-``python -m tools.roadmap`` writes ``_toc.yml`` from it.
+``python -m press.roadmap`` writes ``_toc.yml`` from it.
 """
 
 from dataclasses import dataclass, field
@@ -202,7 +202,7 @@ def contents(roadmap: Roadmap) -> dict[str, Any]:
 
 def contents_text(roadmap: Roadmap) -> str:
     """The file ``_toc.yml``."""
-    head = "# Written by `python -m tools.roadmap` from roadmap.yml.\n"
+    head = "# Written by `python -m press.roadmap` from roadmap.yml.\n"
     return head + yaml.safe_dump(contents(roadmap), sort_keys=False)
 
 

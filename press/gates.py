@@ -1,4 +1,4 @@
-"""The gates of the book: ``python -m tools.gates`` (or `make check`).
+"""The gates of the book: ``python -m press.gates`` (or `make check`).
 
 Each gate is a function that returns a list of problems, each with its file
 and line. The tests run the gates too, and plant a problem in front of each
@@ -19,7 +19,8 @@ from pathlib import Path
 
 import yaml
 
-from tools.roadmap import Roadmap, contents_text, load
+from press.roadmap import Roadmap, contents_text, load
+from press.sources import public_symbols
 
 HERE = Path(__file__).parent.parent
 ORDER = ["text", "model", "training", "generation", "evaluation"]
@@ -206,7 +207,7 @@ def contents(book: Book) -> list[str]:
     text = (book.root / "_toc.yml").read_text(encoding="utf-8")
     if text == contents_text(book.roadmap):
         return []
-    return ["_toc.yml is not the roadmap's: run python -m tools.roadmap"]
+    return ["_toc.yml is not the roadmap's: run python -m press.roadmap"]
 
 
 def directions(book: Book) -> list[str]:
@@ -281,9 +282,6 @@ def exercises(book: Book, topic: str, page: Page) -> list[str]:
 
 def public(book: Book) -> list[str]:
     """Dotted names of everything public in the library."""
-    sys.path.insert(0, str(HERE / "book" / "_ext"))
-    from sources import public_symbols
-
     return public_symbols(book.root / "src" / "scratchlm")
 
 
@@ -418,7 +416,7 @@ def tool(*command: str) -> Callable[[Book], list[str]]:
     return gate
 
 
-PYTHON = ["src", "scaffold", "solutions", "records", "tests", "tools"]
+PYTHON = ["src", "scaffold", "solutions", "records", "tests", "press"]
 PYTHON += ["benchmarks"]
 SPELLED = [*PYTHON, "book", "README.md", "CONTRIBUTING.md"]
 IGNORED = "abd,atention,gage,caf,ned,fo,nd,te,ser,pres,ans,ue,ot"

@@ -1,4 +1,4 @@
-"""Build the book: ``python -m tools.build pdf | html | epub | page FILE``.
+"""Build the book: ``python -m press.build pdf | html | epub | page FILE``.
 
 Each stage prints one line with its time, leaves its log in ``_build/logs``,
 and is skipped when nothing that it depends on has changed. The Makefile
@@ -22,6 +22,8 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
+from press.extensions.freshness import closure
+
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "_build"
 LOGS = BUILD / "logs"
@@ -42,11 +44,9 @@ def say(stage: str, seconds: float, note: str = "") -> None:
 
 
 def environment() -> dict[str, str]:
-    """The environment of every tool: sources on the path, fixed hashing."""
-    paths = [ROOT, ROOT / "src", ROOT / "book", ROOT / "book" / "_ext"]
+    """The environment of every tool: fixed hashing, no colors."""
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(str, paths)),
         "PYTHONHASHSEED": "0",
         "NO_COLOR": "1",
         "PYTHONWARNINGS": "ignore",
@@ -147,7 +147,7 @@ def mark(stamp: Path, key: str) -> None:
 
 def inputs() -> str:
     """A hash of all that the pages are made from."""
-    folders = ("book", "src", "solutions", "scaffold", "tests", "tools")
+    folders = ("book", "src", "solutions", "scaffold", "tests", "press")
     files = [
         path
         for folder in folders
@@ -165,9 +165,6 @@ def inputs() -> str:
 
 def train_model() -> str:
     """Train the book's small model, unless its code has not changed."""
-    sys.path.insert(0, str(ROOT / "book" / "_ext"))
-    from freshness import closure
-
     modules = {"scratchlm.text.toytown", "scratchlm.text.tokenizer"}
     modules |= {"scratchlm.text.tokens", "scratchlm.training.trainer"}
     modules |= {"scratchlm.training.muon"}
@@ -256,7 +253,7 @@ def write_config(builder: str) -> Path:
     config = yaml.safe_load(text)
     config["execute"]["cache"] = str(BUILD / "cache")
     if builder == "html":
-        config["sphinx"]["extra_extensions"] = ["sphinx-mathjax-offline"]
+        config["sphinx"]["extra_extensions"] += ["sphinx-mathjax-offline"]
     if builder == "epub":  # which cannot do without them
         facts = {"version": "0.1.0", "project": config["title"]}
         config["sphinx"]["config"] |= facts
@@ -396,7 +393,7 @@ def build_page(file: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.build",
+        prog="python -m press.build",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -18,7 +18,7 @@ from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from sources import ROOT, Snippet, coverage_of, find, split_symbol
+from press.sources import ROOT, Snippet, coverage_of, find, split_symbol
 
 LOG = logging.getLogger(__name__)
 
@@ -42,11 +42,12 @@ class Listing(SphinxDirective):
             snippet = find(symbol, self.options.get("part", ""))
         except LookupError as error:
             raise self.error(f"listing: {error}") from error
-        self.env.note_dependency(str(snippet.path))
+        env: Any = self.env
+        env.note_dependency(str(snippet.path))
         # MyST only knows its own page to be changed; see freshness.py.
-        shown = getattr(self.env, "listing_files", {})
-        shown.setdefault(self.env.docname, set()).add(snippet.file)
-        self.env.listing_files = shown
+        shown = getattr(env, "listing_files", {})
+        shown.setdefault(env.docname, set()).add(snippet.file)
+        env.listing_files = shown
         block = nodes.literal_block(snippet.text, snippet.text)
         block["language"] = "python"
         block["linenos"] = True
@@ -108,7 +109,7 @@ class Listing(SphinxDirective):
 def visit_html(self: Any, node: source_link) -> None:
     """A link to the page of the source, at the line."""
     app = self.builder.app
-    pages = getattr(app, "source_pages", set())
+    pages: set[str] = getattr(app, "source_pages", set())
     pages.add(node["file"])
     app.source_pages = pages
     if self.builder.name != "html":

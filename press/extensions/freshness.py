@@ -14,7 +14,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from sources import ROOT, tree_of
+from press.sources import ROOT, tree_of
 
 MARK = "drawing.setup()"
 CELL = re.compile(r"^```\{code-cell\}[^\n]*\n(.*?)^```", re.M | re.S)
@@ -66,7 +66,7 @@ def dependencies(text: str) -> set[Path]:
             names |= imports(ast.parse(cell))
         except SyntaxError:
             continue
-    files = closure(names) | {ROOT / "book" / "drawing.py"}
+    files = closure(names) | {ROOT / "press" / "drawing.py"}
     files |= {ROOT / f"records/{n}.json" for n in RECORD.findall(text)}
     if "book_run" in text:
         files |= set(RUN.glob("*/model.safetensors"))

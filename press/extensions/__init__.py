@@ -1,0 +1,1 @@
+"""The book's own directives and what they do to a build of Sphinx."""

@@ -1,0 +1,39 @@
+"""The package that makes the book: what it imports, and what it does not."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+READ_AS_TEXT = {"scratchlm", "scaffold", "solutions", "records", "benchmarks"}
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level packages that a file imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            found.add((node.module or "").split(".")[0])
+    return found
+
+
+def test_the_press_imports_nothing_of_what_it_prints() -> None:
+    files = list((ROOT / "press").rglob("*.py"))
+    assert len(files) > 10
+    for path in files:
+        assert not imported(path) & READ_AS_TEXT, path
+
+
+def test_nobody_edits_the_search_path() -> None:
+    """Everything is installed: no list of folders, no `sys.path`."""
+    folders = ("press", "src", "scaffold", "solutions", "records", "tests")
+    for folder in (*folders, "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if path == Path(__file__):
+                continue
+            text = path.read_text(encoding="utf-8")
+            assert "sys.path" not in text, path
+            assert "PYTHON" + "PATH" not in text, path
+    assert "pythonpath" not in (ROOT / "pyproject.toml").read_text()
