@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from scratchlm.model.bigram import (
     BigramModel,
     cross_entropy,
+    generate,
     logit_gradient,
     table_gradient,
     train,
-    write,
 )
 
 
@@ -134,7 +134,7 @@ def test_writing() -> None:
     with torch.no_grad():  # 0 → 1 → 2 → 0, with certainty
         model.table.copy_(100 * torch.eye(3).roll(1, dims=1))
     generator = torch.Generator().manual_seed(0)
-    assert write(model, 0, 5, generator) == [1, 2, 0, 1, 2]
-    free = write(BigramModel(3), 0, 3000, generator)
+    assert generate(model, 0, 5, generator) == [1, 2, 0, 1, 2]
+    free = generate(BigramModel(3), 0, 3000, generator)
     shares = torch.bincount(torch.tensor(free)) / 3000
     assert torch.allclose(shares, torch.full((3,), 1 / 3), atol=0.04)

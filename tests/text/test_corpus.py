@@ -2,6 +2,7 @@
 
 import doctest
 import hashlib
+import itertools
 import json
 import random
 import threading
@@ -33,12 +34,14 @@ from scratchlm.text.corpus import (
     jaccard,
     may_fetch,
     normalize,
+    read_documents,
     redact_pii,
     remove_duplicates,
     remove_near_duplicates,
     shingles,
     sketch,
     split_documents,
+    write_documents,
 )
 from scratchlm.text.toytown import write_corpus
 
@@ -51,6 +54,88 @@ def stories(count: int) -> list[str]:
 
 def test_doctests() -> None:
     assert doctest.testmod(corpus).failed == 0
+
+
+# --- Reading documents -------------------------------------------------------
+
+
+def test_json_lines_end_at_line_feeds_only(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    texts = ["one\u2028two", "three\x85four", "five\x0bsix\x1cseven", "a\r\nb"]
+    write_documents(path, [{"text": text} for text in texts])
+    assert list(read_documents(path)) == texts
+    raw = '\ufeff{"text": "a"}\r\n\n \t\n{"text": "b", "more": 1}'
+    path.write_bytes(raw.encode())
+    assert list(read_documents(path)) == ["a", "b"]
+    path.write_bytes(b"")
+    assert list(read_documents(path)) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"text": 5}',
+        b'{"text": null}',
+        b'{"other": "a"}',
+        b'["text"]',
+        b"5",
+        b'"text"',
+        b"{",
+        b"\xe2\x80\xa8",  # U+2028 alone is no blank line
+        b'{"text": "\\ud83d"}',
+        b'{"text": "caf\xe9"}',
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_no_document_is_named_with_its_line(
+    tmp_path: Path, line: bytes
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"text": "a"}\n\n' + line + b"\n")
+    read = read_documents(path)
+    assert next(read) == "a"
+    with pytest.raises(ValueError, match=r"a\.jsonl, line 3, is no") as caught:
+        next(read)
+    assert "\n" not in str(caught.value)
+
+
+def test_paragraphs_of_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("\ufeff\n\na\r\nb\r\n \t\r\nc\u2028d\n\n\n".encode())
+    assert list(read_documents(path)) == ["a\r\nb\r\n", "c\u2028d\n"]
+    path.write_bytes(b"a\n\ncaf\xe9")
+    with pytest.raises(ValueError, match=r"a\.txt, line 3, .*iconv"):
+        list(read_documents(path))
+
+
+def test_a_folder_of_texts(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "a.txt").write_text("one\n\ntwo")
+    (tmp_path / "c.md").write_text("three")
+    (tmp_path / "a.jsonl").write_text('{"text": "four"}\n{"text": "five"}\n')
+    (tmp_path / "a.py").write_text("pass")
+    found = list(read_documents(tmp_path))
+    assert found == ["four", "five", "one\n\ntwo", "three"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty holds no .*\.txt"):
+        list(read_documents(tmp_path / "empty"))
+
+
+def test_documents_are_read_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a"}\n' * 3 + "not json")
+    assert list(itertools.islice(read_documents(path), 3)) == ["a"] * 3
+
+
+def test_no_file_is_half_written(tmp_path: Path) -> None:
+    def broken() -> Iterator[dict[str, str]]:
+        yield {"text": "a"}
+        raise OSError("no space left")
+
+    path = tmp_path / "new" / "a.jsonl"
+    with pytest.raises(OSError, match="no space"):
+        write_documents(path, broken())
+    assert list(path.parent.iterdir()) == []
 
 
 # --- normalize ---------------------------------------------------------------

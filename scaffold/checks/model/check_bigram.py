@@ -88,7 +88,7 @@ def check_writing() -> None:
     with torch.no_grad():
         model.table.copy_(100 * torch.eye(3).roll(1, dims=1))
     equal(
-        bigram.write(model, 0, 5, torch.Generator()),
+        bigram.generate(model, 0, 5, torch.Generator()),
         [1, 2, 0, 1, 2],
         "what follows 0 where 0 leads to 1, 1 to 2 and 2 to 0",
         hint="the token just drawn is the last one now",
@@ -117,7 +117,7 @@ BUGS = {
         "ids[at])",
     ),
     "writing forgets what it wrote": (
-        "last = int(drawn)\n        written.append(last)",
-        "written.append(int(drawn))",
+        "last = int(token)\n        drawn.append(last)",
+        "drawn.append(int(token))",
     ),
 }

@@ -98,13 +98,13 @@ def train(
     return losses
 
 
-def write(
+def generate(
     model: BigramModel, first: int, count: int, generator: torch.Generator
 ) -> list[int]:
     """`count` tokens, each drawn by what the one before it leads to."""
-    shares, written, last = model.probabilities(), [], first
+    shares, drawn, last = model.probabilities(), [], first
     for _ in range(count):
-        drawn = torch.multinomial(shares[last], 1, generator=generator)
-        last = int(drawn)
-        written.append(last)
-    return written
+        token = torch.multinomial(shares[last], 1, generator=generator)
+        last = int(token)
+        drawn.append(last)
+    return drawn

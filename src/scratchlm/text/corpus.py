@@ -21,10 +21,11 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.robotparser import RobotFileParser
 
@@ -35,8 +36,112 @@ from tqdm import tqdm
 from scratchlm.text.characters import write_whole
 
 AGENT = "scratchlm"
+KINDS = (".jsonl", ".md", ".txt")  # files of documents
 PERMUTATIONS = 128
 BANDS = (32, 4)  # of 4 numbers each; the curve of chances is in the chapter
+
+# --- Reading and writing documents -------------------------------------------
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    r"""The lines of a UTF-8 file, one by one, each with its "\n".
+
+    Only "\n" ends a line: documents may hold other characters that break
+    lines, such as U+2028. A byte order mark at the start goes. Raises
+    ValueError, with file and line, for what is not UTF-8.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{path}, line {number}, is not UTF-8: {error.reason}; "
+                    "save the file as UTF-8 (from Latin-1: "
+                    f"iconv -f LATIN1 -t UTF-8 {path.name} > new.txt)"
+                ) from error
+
+
+def parse_document(line: str) -> str:
+    """The text of {"text": ...}; ValueError for anything else.
+
+    >>> parse_document('{"text": "Bread.", "page": 3}')
+    'Bread.'
+    """
+    try:
+        document = json.loads(line)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    text = document.get("text") if isinstance(document, dict) else None
+    if not isinstance(text, str):
+        raise ValueError("its text is not there, or no string")
+    if re.search("[\ud800-\udfff]", text):
+        raise ValueError("it holds half of a pair of surrogates")
+    return text
+
+
+def read_json_lines(path: Path) -> Iterator[str]:
+    """The texts of a file with one {"text": ...} a line; blank lines go."""
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip(" \t\r\n"):
+            continue
+        try:
+            yield parse_document(line)
+        except ValueError as error:
+            raise ValueError(
+                f'{path}, line {number}, is no {{"text": "..."}}: {error}; '
+                "mend the line, or remove it"
+            ) from error
+
+
+def read_paragraphs(path: Path) -> Iterator[str]:
+    """What stands between the empty lines of a text file, piece by piece."""
+    lines: list[str] = []
+    for line in read_lines(path):
+        if line.strip():
+            lines.append(line)
+        elif lines:
+            yield "".join(lines)
+            lines = []
+    if lines:
+        yield "".join(lines)
+
+
+def read_documents(path: Path) -> Iterator[str]:
+    """The documents of a file, or of all files in a folder, one by one.
+
+    A file that ends in .jsonl has one {"text": ...} a line; any other is
+    text, and what stands between its empty lines is a document. Of a folder
+    and those inside, all .jsonl, .md and .txt files are read, sorted by
+    path; there each file of text is one document.
+    """
+    if path.is_dir():
+        files = [p for p in path.rglob("*") if p.suffix in KINDS]
+        if not files:
+            raise ValueError(f"{path} holds no {', '.join(KINDS)} file")
+        for file in sorted(files):
+            if file.suffix == ".jsonl":
+                yield from read_json_lines(file)
+            else:
+                yield "".join(read_lines(file))
+    elif path.suffix == ".jsonl":
+        yield from read_json_lines(path)
+    else:
+        yield from read_paragraphs(path)
+
+
+def write_documents(path: Path, documents: Iterable[Mapping[str, Any]]) -> None:
+    """Write one JSON object a line: all of them, or no file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_name(path.name + ".part")
+    try:
+        with half.open("w", encoding="utf-8", newline="\n") as file:
+            for document in documents:
+                file.write(json.dumps(document, ensure_ascii=False) + "\n")
+        os.replace(half, path)
+    finally:
+        half.unlink(missing_ok=True)
+
 
 # --- Cleaning ----------------------------------------------------------------
 
