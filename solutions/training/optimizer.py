@@ -56,12 +56,12 @@ class Lion(Optimizer):
                     continue
                 state = self.state[p]
                 if not state:
-                    state["mean"] = torch.zeros_like(p)
-                mean = state["mean"]
-                direction = mean.lerp(p.grad, 1 - beta1).sign()
+                    state["exp_avg"] = torch.zeros_like(p)
+                exp_avg = state["exp_avg"]
+                direction = exp_avg.lerp(p.grad, 1 - beta1).sign()
                 p.mul_(1 - lr * group["weight_decay"])
                 p.sub_(direction, alpha=lr)
-                mean.lerp_(p.grad, 1 - beta2)
+                exp_avg.lerp_(p.grad, 1 - beta2)
 
 
 def halving_steps(lr: float, weight_decay: float) -> float:

@@ -3,13 +3,13 @@
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from scratchlm.training.schedule import Schedule, straight
+from scratchlm.training.schedule import Schedule, linear
 
 
 def distance(schedule: Schedule) -> float:
     """The sum of all rates, in steps at the peak.
 
-    >>> distance(Schedule(peak=0.1, steps=10, fall=straight))
+    >>> distance(Schedule(peak=0.1, steps=10, decay=linear))
     5.5
     """
     rates = [schedule.rate(step) for step in range(schedule.steps)]
@@ -35,7 +35,7 @@ def branch(schedule: Schedule, step: int, decay: int) -> Schedule:
         step + decay,
         schedule.warmup,
         step - schedule.warmup,
-        fall=straight,
+        decay=linear,
     )
 
 

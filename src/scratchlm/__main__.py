@@ -46,7 +46,7 @@ from scratchlm.training.checkpoint import load_model, read_json
 from scratchlm.training.memory import accumulate_gradients
 from scratchlm.training.trainer import (
     Interrupted,
-    Line,
+    LogRecord,
     NonFiniteLoss,
     TrainConfig,
     Trainer,
@@ -307,7 +307,7 @@ def show_progress(tokenizer: AnyTokenizer, every: int) -> Any:
     """What to print after an evaluation: losses, now and then a text."""
     count = 0
 
-    def show(model: GPT, line: Line) -> None:
+    def show(model: GPT, line: LogRecord) -> None:
         nonlocal count
         tqdm.write(
             f"step {line['step']:6}   train {line['train_loss']:.4f}   "

@@ -194,7 +194,7 @@ def test_public_symbols_leave_out_what_is_private() -> None:
 def test_the_tests_of_a_listing_are_counted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    snippet = sources.find("scratchlm.training.schedule.straight")
+    snippet = sources.find("scratchlm.training.schedule.linear")
     last = str(snippet.last)
     file = {"tests": {last: [0, 4], "1": [1]}, "missing": [snippet.first]}
     path = tmp_path / "coverage.json"

@@ -19,7 +19,7 @@ from solutions.training.schedule import (
 
 def test_distances_in_closed_form() -> None:
     assert distance(cosine(0.3, 0, 1000)) == pytest.approx(550, rel=1e-3)
-    flat = warmup_stable_decay(0.3, 0, 1000, decay=0.2)
+    flat = warmup_stable_decay(0.3, 0, 1000, decay_fraction=0.2)
     assert distance(flat) == pytest.approx(900, rel=1e-3)
 
 
@@ -53,4 +53,4 @@ def test_torch_sees_the_same_rates() -> None:
 
 
 def test_a_straight_fall_is_half() -> None:
-    assert distance(Schedule(2.0, 100, fall=lambda p: 1 - p)) == 50.5
+    assert distance(Schedule(2.0, 100, decay=lambda p: 1 - p)) == 50.5

@@ -88,9 +88,9 @@ def test_adamw_is_its_plain_form() -> None:
             model(x).square().mean().backward()
         optimizer.step()
         with torch.no_grad():
-            for p, (mean, square) in moments.items():
+            for p, (exp_avg, exp_avg_sq) in moments.items():
                 assert p.grad is not None
-                adamw_step(p, p.grad, mean, square, step, lr=0.01)
+                adamw_step(p, p.grad, exp_avg, exp_avg_sq, step, lr=0.01)
     for a, b in zip(fast.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
 

@@ -13,8 +13,8 @@ from scratchlm.training.schedule import (
     Schedule,
     cosine,
     half_cosine,
-    set_rate,
-    straight,
+    linear,
+    set_learning_rate,
     warmup_stable_decay,
 )
 
@@ -28,7 +28,7 @@ def schedules(draw: st.DrawFn) -> Schedule:
     peak = draw(st.floats(1e-5, 10))
     floor = draw(st.floats(0, 1)) * peak
     steps = max(1, warmup + stable + fall)
-    shape = draw(st.sampled_from([half_cosine, straight]))
+    shape = draw(st.sampled_from([half_cosine, linear]))
     return Schedule(peak, steps, warmup, stable, floor, shape)
 
 
@@ -90,7 +90,7 @@ def test_cosine_falls_to_a_tenth_unless_told() -> None:
 
 
 def test_warmup_stable_decay_has_its_three_parts() -> None:
-    schedule = warmup_stable_decay(1.0, 10, 100, decay=0.25)
+    schedule = warmup_stable_decay(1.0, 10, 100, decay_fraction=0.25)
     assert schedule.rate(0) == pytest.approx(0.1)
     assert schedule.rate(9) == schedule.rate(75) == 1.0
     assert schedule.rate(80) == pytest.approx(0.8)
@@ -98,7 +98,7 @@ def test_warmup_stable_decay_has_its_three_parts() -> None:
 
 
 def test_a_short_run_is_all_fall() -> None:
-    schedule = warmup_stable_decay(1.0, 2, 4, decay=1.0)
+    schedule = warmup_stable_decay(1.0, 2, 4, decay_fraction=1.0)
     assert [schedule.rate(i) for i in range(5)] == [0.5, 1.0, 1.0, 0.5, 0.0]
 
 
@@ -122,7 +122,7 @@ def test_what_is_no_schedule_is_refused(
 
 @pytest.mark.parametrize("decay", [0.0, -0.1, 1.1])
 def test_a_decay_that_is_no_share_is_refused(decay: float) -> None:
-    with pytest.raises(ValueError, match="decay must be"):
+    with pytest.raises(ValueError, match="decay_fraction must be"):
         warmup_stable_decay(1.0, 1, 10, decay)
 
 
@@ -135,13 +135,13 @@ def test_set_rate_respects_the_scale_of_a_group() -> None:
     a, b = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
     groups = [{"params": [a]}, {"params": [b], "scale": 0.5}]
     optimizers = [torch.optim.SGD(groups, lr=9.0)]
-    set_rate(optimizers, 0.2)
+    set_learning_rate(optimizers, 0.2)
     rates = [group["lr"] for group in optimizers[0].param_groups]
     assert rates == [0.2, 0.1]
 
 
 def test_the_shapes_meet_their_ends_and_their_middle() -> None:
-    for shape in (half_cosine, straight):
+    for shape in (half_cosine, linear):
         assert shape(0.0) == 1.0
         assert shape(0.5) == pytest.approx(0.5)
         assert shape(1.0) == 0.0

@@ -40,7 +40,7 @@ def check_two_steps_by_hand() -> None:
         moved([1.0, 3.0], lr=0.1, betas=(0.5, 0.5)),
         1 - 0.1 - 0.0927173,
         "the parameter after the gradients 1 and 3",
-        hint="mean and square are both corrected by 1 - 0.5**2",
+        hint="exp_avg and exp_avg_sq are both corrected by 1 - 0.5**2",
     )
 
 
@@ -112,7 +112,7 @@ BUGS = {
     "decay is added to the gradient": (
         '        torch._foreach_mul_(parameters, 1 - lr * group'
         '["weight_decay"])\n',
-        '        torch._foreach_add_(means, parameters, '
+        '        torch._foreach_add_(exp_avgs, parameters, '
         'alpha=group["weight_decay"])\n',
     ),
     "embeddings decay": (

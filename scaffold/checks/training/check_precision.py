@@ -97,12 +97,12 @@ BUGS = {
         "rounded = torch.trunc(x / grid) * grid",
     ),
     "small numbers keep all their digits": (
-        "exponent = (exponent - 1).clamp(min=1 - form.bias)",
+        "exponent = (exponent - 1).clamp(min=1 - fmt.bias)",
         "exponent = exponent - 1",
     ),
     "what is too large becomes the largest": (
         "return torch.where(too_large, x.sign() * beyond, rounded)",
-        "return rounded.clamp(-form.largest, form.largest)",
+        "return rounded.clamp(-fmt.largest, fmt.largest)",
     ),
     "autocast takes float16": (
         "return torch.autocast(device_type, dtype=torch.bfloat16)",

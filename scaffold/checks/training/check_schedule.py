@@ -45,7 +45,7 @@ def check_the_peak_is_held_and_left_in_a_straight_line() -> None:
         [curve.rate(step) for step in (0, 1, 10, 16, 17, 18, 20)],
         [0.5, 1.0, 1.0, 1.0, 0.75, 0.5, 0.0],
         "the rates at the corners",
-        hint="the fall takes the last decay * steps steps",
+        hint="the last decay_fraction * steps steps decay",
     )
 
 
@@ -66,7 +66,7 @@ def check_groups_keep_their_scale() -> None:
     groups: list[dict[str, Any]] = [{"params": [one]}, {"params": [two]}]
     groups[1]["scale"] = 0.5
     optimizer = torch.optim.SGD(groups, lr=7.0)
-    schedule.set_rate([optimizer], 0.2)
+    schedule.set_learning_rate([optimizer], 0.2)
     equal(
         [group["lr"] for group in optimizer.param_groups],
         [0.2, 0.1],
@@ -115,7 +115,7 @@ BUGS = {
         "rate",
     ),
     "the stable part takes the time of the warm-up": (
-        "steps - warmup - round(decay * steps)",
-        "steps - round(decay * steps)",
+        "steps - warmup - round(decay_fraction * steps)",
+        "steps - round(decay_fraction * steps)",
     ),
 }

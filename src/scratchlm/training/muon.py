@@ -104,24 +104,24 @@ class Muon(Optimizer):
                 if parameter.grad is not None:
                     shapes.setdefault(parameter.shape, []).append(parameter)
             for alike in shapes.values():
-                self.move(alike, group)
+                self.update(alike, group)
         return loss
 
-    def velocity(self, parameter: Tensor) -> Tensor:
+    def momentum_buffer(self, parameter: Tensor) -> Tensor:
         """The running mean of a matrix's gradients, at first zero."""
         state = self.state[parameter]
         if not state:
-            state["velocity"] = torch.zeros_like(parameter)
-        return state["velocity"]
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        return state["momentum_buffer"]
 
-    def move(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
+    def update(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
         """One step of matrices of equal shape, in one batch."""
         lr, beta = group["lr"], group["momentum"]
         gradients = [m.grad for m in matrices if m.grad is not None]
-        velocities = [self.velocity(matrix) for matrix in matrices]
-        torch._foreach_lerp_(velocities, gradients, 1 - beta)
+        buffers = [self.momentum_buffer(m) for m in matrices]
+        torch._foreach_lerp_(buffers, gradients, 1 - beta)
         # Nesterov: look one step ahead along the momentum.
-        ahead = torch._foreach_lerp(gradients, velocities, beta)
+        ahead = torch._foreach_lerp(gradients, buffers, beta)
         stacked = torch.stack(ahead).to(self.dtype)  # (N, R, C)
         updates = newton_schulz(stacked).to(matrices[0].dtype)
         torch._foreach_mul_(matrices, 1 - lr * group["weight_decay"])

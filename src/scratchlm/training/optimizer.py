@@ -51,8 +51,8 @@ def momentum_step(
 def adamw_step(
     parameter: Tensor,
     gradient: Tensor,
-    mean: Tensor,
-    square: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
     step: int,
     lr: float,
     betas: tuple[float, float] = (0.9, 0.95),
@@ -61,17 +61,17 @@ def adamw_step(
 ) -> None:
     """One step of AdamW, in place (Loshchilov and Hutter, 2019, alg. 2).
 
-    `mean` and `square`, the two moments, begin at zero; `step` counts from
-    1. As in all libraries the decay is `lr * weight_decay` per step. With
-    no weight decay this is Adam (Kingma and Ba, 2015, algorithm 1).
+    `exp_avg` and `exp_avg_sq`, the two moments, begin at zero; `step`
+    counts from 1. As in all libraries the decay is `lr * weight_decay` per
+    step. With no decay this is Adam (Kingma and Ba, 2015, algorithm 1).
     """
     beta1, beta2 = betas
-    mean.mul_(beta1).add_(gradient, alpha=1 - beta1)
-    square.mul_(beta2).add_(gradient * gradient, alpha=1 - beta2)
-    corrected_mean = mean / (1 - beta1**step)
-    corrected_square = square / (1 - beta2**step)
+    exp_avg.mul_(beta1).add_(gradient, alpha=1 - beta1)
+    exp_avg_sq.mul_(beta2).add_(gradient * gradient, alpha=1 - beta2)
+    corrected_avg = exp_avg / (1 - beta1**step)
+    corrected_sq = exp_avg_sq / (1 - beta2**step)
     parameter.mul_(1 - lr * weight_decay)
-    parameter.sub_(lr * corrected_mean / (corrected_square.sqrt() + eps))
+    parameter.sub_(lr * corrected_avg / (corrected_sq.sqrt() + eps))
 
 
 class AdamW(Optimizer):
@@ -111,7 +111,7 @@ class AdamW(Optimizer):
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
             if moving:
-                self.move(moving, group)
+                self.update(moving, group)
         return loss
 
     def moments(self, parameter: Tensor) -> dict[str, Any]:
@@ -119,29 +119,29 @@ class AdamW(Optimizer):
         state = self.state[parameter]
         if not state:
             state["step"] = 0
-            state["mean"] = torch.zeros_like(parameter)
-            state["square"] = torch.zeros_like(parameter)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
         state["step"] += 1
         return state
 
-    def move(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+    def update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """`adamw_step`, each line for a whole list of tensors."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         states = [self.moments(p) for p in parameters]
-        means = [state["mean"] for state in states]
-        squares = [state["square"] for state in states]
+        exp_avgs = [state["exp_avg"] for state in states]
+        exp_avg_sqs = [state["exp_avg_sq"] for state in states]
         lr, (beta1, beta2) = group["lr"], group["betas"]
-        torch._foreach_lerp_(means, gradients, 1 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+        torch._foreach_lerp_(exp_avgs, gradients, 1 - beta1)
+        torch._foreach_mul_(exp_avg_sqs, beta2)
+        torch._foreach_addcmul_(exp_avg_sqs, gradients, gradients, 1 - beta2)
         # The corrections are numbers: divide by them where that is cheap.
         scale = [math.sqrt(1 - beta2 ** state["step"]) for state in states]
         rates = [-lr / (1 - beta1 ** state["step"]) for state in states]
-        roots = torch._foreach_sqrt(squares)
+        roots = torch._foreach_sqrt(exp_avg_sqs)
         torch._foreach_div_(roots, scale)
         torch._foreach_add_(roots, group["eps"])
         torch._foreach_mul_(parameters, 1 - lr * group["weight_decay"])
-        torch._foreach_addcdiv_(parameters, means, roots, rates)
+        torch._foreach_addcdiv_(parameters, exp_avgs, roots, rates)
 
 
 def embedding_parameters(model: nn.Module) -> set[nn.Parameter]:

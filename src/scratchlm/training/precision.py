@@ -65,7 +65,7 @@ FLOAT8_E4M3 = Format("float8 E4M3", 4, 3, infinity=False)
 FORMATS = (FLOAT32, TF32, FLOAT16, BFLOAT16, FLOAT8_E5M2, FLOAT8_E4M3)
 
 
-def round_to(x: Tensor, form: Format) -> Tensor:
+def round_to(x: Tensor, fmt: Format) -> Tensor:
     """The nearest numbers that the format has, as float64; ties to even.
 
     What is too large becomes infinite, or NaN in a format without infinity.
@@ -75,15 +75,15 @@ def round_to(x: Tensor, form: Format) -> Tensor:
     """
     x = x.double()
     _, exponent = torch.frexp(x)  # x = mantissa 2^exponent, from 1/2 to 1
-    exponent = (exponent - 1).clamp(min=1 - form.bias)
-    grid = torch.ldexp(torch.ones_like(x), exponent - form.mantissa)
+    exponent = (exponent - 1).clamp(min=1 - fmt.bias)
+    grid = torch.ldexp(torch.ones_like(x), exponent - fmt.mantissa)
     rounded = torch.round(x / grid) * grid
-    beyond = math.inf if form.infinity else math.nan
-    too_large = rounded.abs() > form.largest
+    beyond = math.inf if fmt.infinity else math.nan
+    too_large = rounded.abs() > fmt.largest
     return torch.where(too_large, x.sign() * beyond, rounded)
 
 
-def bit_fields(value: float, form: Format) -> tuple[str, str, str]:
+def bit_fields(value: float, fmt: Format) -> tuple[str, str, str]:
     """Sign, exponent and mantissa of a number in the format, in bits.
 
     Raises ValueError for a number beyond the largest.
@@ -91,17 +91,17 @@ def bit_fields(value: float, form: Format) -> tuple[str, str, str]:
     >>> bit_fields(-1.5, BFLOAT16)
     ('1', '01111111', '1000000')
     """
-    near = round_to(torch.tensor(value, dtype=torch.float64), form).item()
+    near = round_to(torch.tensor(value, dtype=torch.float64), fmt).item()
     if not math.isfinite(near):
-        raise ValueError(f"{value} has no finite form in {form.name}")
+        raise ValueError(f"{value} has no finite form in {fmt.name}")
     sign = "1" if math.copysign(1, near) < 0 else "0"
     # In units of the last place, the exponent's field is the carry.
     _, power = math.frexp(abs(near))
-    field = max(power - 1 + form.bias, 1) if near else 1
-    units = int(abs(near) * 2.0 ** (form.mantissa + form.bias - field))
-    code = ((field - 1) << form.mantissa) + units
-    bits = f"{code:0{form.exponent + form.mantissa}b}"
-    return sign, bits[: form.exponent], bits[form.exponent :]
+    field = max(power - 1 + fmt.bias, 1) if near else 1
+    units = int(abs(near) * 2.0 ** (fmt.mantissa + fmt.bias - field))
+    code = ((field - 1) << fmt.mantissa) + units
+    bits = f"{code:0{fmt.exponent + fmt.mantissa}b}"
+    return sign, bits[: fmt.exponent], bits[fmt.exponent :]
 
 
 def default_precision(device_type: str) -> str:

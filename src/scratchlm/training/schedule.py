@@ -1,8 +1,8 @@
 """Learning-rate schedules: up, along, and down.
 
 Every schedule of this book is of one form: a straight warm-up, a stretch at
-the peak, and a fall to a floor. Without the stretch and with half a cosine
-for the fall it is the schedule of Loshchilov and Hutter (2017), as used by
+the peak, and a decay to a floor. Without the stretch and with half a cosine
+for the decay it is the schedule of Loshchilov and Hutter (2017), as used by
 GPT-3; with both it is warm-up, stable, decay (Hu et al., 2024).
 
 Left out: restarts, and rates that react to the loss.
@@ -24,10 +24,10 @@ def half_cosine(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def straight(progress: float) -> float:
+def linear(progress: float) -> float:
     """From 1 down to 0 in a straight line.
 
-    >>> straight(0.25)
+    >>> linear(0.25)
     0.75
     """
     return 1 - progress
@@ -38,7 +38,7 @@ class Schedule:
     """The learning rate of every step, counted from 0.
 
     Rises in `warmup` steps to `peak`, stays there for `stable` steps, and
-    then follows `fall` down to `floor`, where it arrives at step `steps`.
+    then follows `decay` down to `floor`, where it arrives at step `steps`.
     """
 
     peak: float
@@ -46,7 +46,7 @@ class Schedule:
     warmup: int = 0
     stable: int = 0
     floor: float = 0.0
-    fall: Callable[[float], float] = half_cosine
+    decay: Callable[[float], float] = half_cosine
 
     def __post_init__(self) -> None:
         """Refuse what is no schedule, and say why."""
@@ -80,7 +80,7 @@ class Schedule:
         if step >= self.steps:
             return self.floor
         progress = (step - start) / (self.steps - start)  # 0 to 1
-        return self.floor + (self.peak - self.floor) * self.fall(progress)
+        return self.floor + (self.peak - self.floor) * self.decay(progress)
 
 
 def cosine(
@@ -97,23 +97,26 @@ def cosine(
 
 
 def warmup_stable_decay(
-    peak: float, warmup: int, steps: int, decay: float = 0.2
+    peak: float, warmup: int, steps: int, decay_fraction: float = 0.2
 ) -> Schedule:
-    """Warm-up, peak, and a straight fall to 0 in the last part of the run.
+    """Warm-up, peak, and a linear decay to 0 in the last part of the run.
 
-    `decay` is the part of all steps that the fall takes.
+    `decay_fraction` is the part of all steps that the decay takes.
 
     >>> schedule = warmup_stable_decay(peak=1.0, warmup=2, steps=20)
     >>> [schedule.rate(step) for step in (0, 1, 15, 16, 18, 20)]
     [0.5, 1.0, 1.0, 1.0, 0.5, 0.0]
     """
-    if not 0 < decay <= 1:
-        raise ValueError(f"decay must be above 0, at most 1, not {decay}")
-    stable = max(0, steps - warmup - round(decay * steps))
-    return Schedule(peak, steps, warmup, stable, fall=straight)
+    if not 0 < decay_fraction <= 1:
+        raise ValueError(
+            "decay_fraction must be above 0 and at most 1, not "
+            f"{decay_fraction}"
+        )
+    stable = max(0, steps - warmup - round(decay_fraction * steps))
+    return Schedule(peak, steps, warmup, stable, decay=linear)
 
 
-def set_rate(optimizers: Iterable[Optimizer], rate: float) -> None:
+def set_learning_rate(optimizers: Iterable[Optimizer], rate: float) -> None:
     """Give every parameter group this rate, times its own "scale".
 
     A group that is to learn faster or slower than the others says so by

@@ -51,7 +51,7 @@ from scratchlm.training.schedule import (
     warmup_stable_decay,
 )
 
-Line = dict[str, Any]  # what the log says of one step
+LogRecord = dict[str, Any]  # what the log says of one step
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,10 @@ class StopRequest:
         """Listen; Python allows that in the main thread only."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, self.hear)
+                self.before[number] = signal.signal(number, self.handle)
         return self
 
-    def hear(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
         """Note the wish; the second time, obey at once."""
         if self.requested:
             raise KeyboardInterrupt
@@ -180,7 +180,7 @@ def make_schedule(config: TrainConfig) -> Schedule:
     return make(peak=config.learning_rate, warmup=warmup, steps=config.steps)
 
 
-def read_log(folder: Path) -> list[Line]:
+def read_log(folder: Path) -> list[LogRecord]:
     """The lines of a run's log; a last line cut off by a crash is left out.
 
     Each has the step, its training loss, learning rate, gradient norm, the
@@ -224,7 +224,7 @@ class Trainer:
         validation: Any,
         config: TrainConfig,
         folder: Path,
-        on_sample: Callable[[GPT, Line], None] | None = None,
+        on_sample: Callable[[GPT, LogRecord], None] | None = None,
         data: Mapping[str, Any] | None = None,
         tensorboard: bool = False,
     ) -> None:
@@ -247,7 +247,7 @@ class Trainer:
         self.board = tensorboard_writer(self.folder) if tensorboard else None
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.best, self.waiting = math.inf, 0
-        self.line: Line = {}  # of the last step, without its evaluation
+        self.line: LogRecord = {}  # of the last step, without its evaluation
         self.resumed = False
         model.checkpoint_activations = config.checkpoint_activations
 
@@ -265,7 +265,7 @@ class Trainer:
         folder: Path,
         train: BatchCursor,
         validation: Any,
-        on_sample: Callable[[GPT, Line], None] | None = None,
+        on_sample: Callable[[GPT, LogRecord], None] | None = None,
         tensorboard: bool = False,
         device: str = "cpu",
     ) -> "Trainer":
@@ -330,7 +330,7 @@ class Trainer:
         x, y = self.train.next_batch()
         return x.to(self.device), y.to(self.device)
 
-    def train_step(self) -> Line:
+    def train_step(self) -> LogRecord:
         """One update of the weights; returns the log's line about it."""
         rate = self.schedule.rate(self.step)
         for optimizer, bases in zip(self.optimizers, self.bases, strict=True):
@@ -343,7 +343,7 @@ class Trainer:
         )
         norm = clip_gradients(self.model.parameters(), self.config.clip)
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise NonFiniteLoss(self.last_words(loss, norm))
+            raise NonFiniteLoss(self.describe_failure(loss, norm))
         for optimizer in self.optimizers:
             optimizer.step()
         self.step += 1
@@ -356,7 +356,7 @@ class Trainer:
             "tokens": self.tokens,
         }
 
-    def last_words(self, loss: float, norm: float) -> str:
+    def describe_failure(self, loss: float, norm: float) -> str:
         """What to say when the loss is no longer a number."""
         return (
             f"step {self.step + 1}: loss {loss}, gradient norm {norm}. The "
