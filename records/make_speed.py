@@ -258,7 +258,7 @@ def writing() -> dict[str, float]:
         store.append(key, key)
 
     key = torch.randn(1, 4, 1, 32)
-    norm, linear = block.norm1, block.attention.projection
+    norm, linear = block.norm1, block.attention.out
     w, b, w2, b2 = norm.weight, norm.bias, linear.weight, linear.bias
     works = {
         "plain": plain,

@@ -62,12 +62,12 @@ def test_a_bug_whose_text_is_not_there_once_is_refused() -> None:
 def test_planting_leaves_no_trace() -> None:
     from scratchlm.model import attention
 
-    before = attention.attend
+    before = attention.scaled_dot_product_attention
     source = Path(str(attention.__file__)).read_text(encoding="utf-8")
     docstring = source.splitlines()[0]
     with runner.planted(attention, docstring, '"""Another.'):
-        assert attention.attend is not before
-    assert attention.attend is before
+        assert attention.scaled_dot_product_attention is not before
+    assert attention.scaled_dot_product_attention is before
 
 
 def test_failures_name_what_expected_got_and_why() -> None:

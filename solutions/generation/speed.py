@@ -51,11 +51,12 @@ def writing_limit(
 
 def swiglu_without_module(module: SwiGLU) -> Callable[[Tensor], Tensor]:
     """What `SwiGLU` computes, as a plain function."""
-    wide, narrow = module.expansion, module.projection
-    w, b, w2, b2 = wide.weight, wide.bias, narrow.weight, narrow.bias
+    gate, up, down = (
+        (part.weight, part.bias)
+        for part in (module.gate, module.up, module.down)
+    )
 
-    def think(x: Tensor) -> Tensor:
-        gate, value = F.linear(x, w, b).chunk(2, dim=-1)
-        return F.linear(F.silu(gate) * value, w2, b2)
+    def swiglu(x: Tensor) -> Tensor:
+        return F.linear(F.silu(F.linear(x, *gate)) * F.linear(x, *up), *down)
 
-    return think
+    return swiglu

@@ -15,15 +15,15 @@ def attend_by_loops(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     at the query's own position.
     """
     length, size = q.shape
-    heard = torch.zeros(length, v.shape[1])
+    attended = torch.zeros(length, v.shape[1])
     for t in range(length):
         strengths = []
         for s in range(t + 1):
             score = sum(float(q[t, d] * k[s, d]) for d in range(size))
             strengths.append(math.exp(score / math.sqrt(size)))
         for s in range(t + 1):
-            heard[t] += strengths[s] / sum(strengths) * v[s]
-    return heard
+            attended[t] += strengths[s] / sum(strengths) * v[s]
+    return attended
 
 
 def window_mask(queries: int, keys: int, window: int) -> Tensor:
@@ -53,7 +53,7 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
     seen = causal_mask(length, length)
     largest = torch.full((length, 1), -math.inf)
     total = torch.zeros(length, 1)
-    heard = torch.zeros(length, v.shape[1])
+    attended = torch.zeros(length, v.shape[1])
     for start in range(0, length, size):
         block = slice(start, start + size)
         scores = q @ k[block].T / math.sqrt(q.shape[1])  # (T, size)
@@ -62,6 +62,6 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
         shrink = (largest - now).exp()
         strengths = (scores - now).exp()
         total = total * shrink + strengths.sum(dim=1, keepdim=True)
-        heard = heard * shrink + strengths @ v[block]
+        attended = attended * shrink + strengths @ v[block]
         largest = now
-    return heard / total
+    return attended / total

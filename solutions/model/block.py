@@ -29,7 +29,7 @@ def silence(block: Block) -> None:
     Its weights still learn: the projections get gradients from the first
     step, everything before them from the second.
     """
-    for part in (block.attention.projection, block.mlp.projection):
+    for part in (block.attention.out, block.mlp.down):
         for parameter in part.parameters():
             nn.init.zeros_(parameter)
 

@@ -17,10 +17,10 @@ from scratchlm.model.gpt import (
 GPT2_NAMES = {
     "ln_1": "norm1",
     "attn.c_attn": "attention.qkv",
-    "attn.c_proj": "attention.projection",
+    "attn.c_proj": "attention.out",
     "ln_2": "norm2",
-    "mlp.c_fc": "mlp.expansion",
-    "mlp.c_proj": "mlp.projection",
+    "mlp.c_fc": "mlp.up",
+    "mlp.c_proj": "mlp.down",
 }
 
 
@@ -51,10 +51,11 @@ def gpt2_weights(
 LLAMA_NAMES = {
     "norm1": ["input_layernorm"],
     "attention.qkv": [f"self_attn.{x}_proj" for x in "qkv"],
-    "attention.projection": ["self_attn.o_proj"],
+    "attention.out": ["self_attn.o_proj"],
     "norm2": ["post_attention_layernorm"],
-    "mlp.expansion": ["mlp.gate_proj", "mlp.up_proj"],
-    "mlp.projection": ["mlp.down_proj"],
+    "mlp.gate": ["mlp.gate_proj"],
+    "mlp.up": ["mlp.up_proj"],
+    "mlp.down": ["mlp.down_proj"],
 }
 
 
@@ -63,7 +64,7 @@ def llama_weights(
 ) -> dict[str, Tensor]:
     """The weights of `transformers`' LlamaForCausalLM under our names.
 
-    What they keep in several matrices, we keep in one, below each other.
+    Their three matrices of attention are one of ours, below each other.
     """
     ours = {
         "token.weight": theirs["model.embed_tokens.weight"],

@@ -47,7 +47,7 @@ def pool_kv_heads(
     for name, old in layer.qkv.named_parameters():
         q, k, v = old.split(sizes)
         getattr(kept.qkv, name).copy_(torch.cat([q, pool(k), pool(v)]))
-    kept.projection.load_state_dict(layer.projection.state_dict())
+    kept.out.load_state_dict(layer.out.state_dict())
     return kept
 
 
@@ -59,4 +59,4 @@ def silence(layer: MultiHeadAttention, head: int) -> None:
     carry what it heard are set to zero.
     """
     size = layer.head_size
-    layer.projection.weight[:, head * size : (head + 1) * size] = 0
+    layer.out.weight[:, head * size : (head + 1) * size] = 0

@@ -26,12 +26,12 @@ class SquaredReLUMLP(nn.Module):
         """Hidden size 4C unless told."""
         super().__init__()
         hidden = 4 * channels if hidden is None else hidden
-        self.expansion = nn.Linear(channels, hidden, bias=False)
-        self.projection = nn.Linear(hidden, channels, bias=False)
+        self.up = nn.Linear(channels, hidden, bias=False)
+        self.down = nn.Linear(hidden, channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) → (B, T, C)."""
-        return self.projection(F.relu(self.expansion(x)).square())
+        return self.down(F.relu(self.up(x)).square())
 
 
 def fold_norm(norm: LayerNorm | RMSNorm, linear: nn.Linear) -> nn.Linear:

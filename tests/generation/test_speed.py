@@ -195,12 +195,12 @@ def test_the_iteration_of_muon_runs_in_bfloat16() -> None:
     moved = []
     for precision in ("float32", "bfloat16"):
         model = build(FORMS["fast"])
-        before = model.blocks[0].mlp.expansion.weight.clone()
+        before = model.blocks[0].mlp.up.weight.clone()
         optimizers = make_optimizers(model, fast_training(10, precision))
         model(torch.arange(20)[None]).square().sum().backward()
         for optimizer in optimizers:
             optimizer.step()
-        weight = model.blocks[0].mlp.expansion.weight
+        weight = model.blocks[0].mlp.up.weight
         assert weight.dtype == torch.float32
         moved.append((weight - before).flatten())
     likeness = torch.cosine_similarity(*moved, dim=0)

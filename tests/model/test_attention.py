@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from scratchlm.model.attention import (
     SingleHeadAttention,
-    attend,
+    attention_weights,
     causal_mask,
-    weigh,
+    scaled_dot_product_attention,
 )
 
 
@@ -41,9 +41,11 @@ def test_with_nothing_to_ask_the_answer_is_the_mean_of_the_past() -> None:
     zeros = torch.zeros(2, 6, 4)
     count = torch.arange(1, 7).view(6, 1)
     means = v.cumsum(dim=1) / count
-    assert torch.allclose(attend(zeros, zeros, v), means, atol=1e-6)
+    assert torch.allclose(
+        scaled_dot_product_attention(zeros, zeros, v), means, atol=1e-6
+    )
     everything = v.mean(dim=1, keepdim=True).expand_as(v)
-    got = attend(zeros, zeros, v, causal=False)
+    got = scaled_dot_product_attention(zeros, zeros, v, causal=False)
     assert torch.allclose(got, everything, atol=1e-6)
 
 
@@ -52,14 +54,16 @@ def test_weights_by_hand() -> None:
     k = torch.tensor([[0.0], [math.log(2)], [math.log(3)]])
     q = torch.ones(3, 1)
     wanted = [[1.0, 0, 0], [1 / 3, 2 / 3, 0], [1 / 6, 1 / 3, 1 / 2]]
-    assert weigh(q, k).tolist() == [pytest.approx(row) for row in wanted]
+    assert attention_weights(q, k).tolist() == [
+        pytest.approx(row) for row in wanted
+    ]
 
 
 def test_scores_are_divided_by_the_root_of_the_head_size() -> None:
     q = torch.tensor([[2.0, 2.0, 2.0, 2.0]])  # D = 4, so the root is 2
     k = torch.tensor([[0.0] * 4, [1.0] * 4])
     rest = 1 / (1 + math.e**4)  # q·k = 8, over 2: 4
-    got = weigh(q, k, causal=False)
+    got = attention_weights(q, k, causal=False)
     assert got.tolist() == [pytest.approx([rest, 1 - rest])]
 
 
@@ -71,15 +75,19 @@ def test_the_future_does_not_change_the_past(
     at = min(at, length - 1)
     generator = torch.Generator().manual_seed(seed)
     q, k, v = torch.randn(3, length, 4, generator=generator)
-    before = attend(q, k, v)
+    before = scaled_dot_product_attention(q, k, v)
     for x in (q, k, v):
         x[at:] += 10
-    assert torch.equal(attend(q, k, v)[:at], before[:at])  # exactly
+    assert torch.equal(
+        scaled_dot_product_attention(q, k, v)[:at], before[:at]
+    )  # exactly
 
 
 def test_each_row_of_weights_sums_to_one() -> None:
     torch.manual_seed(1)
-    weights = weigh(torch.randn(3, 5, 4) * 30, torch.randn(3, 9, 4) * 30)
+    weights = attention_weights(
+        torch.randn(3, 5, 4) * 30, torch.randn(3, 9, 4) * 30
+    )
     assert weights.shape == (3, 5, 9)
     assert torch.allclose(weights.sum(dim=-1), torch.ones(3, 5), atol=1e-6)
     assert bool((weights >= 0).all())
@@ -92,20 +100,28 @@ def test_equals_the_library(queries: int) -> None:
     mask = causal_mask(queries, 8)
     q = q[:, :, -queries:]
     wanted = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    assert torch.allclose(attend(q, k, v), wanted, atol=1e-5)
+    assert torch.allclose(
+        scaled_dot_product_attention(q, k, v), wanted, atol=1e-5
+    )
     free = F.scaled_dot_product_attention(q, k, v)
-    assert torch.allclose(attend(q, k, v, causal=False), free, atol=1e-5)
+    assert torch.allclose(
+        scaled_dot_product_attention(q, k, v, causal=False), free, atol=1e-5
+    )
 
 
 def test_huge_scores_do_not_overflow() -> None:
     q = torch.full((4, 4), 1e4)
-    assert bool(torch.isfinite(attend(q, q, torch.randn(4, 2))).all())
+    assert bool(
+        torch.isfinite(
+            scaled_dot_product_attention(q, q, torch.randn(4, 2))
+        ).all()
+    )
 
 
 def test_gradients_flow_to_the_past_only() -> None:
     torch.manual_seed(3)
     q, k, v = (torch.randn(5, 4, requires_grad=True) for _ in range(3))
-    attend(q, k, v)[2].sum().backward()
+    scaled_dot_product_attention(q, k, v)[2].sum().backward()
     for x in (q, k, v):
         assert x.grad is not None
         assert bool((x.grad[3:] == 0).all())
@@ -120,7 +136,9 @@ def test_single_head_projects_then_attends() -> None:
     q, k, v = (
         x @ layer.weight.T for layer in (head.query, head.key, head.value)
     )
-    assert torch.allclose(head(x), attend(q, k, v), atol=1e-6)
+    assert torch.allclose(
+        head(x), scaled_dot_product_attention(q, k, v), atol=1e-6
+    )
     assert head(x).shape == (2, 7, 3)
     assert sum(p.numel() for p in head.parameters()) == 3 * 6 * 3
 
@@ -129,5 +147,7 @@ def test_without_a_mask_order_does_not_matter() -> None:
     torch.manual_seed(5)
     q, k, v = torch.randn(3, 6, 4)
     order = torch.randperm(6)
-    got = attend(q, k[order], v[order], causal=False)
-    assert torch.allclose(got, attend(q, k, v, causal=False), atol=1e-6)
+    got = scaled_dot_product_attention(q, k[order], v[order], causal=False)
+    assert torch.allclose(
+        got, scaled_dot_product_attention(q, k, v, causal=False), atol=1e-6
+    )

@@ -62,9 +62,9 @@ def test_equals_the_library_layer(norm_first: bool) -> None:
     ours = block.state_dict()
     names = {
         "self_attn.in_proj_": "attention.qkv.",
-        "self_attn.out_proj.": "attention.projection.",
-        "linear1.": "mlp.expansion.",
-        "linear2.": "mlp.projection.",
+        "self_attn.out_proj.": "attention.out.",
+        "linear1.": "mlp.up.",
+        "linear2.": "mlp.down.",
         "norm1.": "norm1.",
         "norm2.": "norm2.",
     }
@@ -82,9 +82,9 @@ def test_equals_the_library_layer(norm_first: bool) -> None:
 
 def test_silent_parts_leave_the_stream_bit_for_bit() -> None:
     block, x = make(), 100 * torch.randn(2, 5, 16)
-    for part in (block.attention, block.mlp):
-        nn.init.zeros_(part.projection.weight)
-        nn.init.zeros_(part.projection.bias)
+    for part in (block.attention.out, block.mlp.down):
+        nn.init.zeros_(part.weight)
+        nn.init.zeros_(part.bias)
     assert torch.equal(block(x), x)
 
 
@@ -153,8 +153,8 @@ def test_pre_norm_carries_gradients_through_depth() -> None:
         for block in blocks:
             for norm in (block.norm1, block.norm2):
                 nn.init.ones_(norm.weight)
-            for part in (block.attention, block.mlp):
-                nn.init.normal_(part.projection.weight, std=0.3)
+            for part in (block.attention.out, block.mlp.down):
+                nn.init.normal_(part.weight, std=0.3)
         _, gradients = depth_profile(blocks, x)
         found[post_norm] = gradients[0] / gradients[-1]
     # Forward, the pre-norm stream grows; backward, its gradient may grow

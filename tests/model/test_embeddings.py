@@ -58,7 +58,7 @@ def test_positions_past_the_context_are_refused(
     with pytest.raises(ValueError, match="context of 6"):
         LearnedPositions(6, 4)(length, start)
     with pytest.raises(ValueError, match="context of 6"):
-        Rotary(4, 6).rotate(torch.zeros(1, 1, length, 4), start)
+        Rotary(4, 6).apply_rotary(torch.zeros(1, 1, length, 4), start)
 
 
 def test_waves_by_the_formula_of_the_paper() -> None:
@@ -92,7 +92,7 @@ def test_an_odd_number_of_channels_is_refused() -> None:
 
 
 def test_one_radian() -> None:
-    turned = Rotary(head_size=2, context=2).rotate(
+    turned = Rotary(head_size=2, context=2).apply_rotary(
         torch.tensor([[[[1.0, 0.0]]]]), start=1
     )
     assert turned.flatten().tolist() == pytest.approx([0.540302, 0.841471])
@@ -101,7 +101,7 @@ def test_one_radian() -> None:
 def test_position_zero_is_left_alone_and_length_is_kept() -> None:
     torch.manual_seed(1)
     x = torch.randn(2, 3, 16, 8)
-    turned = Rotary(8, 16).rotate(x)
+    turned = Rotary(8, 16).apply_rotary(x)
     assert torch.equal(turned[:, :, 0], x[:, :, 0])
     assert torch.allclose(turned.norm(dim=-1), x.norm(dim=-1), atol=1e-5)
     assert not torch.allclose(turned, x)
@@ -120,8 +120,10 @@ def test_scores_depend_on_the_distance_only(
     rotary = Rotary(head_size=8, context=300)
     generator = torch.Generator().manual_seed(seed)
     q, k = torch.randn(2, 1, 1, 1, 8, generator=generator)
-    here = (rotary.rotate(q, m) * rotary.rotate(k, n)).sum()
-    there = (rotary.rotate(q, m + shift) * rotary.rotate(k, n + shift)).sum()
+    here = (rotary.apply_rotary(q, m) * rotary.apply_rotary(k, n)).sum()
+    there = (
+        rotary.apply_rotary(q, m + shift) * rotary.apply_rotary(k, n + shift)
+    ).sum()
     assert here.item() == pytest.approx(there.item(), abs=1e-4)
 
 
@@ -130,10 +132,10 @@ def test_chunks_with_a_start_equal_the_whole() -> None:
     rotary = Rotary(head_size=6, context=10)
     x = torch.randn(1, 2, 10, 6)
     pieces = [
-        rotary.rotate(x[:, :, a:b], start=a)
+        rotary.apply_rotary(x[:, :, a:b], start=a)
         for a, b in ((0, 4), (4, 5), (5, 10))
     ]
-    assert torch.equal(torch.cat(pieces, dim=2), rotary.rotate(x))
+    assert torch.equal(torch.cat(pieces, dim=2), rotary.apply_rotary(x))
 
 
 def test_the_form_of_the_published_llama_code() -> None:
@@ -143,7 +145,7 @@ def test_the_form_of_the_published_llama_code() -> None:
     cos, sin = (torch.cat([t, t], dim=-1) for t in rotary_tables(8, 9))
     half = torch.cat([-x[..., 4:], x[..., :4]], dim=-1)
     wanted = x * cos + half * sin
-    assert torch.allclose(Rotary(8, 9).rotate(x), wanted, atol=1e-6)
+    assert torch.allclose(Rotary(8, 9).apply_rotary(x), wanted, atol=1e-6)
 
 
 def test_another_base_turns_more_slowly() -> None:
@@ -160,7 +162,7 @@ def test_the_order_of_halves_undoes_the_order_of_pairs() -> None:
     cos, sin = rotary_tables(8, 12)
     turned = torch.view_as_real(pairs * torch.complex(cos, sin)).flatten(3)
     order = halves_from_pairs(8)
-    got = Rotary(8, 12).rotate(x[..., order])
+    got = Rotary(8, 12).apply_rotary(x[..., order])
     assert torch.allclose(got, turned[..., order], atol=1e-6)
 
 
@@ -172,5 +174,5 @@ def test_tables_stay_float32_and_out_of_the_state() -> None:
     assert torch.equal(rotary.cos, before)
     assert rotary.state_dict() == {}
     x = torch.randn(1, 1, 3, 64, dtype=torch.bfloat16)
-    assert rotary.rotate(x).dtype == torch.bfloat16
+    assert rotary.apply_rotary(x).dtype == torch.bfloat16
     assert rotary.to("cpu") is rotary

@@ -257,7 +257,7 @@ def test_initial_weights() -> None:
     model = GPT(gpt2_config(500, 64, 8, 4, 128))
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2:
-            writes = "projection" in name
+            writes = name.split(".")[-2] in ("out", "down")
             wanted = 0.02 / math.sqrt(16) if writes else 0.02
             assert parameter.std().item() == pytest.approx(wanted, rel=0.05)
         else:

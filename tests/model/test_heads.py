@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scratchlm.model.attention import SingleHeadAttention, attend
+from scratchlm.model.attention import (
+    SingleHeadAttention,
+    scaled_dot_product_attention,
+)
 from scratchlm.model.embeddings import Rotary
 from scratchlm.model.heads import (
     MultiHeadAttention,
@@ -102,15 +105,15 @@ def test_equals_the_library_layer() -> None:
     with torch.no_grad():
         theirs.in_proj_weight.copy_(layer.qkv.weight)
         theirs.in_proj_bias.copy_(layer.qkv.bias)
-        theirs.out_proj.weight.copy_(layer.projection.weight)
-        theirs.out_proj.bias.copy_(layer.projection.bias)
+        theirs.out_proj.weight.copy_(layer.out.weight)
+        theirs.out_proj.bias.copy_(layer.out.bias)
     x = inputs()
     mask = torch.ones(TIME, TIME, dtype=torch.bool).triu(1)
     wanted, weights = theirs(
         x, x, x, attn_mask=mask, average_attn_weights=False
     )
     assert torch.allclose(layer(x), wanted, atol=1e-5)
-    assert torch.allclose(layer.attention_weights(x), weights, atol=1e-5)
+    assert torch.allclose(layer.head_weights(x), weights, atol=1e-5)
 
 
 def test_one_head_is_the_single_head() -> None:
@@ -120,7 +123,7 @@ def test_one_head_is_the_single_head() -> None:
     with torch.no_grad():
         parts = [single.query.weight, single.key.weight, single.value.weight]
         layer.qkv.weight.copy_(torch.cat(parts))
-        layer.projection.weight.copy_(torch.eye(8))
+        layer.out.weight.copy_(torch.eye(8))
     x = torch.randn(2, 5, 8)
     assert torch.allclose(layer(x), single(x), atol=1e-6)
 
@@ -129,10 +132,14 @@ def test_each_head_attends_by_itself() -> None:
     layer = build(bias=False)
     q, k, v = layer.split(inputs(), start=0)
     size = CHANNELS // HEADS
-    heard = torch.cat(
-        [attend(q[:, h], k[:, h], v[:, h]) for h in range(HEADS)], dim=-1
+    attended = torch.cat(
+        [
+            scaled_dot_product_attention(q[:, h], k[:, h], v[:, h])
+            for h in range(HEADS)
+        ],
+        dim=-1,
     )
-    wanted = heard @ layer.projection.weight.T
+    wanted = attended @ layer.out.weight.T
     assert q.shape == k.shape == v.shape == (2, HEADS, TIME, size)
     assert torch.allclose(layer(inputs()), wanted, atol=1e-5)
 
@@ -155,7 +162,7 @@ def test_grouped_heads_are_multi_head_with_equal_keys() -> None:
 
     with torch.no_grad():
         full.qkv.weight.copy_(torch.cat([q, copies(k), copies(v)]))
-        full.projection.weight.copy_(grouped.projection.weight)
+        full.out.weight.copy_(grouped.out.weight)
     assert torch.allclose(full(inputs()), grouped(inputs()), atol=1e-5)
     few = sum(p.numel() for p in grouped.parameters())
     many = sum(p.numel() for p in full.parameters())
@@ -175,12 +182,12 @@ def test_a_start_shifts_positions_not_answers() -> None:
 def test_weights_for_pictures_are_those_that_mix() -> None:
     layer = build(kv_heads=3, bias=False)
     x = inputs()
-    weights = layer.attention_weights(x)
+    weights = layer.head_weights(x)
     assert weights.shape == (2, HEADS, TIME, TIME)
     assert bool((weights.triu(1) == 0).all())
     _, _, v = layer.split(x, start=0)
-    heard = weights @ repeat_kv(v, 2)
-    wanted = heard.transpose(1, 2).flatten(2) @ layer.projection.weight.T
+    attended = weights @ repeat_kv(v, 2)
+    wanted = attended.transpose(1, 2).flatten(2) @ layer.out.weight.T
     assert torch.allclose(layer(x), wanted, atol=1e-5)
 
 
@@ -237,8 +244,8 @@ def test_shared_tables_are_not_parameters() -> None:
     assert set(layer.state_dict()) == {
         "qkv.weight",
         "qkv.bias",
-        "projection.weight",
-        "projection.bias",
+        "out.weight",
+        "out.bias",
     }
 
 
@@ -248,8 +255,8 @@ def test_maps_of_a_whole_model_in_order() -> None:
     x = inputs()
     maps = attention_maps(model, x)
     assert len(maps) == 2
-    assert torch.equal(maps[0], first.attention_weights(x))
-    inside = second.attention_weights(first(x).tanh())
+    assert torch.equal(maps[0], first.head_weights(x))
+    inside = second.head_weights(first(x).tanh())
     assert torch.allclose(maps[1], inside, atol=1e-6)
     assert not any(map.requires_grad for map in maps)
     assert not first._forward_pre_hooks  # the lens is taken off again

@@ -121,7 +121,7 @@ def test_biases_can_be_left_out() -> None:
     assert LayerNorm(4, bias=False).bias is None
     assert len(list(LayerNorm(4, bias=False).parameters())) == 1
     assert len(list(GELUMLP(4, bias=False).parameters())) == 2
-    assert len(list(SwiGLU(4, bias=True).parameters())) == 4
+    assert len(list(SwiGLU(4, bias=True).parameters())) == 6
     x = torch.randn(2, 4)
     torch.testing.assert_close(
         LayerNorm(4, bias=False)(x), layer_norm(x, torch.ones(4))
@@ -147,20 +147,20 @@ def test_activations_equal_the_library() -> None:
 @pytest.mark.parametrize("tanh", [False, True])
 def test_gelu_mlp_is_three_steps(tanh: bool) -> None:
     mlp, x = GELUMLP(6, hidden=10, tanh=tanh), torch.randn(2, 3, 6)
-    first, second = mlp.expansion, mlp.projection
+    first, second = mlp.up, mlp.down
     bend = gelu_tanh if tanh else gelu
     wanted = bend(x @ first.weight.T + first.bias)
     wanted = wanted @ second.weight.T + second.bias
     torch.testing.assert_close(mlp(x), wanted)
-    assert GELUMLP(6).expansion.out_features == 24
+    assert GELUMLP(6).up.out_features == 24
 
 
 def test_swiglu_is_its_equation() -> None:
     mlp, x = SwiGLU(6, hidden=10), torch.randn(2, 3, 6)
-    w, v = mlp.expansion.weight[:10], mlp.expansion.weight[10:]
-    wanted = (silu(x @ w.T) * (x @ v.T)) @ mlp.projection.weight.T
+    w, v = mlp.gate.weight, mlp.up.weight
+    wanted = (silu(x @ w.T) * (x @ v.T)) @ mlp.down.weight.T
     torch.testing.assert_close(mlp(x), wanted)
-    assert SwiGLU(48).projection.in_features == swiglu_hidden(48)
+    assert SwiGLU(48).down.in_features == swiglu_hidden(48)
 
 
 @pytest.mark.parametrize(

@@ -185,10 +185,11 @@ def test_an_unknown_symbol_is_an_error(symbol: str) -> None:
 
 def test_public_symbols_leave_out_what_is_private() -> None:
     names = sources.public_symbols(ROOT / "src" / "scratchlm")
-    assert "scratchlm.model.attention.attend" in names
+    assert "scratchlm.model.attention.scaled_dot_product_attention" in names
     assert "scratchlm.training.schedule.Schedule.rate" in names
-    assert not any("._" in n and "__init__" not in n and "__main__" not in n
-                   for n in names)
+    assert not any(
+        "._" in n and "__init__" not in n and "__main__" not in n for n in names
+    )
 
 
 def test_the_tests_of_a_listing_are_counted(
@@ -209,8 +210,13 @@ def test_the_tests_of_a_listing_are_counted(
 
 PAGE = """
 ```{code-cell}
+<<<<<<< HEAD:tests/press/test_build.py
 from press import drawing
 from scratchlm.model.attention import attend
+=======
+import drawing
+from scratchlm.model.attention import scaled_dot_product_attention
+>>>>>>> e865468 (Attention and the feed-forward layers bear the field's names; SwiGLU has three matrices):tests/test_tools.py
 drawing.setup()
 data = drawing.record("memory")
 ```
@@ -218,8 +224,9 @@ data = drawing.record("memory")
 
 
 def test_a_page_depends_on_what_it_imports_and_reads() -> None:
-    files = {p.relative_to(ROOT).as_posix()
-             for p in freshness.dependencies(PAGE)}
+    files = {
+        p.relative_to(ROOT).as_posix() for p in freshness.dependencies(PAGE)
+    }
     assert "src/scratchlm/model/attention.py" in files
     assert "press/drawing.py" in files
     assert "records/memory.json" in files
@@ -227,7 +234,10 @@ def test_a_page_depends_on_what_it_imports_and_reads() -> None:
 
 
 def test_a_page_depends_on_imports_of_imports() -> None:
-    page = PAGE.replace("model.attention import attend", "model import gpt")
+    page = PAGE.replace(
+        "model.attention import scaled_dot_product_attention",
+        "model import gpt",
+    )
     files = {p.name for p in freshness.dependencies(page)}
     assert {"gpt.py", "heads.py", "attention.py"} <= files
 

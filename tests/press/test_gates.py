@@ -93,9 +93,11 @@ PLANTED: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "a listing is taken out": (
         "shown",
         lambda root: edit(
-            root / CHAPTER, "scratchlm.model.attention.attend", "nothing"
+            root / CHAPTER,
+            "scratchlm.model.attention.scaled_dot_product_attention",
+            "nothing",
         ),
-        "scratchlm.model.attention.attend is neither shown",
+        "attention.scaled_dot_product_attention is neither shown",
     ),
     "something is left out without a reason": (
         "shown",

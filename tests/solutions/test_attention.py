@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scratchlm.model.attention import attend, causal_mask
+from scratchlm.model.attention import causal_mask, scaled_dot_product_attention
 from solutions.model.attention import (
     attend_by_loops,
     attend_in_blocks,
@@ -19,7 +19,11 @@ def random_qkv(length: int = 13) -> tuple[torch.Tensor, ...]:
 
 def test_loops_equal_matrices() -> None:
     q, k, v = random_qkv(6)
-    assert torch.allclose(attend_by_loops(q, k, v), attend(q, k, v), atol=1e-5)
+    assert torch.allclose(
+        attend_by_loops(q, k, v),
+        scaled_dot_product_attention(q, k, v),
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("size", [1, 4, 5, 13, 40])
@@ -27,7 +31,7 @@ def test_blocks_equal_the_whole(size: int) -> None:
     q, k, v = random_qkv()
     q = q * 20  # large scores, so that the largest changes often
     got = attend_in_blocks(q, k, v, size)
-    assert torch.allclose(got, attend(q, k, v), atol=1e-5)
+    assert torch.allclose(got, scaled_dot_product_attention(q, k, v), atol=1e-5)
 
 
 def test_a_window_shows_the_last_few() -> None:

@@ -13,8 +13,8 @@ def test_parallel_block() -> None:
     torch.manual_seed(0)
     block = ParallelBlock(LayerNorm(8), MultiHeadAttention(8, 2), GELUMLP(8))
     x = torch.randn(2, 5, 8)
-    heard, thought = block.attention(block.norm(x)), block.mlp(block.norm(x))
-    torch.testing.assert_close(block(x) - x, heard + thought)
+    attended, fed = block.attention(block.norm(x)), block.mlp(block.norm(x))
+    torch.testing.assert_close(block(x) - x, attended + fed)
 
 
 def test_silent_block_changes_nothing_and_learns() -> None:
@@ -26,8 +26,8 @@ def test_silent_block_changes_nothing_and_learns() -> None:
     x = torch.randn(2, 5, 8)
     assert torch.equal(block(x), x)
     block(x).square().sum().backward()
-    assert block.mlp.projection.weight.grad.abs().sum() > 0
-    assert block.mlp.expansion.weight.grad.abs().sum() == 0
+    assert block.mlp.down.weight.grad.abs().sum() > 0
+    assert block.mlp.up.weight.grad.abs().sum() == 0
 
 
 def test_without_block() -> None:

@@ -17,7 +17,7 @@ def test_pairs_reordered_are_halves() -> None:
     x = torch.randn(2, 3, 9, 8)
     order = halves_from_pairs(8)
     turned = rotate_pairs(x, *rotary_tables(8, 9))
-    halves = Rotary(8, 9).rotate(x[..., order])
+    halves = Rotary(8, 9).apply_rotary(x[..., order])
     assert torch.allclose(turned[..., order], halves, atol=1e-6)
 
 
@@ -27,7 +27,10 @@ def test_scores_do_not_depend_on_the_convention() -> None:
     tables = rotary_tables(8, 6)
     pairs = rotate_pairs(q, *tables) @ rotate_pairs(k, *tables).mT
     order, rotary = halves_from_pairs(8), Rotary(8, 6)
-    q, k = rotary.rotate(q[..., order]), rotary.rotate(k[..., order])
+    q, k = (
+        rotary.apply_rotary(q[..., order]),
+        rotary.apply_rotary(k[..., order]),
+    )
     assert torch.allclose(pairs, q @ k.mT, atol=1e-5)
 
 

@@ -27,7 +27,7 @@ def test_pooling_equal_heads_changes_nothing(bias: bool) -> None:
                 for x in (k, v)
             )
             getattr(full.qkv, name).copy_(torch.cat([q, k, v]))
-        full.projection.load_state_dict(grouped.projection.state_dict())
+        full.out.load_state_dict(grouped.out.state_dict())
     x = torch.randn(2, 7, 24)
     pooled = pool_kv_heads(full, 2)
     assert torch.allclose(pooled(x), grouped(x), atol=1e-5)

@@ -21,11 +21,11 @@ def test_gradient_equals_autograd() -> None:
 
 def test_squared_relu() -> None:
     mlp = SquaredReLUMLP(2, hidden=2)
-    for layer in (mlp.expansion, mlp.projection):
+    for layer in (mlp.up, mlp.down):
         nn.init.eye_(layer.weight)
     got = mlp(torch.tensor([[3.0, -2.0]]))
     assert got.tolist() == [[9.0, 0.0]]
-    assert SquaredReLUMLP(8).expansion.out_features == 32
+    assert SquaredReLUMLP(8).up.out_features == 32
 
 
 @pytest.mark.parametrize("bias", [True, False])

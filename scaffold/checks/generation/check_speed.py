@@ -125,15 +125,15 @@ BUGS = {
         "return self.mlp(x)",
     ),
     "the stream is replaced": (
-        "x = x + block.think(x)",
-        "x = block.think(x)",
+        "x = x + block.mlp_sublayer(x)",
+        "x = block.mlp_sublayer(x)",
     ),
     "the last norm is forgotten": (
         "F.linear(self.norm(x), self.head)",
         "F.linear(x, self.head)",
     ),
     "keys are turned as if they stood first": (
-        "self.attention.turn(qk, store.length)",
-        "self.attention.turn(qk, 0)",
+        "self.attention.normalize_and_rotate(qk, store.length)",
+        "self.attention.normalize_and_rotate(qk, 0)",
     ),
 }

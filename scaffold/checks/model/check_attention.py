@@ -14,7 +14,7 @@ def check_mean_of_the_past() -> None:
     nothing = torch.zeros(4, 2)
     v = torch.tensor([[1.0], [2.0], [3.0], [4.0]])
     close(
-        attention.attend(nothing, nothing, v).flatten(),
+        attention.scaled_dot_product_attention(nothing, nothing, v).flatten(),
         [1, 1.5, 2, 2.5],
         "the running means of 1, 2, 3, 4",
         hint="mask the scores with -inf before the softmax, not after it",
@@ -26,7 +26,7 @@ def check_weights_by_hand() -> None:
     q = torch.ones(3, 1)
     k = torch.tensor([[0.0], [math.log(2)], [math.log(3)]])
     close(
-        attention.weigh(q, k),
+        attention.attention_weights(q, k),
         [[1, 0, 0], [1 / 3, 2 / 3, 0], [1 / 6, 1 / 3, 1 / 2]],
         "the weights of three queries",
         hint="softmax along the keys, the last dimension",
@@ -38,7 +38,7 @@ def check_scale() -> None:
     q = torch.ones(1, 4)
     k = torch.tensor([[0.0, 0, 0, 0], [1, 1, 1, 1]])
     close(
-        attention.weigh(q, k),
+        attention.attention_weights(q, k),
         [[0.1192029, 0.8807971]],  # scores 0 and 4 / 2
         "the weights for scores 0 and 4 with a head size of 4",
         hint="4 / sqrt(4) = 2, and 1 / (1 + e^-2) = 0.8808",
@@ -66,8 +66,9 @@ def check_future_is_unseen() -> None:
     x = torch.sin(torch.arange(24.0)).view(6, 4)
     changed = x.clone()
     changed[4:] += 1
-    before = attention.attend(x, x, x)[:4]
-    after = attention.attend(changed, changed, changed)[:4]
+    before = attention.scaled_dot_product_attention(x, x, x)[:4]
+    y = changed
+    after = attention.scaled_dot_product_attention(y, y, y)[:4]
     gap = float((after - before).abs().max())
     equal(gap, 0.0, "the change of positions 0 to 3 when 4 and 5 change")
 
@@ -75,7 +76,7 @@ def check_future_is_unseen() -> None:
 def check_large_scores() -> None:
     """Scores of a million give weights, not NaN."""
     x = torch.full((3, 1), 1000.0)
-    got = attention.attend(x, x, torch.ones(3, 1))
+    got = attention.scaled_dot_product_attention(x, x, torch.ones(3, 1))
     true(bool(torch.isfinite(got).all()), "all outputs are finite numbers")
 
 
@@ -92,7 +93,7 @@ def check_single_head() -> None:
         head(torch.tensor([rows]))[0],
         [[6], [10], [17]],
         "what a head hears of 6, 12, 24 with weights 1/6, 1/3, 1/2",
-        hint="attend(query(x), key(x), value(x)), in this order",
+        hint="query(x), key(x), value(x), in this order",
     )
 
 
@@ -122,7 +123,7 @@ BUGS = {
         "scores.softmax(dim=-2)",
     ),
     "query and key are exchanged": (
-        "attend(self.query(x), self.key(x), self.value(x))",
-        "attend(self.key(x), self.query(x), self.value(x))",
+        "self.query(x), self.key(x), self.value(x)",
+        "self.key(x), self.query(x), self.value(x)",
     ),
 }

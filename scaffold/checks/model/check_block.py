@@ -117,7 +117,7 @@ BUGS = {
     "both parts read the same stream": (
         "x = x + self.attention(self.norm1(x), store)\n"
         "        return x + self.mlp(self.norm2(x))",
-        "heard = self.attention(self.norm1(x), store)\n"
-        "        return x + heard + self.mlp(self.norm2(x))",
+        "attended = self.attention(self.norm1(x), store)\n"
+        "        return x + attended + self.mlp(self.norm2(x))",
     ),
 }

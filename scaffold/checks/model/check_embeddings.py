@@ -49,7 +49,7 @@ def check_one_radian() -> None:
     rotary = embeddings.Rotary(head_size=2, context=4)
     x = torch.tensor([[[[1.0, 0.0], [1.0, 0.0]]]])
     close(
-        rotary.rotate(x, 0)[0, 0],
+        rotary.apply_rotary(x, 0)[0, 0],
         [[1, 0], [COS1, SIN1]],
         "[1, 0] at positions 0 and 1",
         hint="the sign: (a cos - b sin, b cos + a sin)",
@@ -62,7 +62,7 @@ def check_half_split_pairs() -> None:
     x = torch.eye(4).view(1, 4, 1, 4)  # four heads, one channel lit in each
     slow_cos, slow_sin = 0.9999500, 0.0099998  # of 1/100 radian
     close(
-        rotary.rotate(x, 1)[0, :, 0],
+        rotary.apply_rotary(x, 1)[0, :, 0],
         [
             [COS1, 0, SIN1, 0],
             [0, slow_cos, 0, slow_sin],
@@ -79,10 +79,14 @@ def check_distance_only() -> None:
     rotary = embeddings.Rotary(head_size=4, context=64)
     q = torch.tensor([[[[0.3, -1.2, 0.8, 0.5]]]])
     k = torch.tensor([[[[1.1, 0.4, -0.7, 0.9]]]])
-    at_5_and_2 = (rotary.rotate(q, 5) * rotary.rotate(k, 2)).sum()
-    at_45_and_42 = (rotary.rotate(q, 45) * rotary.rotate(k, 42)).sum()
+    at_5_and_2 = (rotary.apply_rotary(q, 5) * rotary.apply_rotary(k, 2)).sum()
+    at_45_and_42 = (
+        rotary.apply_rotary(q, 45) * rotary.apply_rotary(k, 42)
+    ).sum()
     close(at_45_and_42, at_5_and_2, "the product at 45 and 42, and at 5 and 2")
-    at_45_and_40 = (rotary.rotate(q, 45) * rotary.rotate(k, 40)).sum()
+    at_45_and_40 = (
+        rotary.apply_rotary(q, 45) * rotary.apply_rotary(k, 40)
+    ).sum()
     true(
         abs(float(at_45_and_40 - at_5_and_2)) > 0.01,
         "another distance gives another product",
@@ -94,7 +98,7 @@ def check_float32_tables() -> None:
     rotary = embeddings.Rotary(head_size=2, context=300).to(torch.bfloat16)
     x = torch.tensor([[[[1.0, 0.0]]]])
     close(
-        rotary.rotate(x, 257)[0, 0, 0],
+        rotary.apply_rotary(x, 257)[0, 0, 0],
         [0.8193055, -0.5733572],
         "[1, 0] at position 257, after .to(torch.bfloat16)",
         hint="bfloat16 keeps 8 bits: build the tables again after a cast",

@@ -80,8 +80,8 @@ def check_initial_loss() -> None:
         hint="weights of size 0.02, logits and not probabilities",
     )
     weights = dict(model.named_parameters())
-    deep = weights["blocks.0.mlp.projection.weight"].std() * math.sqrt(8)
-    close(deep, 0.02, "a projection's size × √(2L)", tol=0.002)
+    deep = weights["blocks.0.mlp.down.weight"].std() * math.sqrt(8)
+    close(deep, 0.02, "the size of what narrows × √(2L)", tol=0.002)
 
 
 def check_loss_by_hand() -> None:
@@ -106,7 +106,7 @@ def check_silent_blocks() -> None:
         model = trained(config)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                if "projection" in name:
+                if ".out." in name or ".down." in name:
                     parameter.zero_()
         rows = dict(model.named_parameters())
         x = rows["token.weight"][IDS]

@@ -61,8 +61,8 @@ def both_forms(
         with torch.no_grad():
             layer.qkv.weight.copy_(rows)
             layer.qkv.bias.copy_(bias)
-            layer.projection.weight.copy_(torch.eye(channels))
-            layer.projection.bias.zero_()
+            layer.out.weight.copy_(torch.eye(channels))
+            layer.out.bias.zero_()
         layers.append(layer)
     return layers
 
@@ -90,7 +90,7 @@ def check_projection() -> None:
     x = torch.tensor([[[1.0, 10], [3.0, 30]]])
     for layer in both_forms(2, 2, 2, rows, torch.zeros(6)):
         with torch.no_grad():
-            layer.projection.weight.copy_(torch.tensor([[0.0, 1], [1, 1]]))
+            layer.out.weight.copy_(torch.tensor([[0.0, 1], [1, 1]]))
         close(
             layer(x)[0],
             [[10, 11], [20, 22]],
@@ -184,8 +184,8 @@ BUGS = {
         "qkv = qkv.reshape(b, -1, t, self.head_size)",
     ),
     "heads are joined without a transpose": (
-        "heard = heard.transpose(1, 2).flatten(2)",
-        "heard = heard.reshape(x.shape)",
+        "attended = attended.transpose(1, 2).flatten(2)",
+        "attended = attended.reshape(x.shape)",
     ),
     "groups are dealt out like cards": (
         "x.repeat_interleave(groups, dim=1)",
@@ -204,7 +204,7 @@ BUGS = {
         "store.append(k, v)",
     ),
     "the output projection is forgotten": (
-        "return self.dropout(self.projection(heard))",
-        "return self.dropout(heard)",
+        "return self.dropout(self.out(attended))",
+        "return self.dropout(attended)",
     ),
 }

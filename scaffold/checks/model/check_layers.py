@@ -114,12 +114,12 @@ def check_gelu_mlp_by_hand() -> None:
     for tanh, one in ((False, 0.841345), (True, 0.841192)):
         mlp = layers.GELUMLP(2, hidden=4, bias=False, tanh=tanh)
         first = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
-        mlp.expansion.weight.data = first
-        mlp.projection.weight.data = first.T.clone()
+        mlp.up.weight.data = first
+        mlp.down.weight.data = first.T.clone()
         # gelu(x) - gelu(-x) = x: what passes comes out as it was.
         x = torch.tensor([[1.0, -3.0]])
         close(mlp(x), x, "a layer that should pass numbers unchanged")
-        mlp.projection.weight.data = torch.eye(2, 4)
+        mlp.down.weight.data = torch.eye(2, 4)
         close(
             mlp(x),
             [[one, one - 1]],
@@ -127,21 +127,22 @@ def check_gelu_mlp_by_hand() -> None:
             tol=5e-6,
             hint="the activation stands between the two matrices",
         )
-    equal(layers.GELUMLP(8).expansion.out_features, 32, "the usual hidden size")
+    equal(layers.GELUMLP(8).up.out_features, 32, "the usual hidden size")
 
 
 def check_swiglu_by_hand() -> None:
-    """One hidden channel: silu(gate) times value."""
+    """One hidden channel: silu(gate) times up."""
     mlp = layers.SwiGLU(2, hidden=1)
-    mlp.expansion.weight.data = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    mlp.projection.weight.data = torch.tensor([[1.0], [0.0]])
+    mlp.gate.weight.data = torch.tensor([[1.0, 0.0]])
+    mlp.up.weight.data = torch.tensor([[0.0, 1.0]])
+    mlp.down.weight.data = torch.tensor([[1.0], [0.0]])
     x = torch.tensor([[1.0, 5.0], [5.0, 1.0]])
     # silu(1) × 5 and silu(5) × 1
     close(
         mlp(x),
         [[3.655293, 0.0], [4.966536, 0.0]],
-        "gate 1, value 5; and gate 5, value 1",
-        hint="the gate is the first half, and silu is for the gate",
+        "gate 1, up 5; and gate 5, up 1",
+        hint="silu is for the gate, and only for it",
     )
     sizes = [layers.swiglu_hidden(c) for c in (128, 768, 4096)]
     equal(sizes, [352, 2048, 11008], "hidden sizes for 128, 768, 4096 channels")
@@ -185,16 +186,16 @@ BUGS = {
         "return F.rms_norm(x, self.weight.shape, self.weight, self.eps)",
         "return F.layer_norm(x, self.weight.shape, self.weight)",
     ),
-    "value and gate are swapped": (
-        "F.silu(gate) * value",
-        "gate * F.silu(value)",
+    "gate and up are swapped": (
+        "F.silu(self.gate(x)) * self.up(x)",
+        "self.gate(x) * F.silu(self.up(x))",
     ),
     "ReLU stands for GELU": (
-        "F.gelu(self.expansion(x), approximate=self.approximate)",
-        "F.relu(self.expansion(x))",
+        "F.gelu(self.up(x), approximate=self.approximate)",
+        "F.relu(self.up(x))",
     ),
     "nothing bends": (
-        "F.gelu(self.expansion(x), approximate=self.approximate)",
-        "self.expansion(x)",
+        "F.gelu(self.up(x), approximate=self.approximate)",
+        "self.up(x)",
     ),
 }

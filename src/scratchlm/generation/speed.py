@@ -201,8 +201,8 @@ def without_module(module: nn.Module) -> Callable[[Tensor], Tensor]:
         weight, bias = module.weight, module.bias
         return lambda x: F.layer_norm(x, shape, weight, bias, eps)
     if isinstance(module, GELUMLP):
-        wide, narrow = module.expansion, module.projection
-        w, b, w2, b2 = wide.weight, wide.bias, narrow.weight, narrow.bias
+        up, down = module.up, module.down
+        w, b, w2, b2 = up.weight, up.bias, down.weight, down.bias
         form = module.approximate
         return lambda x: F.linear(
             F.gelu(F.linear(x, w, b), approximate=form), w2, b2
@@ -222,24 +222,24 @@ class FastBlock:
         self.heads, self.both = a.heads, a.heads + a.kv_heads
         self.head_size, self.grouped = a.head_size, a.heads != a.kv_heads
         self.qkv = a.qkv.weight, a.qkv.bias
-        self.projection = a.projection.weight, a.projection.bias
+        self.out = a.out.weight, a.out.bias
 
-    def listen(self, x: Tensor, store: LayerCache) -> Tensor:
+    def attention_sublayer(self, x: Tensor, store: LayerCache) -> Tensor:
         """Attention of (B, C) to itself and all that is stored: (B, C)."""
         qkv = F.linear(self.norm1(x), *self.qkv)
         qkv = qkv.view(x.shape[0], -1, 1, self.head_size)  # (B, H+2K, 1, D)
         qk, v = qkv[:, : self.both], qkv[:, self.both :]
-        qk = self.attention.turn(qk, store.length)
+        qk = self.attention.normalize_and_rotate(qk, store.length)
         k, v = store.append(qk[:, self.heads :], v)
-        heard = F.scaled_dot_product_attention(
+        attended = F.scaled_dot_product_attention(
             qk[:, : self.heads],
             k,
             v,
             enable_gqa=self.grouped,
         )  # (B, H, 1, D)
-        return F.linear(heard.flatten(1), *self.projection)
+        return F.linear(attended.flatten(1), *self.out)
 
-    def think(self, x: Tensor) -> Tensor:
+    def mlp_sublayer(self, x: Tensor) -> Tensor:
         """The feed-forward layer of (B, C): (B, C)."""
         return self.mlp(self.norm2(x))
 
@@ -280,6 +280,6 @@ class FastStep:
         if self.position is not None:
             x = x + self.position[cache.length]
         for block, store in zip(self.blocks, cache, strict=True):
-            x = x + block.listen(x, store)
-            x = x + block.think(x)
+            x = x + block.attention_sublayer(x, store)
+            x = x + block.mlp_sublayer(x)
         return F.linear(self.norm(x), self.head)

@@ -1,9 +1,8 @@
 """Looking only backwards: causal attention with one head.
 
-`attend` is scaled dot-product attention (Vaswani et al., 2017, section
-3.2.1) as it stands in the paper, in the open: clear, differentiable, and
-the reference against which the fast form in `scratchlm.model.heads` is
-tested.
+`scaled_dot_product_attention` stands here as in the paper (Vaswani et al.,
+2017, section 3.2.1), in the open: clear, differentiable, and the reference
+against which the fast form in `scratchlm.model.heads` is tested.
 
 Left out: many heads (next chapter), masks other than the causal one, and
 all care for speed: the matrix of scores is kept whole.
@@ -37,8 +36,8 @@ def causal_mask(
     return ones.tril(diagonal=keys - queries)
 
 
-def weigh(q: Tensor, k: Tensor, causal: bool = True) -> Tensor:
-    """How much each query listens to each key; each row sums to 1.
+def attention_weights(q: Tensor, k: Tensor, causal: bool = True) -> Tensor:
+    """How much each query attends to each key; each row sums to 1.
 
     q (..., Tq, D) and k (..., Tk, D) → (..., Tq, Tk). Vaswani et al.
     (2017), eq. 1 without the product with V.
@@ -51,22 +50,25 @@ def weigh(q: Tensor, k: Tensor, causal: bool = True) -> Tensor:
     return scores.softmax(dim=-1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = True) -> Tensor:
-    """For each query, the mean of the values, weighted by `weigh`.
+def scaled_dot_product_attention(
+    q: Tensor, k: Tensor, v: Tensor, causal: bool = True
+) -> Tensor:
+    """For each query, a mean of the values, by `attention_weights`.
 
     q (..., Tq, D), k (..., Tk, D), v (..., Tk, E) → (..., Tq, E).
 
     >>> nothing = torch.zeros(3, 2)  # no question and no label
-    >>> attend(nothing, nothing, torch.tensor([[1.0], [2.0], [6.0]]))
+    >>> values = torch.tensor([[1.0], [2.0], [6.0]])
+    >>> scaled_dot_product_attention(nothing, nothing, values)
     tensor([[1.0000],
             [1.5000],
             [3.0000]])
     """
-    return weigh(q, k, causal) @ v
+    return attention_weights(q, k, causal) @ v
 
 
 class SingleHeadAttention(nn.Module):
-    """One head: three projections of the same vectors, then `attend`."""
+    """One head: three projections of the same vectors, then attention."""
 
     def __init__(self, channels: int, head_size: int) -> None:
         """Projections of `channels` numbers to `head_size`, no bias."""
@@ -76,5 +78,6 @@ class SingleHeadAttention(nn.Module):
         self.value = nn.Linear(channels, head_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C) → (B, T, D): what each position heard."""
-        return attend(self.query(x), self.key(x), self.value(x))
+        """(B, T, C) → (B, T, D): what each position attended to."""
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        return scaled_dot_product_attention(q, k, v)

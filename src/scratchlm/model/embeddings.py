@@ -125,15 +125,15 @@ class Rotary(nn.Module):
         self.register_buffer("cos", cos, persistent=False)  # (T, D / 2)
         self.register_buffer("sin", sin, persistent=False)
 
-    def rotate(self, x: Tensor, start: int = 0) -> Tensor:
+    def apply_rotary(self, x: Tensor, start: int = 0) -> Tensor:
         """Rotate (B, H, T, D), whose first token stands at `start`."""
         length = x.shape[-2]
         check_positions(start, length, self.context)
         cos = self.cos[start : start + length]  # (T, D / 2)
         sin = self.sin[start : start + length]
         a, b = x.chunk(2, dim=-1)  # (B, H, T, D / 2) each
-        turned = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
-        return turned.to(x.dtype)
+        rotated = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+        return rotated.to(x.dtype)
 
     def _apply(
         self, fn: Callable[[Tensor], Tensor], recurse: bool = True

@@ -203,7 +203,7 @@ class GPT(nn.Module):
         deep = 0.02 / math.sqrt(2 * self.config.layers)
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
-                writes = name.endswith("projection.weight")
+                writes = name.endswith(("out.weight", "down.weight"))
                 nn.init.normal_(parameter, std=deep if writes else 0.02)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)

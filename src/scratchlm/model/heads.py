@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scratchlm.model.attention import causal_mask, weigh
+from scratchlm.model.attention import attention_weights, causal_mask
 from scratchlm.model.embeddings import Rotary
 
 
@@ -46,7 +46,7 @@ def repeat_kv(x: Tensor, groups: int) -> Tensor:
 def fused_attention(
     q: Tensor, k: Tensor, v: Tensor, dropout: float = 0.0
 ) -> Tensor:
-    """`attend`, causal, by the library's kernel; k and v may have K heads.
+    """Causal attention by the library's kernel; k and v may have K heads.
 
     q (B, H, Tq, D), k and v (B, K, Tk, D) → (B, H, Tq, D). The kernel's own
     causal mask starts at the upper left, so it serves only where there are
@@ -98,7 +98,7 @@ class MultiHeadAttention(nn.Module):
         self.head_size = channels // heads
         rows = (heads + 2 * self.kv_heads) * self.head_size
         self.qkv = nn.Linear(channels, rows, bias=bias)
-        self.projection = nn.Linear(channels, channels, bias=bias)
+        self.out = nn.Linear(channels, channels, bias=bias)
         self.dropout = nn.Dropout(dropout)
         self.rotary = rotary
         self.reference = reference
@@ -110,25 +110,25 @@ class MultiHeadAttention(nn.Module):
         qkv = self.qkv(x).view(b, t, -1, self.head_size)  # (B, T, H+2K, D)
         qkv = qkv.transpose(1, 2)  # (B, H+2K, T, D), a view
         qk, v = qkv.split([self.heads + self.kv_heads, self.kv_heads], dim=1)
-        qk = self.turn(qk, start)  # all heads at once
+        qk = self.normalize_and_rotate(qk, start)  # all heads at once
         q, k = qk.split([self.heads, self.kv_heads], dim=1)
         return q, k, v
 
-    def turn(self, qk: Tensor, start: int) -> Tensor:
+    def normalize_and_rotate(self, qk: Tensor, start: int) -> Tensor:
         """Queries and keys (B, H+K, T, D), normalized and rotated if asked."""
         if self.qk_norm:
             qk = F.layer_norm(qk, (self.head_size,))
         if self.rotary is not None:
-            qk = self.rotary.rotate(qk, start)
+            qk = self.rotary.apply_rotary(qk, start)
         return qk
 
-    def mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """What each query heard, (B, H, T, D), in either form."""
+    def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What each query attended to, (B, H, T, D), in either form."""
         if not self.reference:
             p = self.dropout.p if self.training else 0.0
             return fused_attention(q, k, v, p)
         groups = self.heads // self.kv_heads
-        weights = self.dropout(weigh(q, repeat_kv(k, groups)))
+        weights = self.dropout(attention_weights(q, repeat_kv(k, groups)))
         return weights @ repeat_kv(v, groups)
 
     def forward(self, x: Tensor, store: KVStore | None = None) -> Tensor:
@@ -137,14 +137,14 @@ class MultiHeadAttention(nn.Module):
         q, k, v = self.split(x, start)
         if store is not None:
             k, v = store.append(k, v)
-        heard = self.mix(q, k, v)  # (B, H, T, D)
-        heard = heard.transpose(1, 2).flatten(2)  # (B, T, C)
-        return self.dropout(self.projection(heard))
+        attended = self.attention(q, k, v)  # (B, H, T, D)
+        attended = attended.transpose(1, 2).flatten(2)  # (B, T, C)
+        return self.dropout(self.out(attended))
 
-    def attention_weights(self, x: Tensor) -> Tensor:
+    def head_weights(self, x: Tensor) -> Tensor:
         """Each head's weights on (B, T, C), for pictures: (B, H, T, T)."""
         q, k, _ = self.split(x, start=0)
-        return weigh(q, repeat_kv(k, self.heads // self.kv_heads))
+        return attention_weights(q, repeat_kv(k, self.heads // self.kv_heads))
 
 
 def attention_maps(model: nn.Module, ids: Tensor) -> list[Tensor]:
@@ -157,7 +157,7 @@ def attention_maps(model: nn.Module, ids: Tensor) -> list[Tensor]:
 
     def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, MultiHeadAttention)
-        maps.append(layer.attention_weights(inputs[0]))
+        maps.append(layer.head_weights(inputs[0]))
 
     hooks = [
         layer.register_forward_pre_hook(look)

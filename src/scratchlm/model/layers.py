@@ -127,15 +127,15 @@ class GELUMLP(nn.Module):
         """Hidden size 4C unless told; `tanh` for GPT-2's own weights."""
         super().__init__()
         hidden = 4 * channels if hidden is None else hidden
-        self.expansion = nn.Linear(channels, hidden, bias=bias)
-        self.projection = nn.Linear(hidden, channels, bias=bias)
+        self.up = nn.Linear(channels, hidden, bias=bias)
+        self.down = nn.Linear(hidden, channels, bias=bias)
         self.dropout = nn.Dropout(dropout)
         self.approximate = "tanh" if tanh else "none"
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) → (B, T, C)."""
-        x = F.gelu(self.expansion(x), approximate=self.approximate)
-        return self.dropout(self.projection(x))
+        x = F.gelu(self.up(x), approximate=self.approximate)
+        return self.dropout(self.down(x))
 
 
 def swiglu_hidden(channels: int) -> int:
@@ -153,10 +153,10 @@ def swiglu_hidden(channels: int) -> int:
 
 
 class SwiGLU(nn.Module):
-    """A feed-forward layer in which one half opens the gates of the other.
+    """A feed-forward layer in which one product opens the gates of another.
 
-    Shazeer (2020), eq. 6: (silu(x W) × x V) W₂. The rows of W, the gates,
-    stand above those of V in one matrix.
+    Shazeer (2020), eq. 6: (silu(x W) × x V) W₂. W is `gate`, V is `up` and
+    W₂ is `down`, the names that Llama's files have for them.
     """
 
     def __init__(
@@ -169,11 +169,12 @@ class SwiGLU(nn.Module):
         """Hidden size by `swiglu_hidden` unless told."""
         super().__init__()
         hidden = swiglu_hidden(channels) if hidden is None else hidden
-        self.expansion = nn.Linear(channels, 2 * hidden, bias=bias)
-        self.projection = nn.Linear(hidden, channels, bias=bias)
+        self.gate = nn.Linear(channels, hidden, bias=bias)
+        self.up = nn.Linear(channels, hidden, bias=bias)
+        self.down = nn.Linear(hidden, channels, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C) → (B, T, C)."""
-        gate, value = self.expansion(x).chunk(2, dim=-1)  # (B, T, hidden)
-        return self.dropout(self.projection(F.silu(gate) * value))
+        x = F.silu(self.gate(x)) * self.up(x)  # (B, T, hidden)
+        return self.dropout(self.down(x))
