@@ -210,13 +210,8 @@ def test_the_tests_of_a_listing_are_counted(
 
 PAGE = """
 ```{code-cell}
-<<<<<<< HEAD:tests/press/test_build.py
 from press import drawing
-from scratchlm.model.attention import attend
-=======
-import drawing
 from scratchlm.model.attention import scaled_dot_product_attention
->>>>>>> e865468 (Attention and the feed-forward layers bear the field's names; SwiGLU has three matrices):tests/test_tools.py
 drawing.setup()
 data = drawing.record("memory")
 ```

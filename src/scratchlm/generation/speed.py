@@ -203,9 +203,9 @@ def without_module(module: nn.Module) -> Callable[[Tensor], Tensor]:
     if isinstance(module, GELUMLP):
         up, down = module.up, module.down
         w, b, w2, b2 = up.weight, up.bias, down.weight, down.bias
-        form = module.approximate
+        approximate = module.approximate
         return lambda x: F.linear(
-            F.gelu(F.linear(x, w, b), approximate=form), w2, b2
+            F.gelu(F.linear(x, w, b), approximate=approximate), w2, b2
         )
     return module
 

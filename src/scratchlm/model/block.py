@@ -1,6 +1,6 @@
 """A block, and why the residual stays clean: the unit a transformer repeats.
 
-A block listens (attention), then thinks (a feed-forward layer), and adds
+A block is two sublayers, attention and then a feed-forward layer; each adds
 what it found to the residual stream. With the norms *before* both parts, as
 in GPT-2 (Radford et al., 2019; Xiong et al., 2020), the stream itself is
 never normalized, multiplied or cut: a sum from the first layer to the last.
@@ -19,7 +19,7 @@ from scratchlm.model.heads import KVStore, MultiHeadAttention
 
 
 class Block(nn.Module):
-    """Listen, then think; add what was found to what was there."""
+    """Attention, then a feed-forward layer, each added to the stream."""
 
     def __init__(
         self,
