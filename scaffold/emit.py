@@ -130,7 +130,7 @@ def imports_of(path: Path) -> Iterator[Path]:
 
 
 def library_files(starts: list[Path]) -> list[Path]:
-    """The files `starts`, all that they import, and their packages."""
+    """The files `starts`, all that they import, their packages and data."""
     done: set[Path] = set()
     todo = [SOURCES / PROJECT / "__main__.py", *starts]
     while todo:
@@ -138,10 +138,10 @@ def library_files(starts: list[Path]) -> list[Path]:
         if path in done:
             continue
         done.add(path)
-        todo += imports_of(path)
+        if path.suffix == ".py":
+            todo += imports_of(path)
         init = path.parent / "__init__.py"
-        if init.exists():
-            todo.append(init)
+        todo += [p for p in (init, path.with_suffix(".yaml")) if p.exists()]
     return sorted(p for p in done if p.is_relative_to(SOURCES))
 
 

@@ -6,9 +6,8 @@ from fractions import Fraction
 from functools import cache
 
 from scratchlm.text.toytown import (
-    ROLES,
     START,
-    WORDS,
+    TOWN,
     Part,
     Rule,
     advance,
@@ -111,11 +110,11 @@ def choice_entropy(alternatives: int) -> float:
 
 def remaining(role: str, filled: Filled) -> int:
     """How many words can fill the role once the others are filled."""
-    table = ROLES[role]
-    if table not in WORDS:  # somebody's goods: three of them
+    table = TOWN.roles[role]
+    if table not in TOWN.words:  # somebody's goods: three of them
         return 3
-    taken = sum(ROLES.get(other) == table for other in filled)
-    return len(WORDS[table]) - taken
+    taken = sum(TOWN.roles.get(other) == table for other in filled)
+    return len(TOWN.words[table]) - taken
 
 
 def read_part(part: Part, filled: Filled) -> Ends:

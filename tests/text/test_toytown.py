@@ -9,6 +9,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,11 +17,8 @@ from hypothesis import strategies as st
 
 from scratchlm.text import toytown
 from scratchlm.text.toytown import (
-    PAST,
-    ROLES,
-    RULES,
     START,
-    WORDS,
+    TOWN,
     Facts,
     Part,
     Rule,
@@ -36,6 +34,7 @@ from scratchlm.text.toytown import (
     log_probability,
     number_word,
     parse_slot,
+    read_grammar,
     split_stories,
     templates,
     weight_sums,
@@ -117,22 +116,22 @@ def test_no_two_stories_are_alike(corpus: list[Story]) -> None:
 def test_every_rule_and_word_occurs(corpus: list[Story]) -> None:
     seen = {
         (step.name.rpartition(" ")[0] or step.name, step.option)
-        if step.name not in RULES
+        if step.name not in TOWN.rules
         else (step.name, step.option)
         for story in corpus[:400]
         for step in derivations(story.text)[0]
     }
     named = {name for name, _ in seen}
-    assert set(RULES) <= named
-    assert set(ROLES) <= named
+    assert set(TOWN.rules) <= named
+    assert set(TOWN.roles) <= named
 
 
 # --- One text, one derivation ------------------------------------------------
 
-Path = tuple[str, tuple[Part, ...], Facts]
+Way = tuple[str, tuple[Part, ...], Facts]
 
 
-def moves(path: Path) -> Iterator[Path]:
+def moves(path: Way) -> Iterator[Way]:
     """All ways to go on by one part, whatever has been said before."""
     _, todo, facts = path
     part, rest = todo[0], todo[1:]
@@ -149,16 +148,16 @@ def moves(path: Path) -> Iterator[Path]:
 
 def fillings(role: str, facts: Facts) -> Iterator[Facts]:
     """All ways to fill a role, and the role before it if it needs one."""
-    table = ROLES[role]
-    if table in WORDS:
-        yield from ({**facts, role: word} for word in WORDS[table])
+    table = TOWN.roles[role]
+    if table in TOWN.words:
+        yield from ({**facts, role: word} for word in TOWN.words[table])
     elif table not in facts:
         yield from fillings(table, facts)
     else:
         yield from ({**facts, role: word} for word in facts[table].goods)
 
 
-def clash(a: Path, b: Path) -> bool:
+def clash(a: Way, b: Way) -> bool:
     """Whether some text of one path begins with a text of the other."""
     if len(a[0]) > len(b[0]):
         a, b = b, a
@@ -226,17 +225,17 @@ def test_first_mentions_give_the_word_away() -> None:
             count = START[slot.subject].count
             past, present = (
                 conjugate(slot.verb, count, tense.forms[""])
-                for tense in WORDS["tense"]
+                for tense in TOWN.words["tense"]
             )
             assert prefix_free([past, present]), (slot, past, present)
             continue
         assert role == slot.subject, (role, slot)
         assert not slot.sign, (role, slot)
-        table = ROLES[role]
-        groups = [WORDS[table]] if table in WORDS else []
+        table = TOWN.roles[role]
+        groups = [TOWN.words[table]] if table in TOWN.words else []
         if not groups:  # goods: their maker is known by then
             assert table in sure, (role, slot)
-            groups = [person.goods for person in WORDS["people"]]
+            groups = [person.goods for person in TOWN.words["people"]]
         for group in groups:
             forms = [inflect(slot, {role: word}) for word in group]
             assert prefix_free(forms), (slot, forms)
@@ -389,11 +388,11 @@ def test_every_verb_of_the_town() -> None:
         for name in all_rules()
         for template in templates(name)
         for part in template
-        if isinstance(part, Slot) and part.verb and part.verb not in ROLES
+        if isinstance(part, Slot) and part.verb and part.verb not in TOWN.roles
     }
     verbs = {slot.verb for slot in slots}
-    assert set(PAST) <= verbs
-    regular = sorted(verbs - set(PAST) - {"be"})
+    assert set(TOWN.past) <= verbs
+    regular = sorted(verbs - set(TOWN.past) - {"be"})
     assert set(regular) == set(REGULAR.split())
 
 
@@ -413,8 +412,8 @@ def test_number_words_are_distinct() -> None:
 
 def test_one_thing_is_singular() -> None:
     slot = parse_slot("N-m item")
-    loaf = WORDS["people"][0].goods[0]
-    few = {w.count: w for w in WORDS["few"] + WORDS["many"]}
+    loaf = TOWN.words["people"][0].goods[0]
+    few = {w.count: w for w in TOWN.words["few"] + TOWN.words["many"]}
     facts = {"n": few[5], "m": few[4], "item": loaf}
     assert inflect(slot, facts) == "One loaf"
     assert inflect(slot, {**facts, "m": few[2]}) == "Three loaves"
@@ -428,3 +427,66 @@ def test_slots_that_are_none() -> None:
 
 def test_doctests() -> None:
     assert doctest.testmod(toytown).failed == 0
+
+
+# --- The grammar, read -------------------------------------------------------
+
+GRAMMAR = """\
+people:
+  - {name: Mrs Pell, pronoun: she, trade: baker, place: here, goods: [no]}
+tables: {tense: [past, present], pet: [goat]}
+roles: {who: people, item: who, pet: pet, tense: tense}
+pronouns: {she: {she: she, her: her, him: her}}
+past: {}
+rules:
+  story: ['{who} {who be} <tag who>.', '{Item} and {pet.a}!']
+  tag: ['{x.trade}']
+"""
+
+
+def test_a_small_grammar(tmp_path: Path) -> None:
+    path = tmp_path / "town.yaml"
+    path.write_text(GRAMMAR)
+    town = read_grammar(path)
+    assert town.words["people"][0].goods[0].forms[""] == "no"
+    assert [word.forms["a"] for word in town.fillings("pet")] == ["a goat"]
+    assert [word.forms[""] for word in town.fillings("item")] == ["no"]
+    assert town.rules["tag"] == ["{x.trade}"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("tag who", "tagg who", "rules, story: <tagg who> is no rule"),
+        ("{x.trade}", "{x.trades}", "rules, tag who: who has no form 'trades'"),
+        ("{x.trade}", "{x trade!}", "rules, tag who: {who trade!} is no slot"),
+        ("{Item}", "{Items}", "rules, story: items is no role"),
+        ("{pet.a}", "{it}", "rules, story: it has no form ''"),
+        ("{pet.a}", "{pet-cat}", "rules, story: cat is no role"),
+        ("{x.trade}", "<story>", "rules, story: it calls itself"),
+        ("<tag who>", "late", "rules, tag: no story ever comes here"),
+        ("  tag:", "  story:", "line 9: story is there twice"),
+        ("pet: pet", "pet: pets", "roles, pet: pets is no table"),
+        ("item: who", "item: item", "roles, item: item is no table"),
+        ("[goat]", "[goat, goat]", "tables, pet: 'goat' is there twice"),
+        ("[goat]", "[]", "tables, pet is to be a list"),
+        ("[goat]", "goat", "tables, pet is to be a list"),
+        ("[goat]", "[[goat]]", "tables, pet is to be a list"),
+        ("['{x.trade}']", "{x: y}", "rules, tag is to be a list"),
+        ("pronoun: she", "pronoun: it", "people, number 1: no pronoun 'it'"),
+        ("place: here, ", "", "people, number 1, is to have name, pronoun"),
+        ("[no]", "no", "people, number 1, goods is to be a list"),
+        ("past: {}", "past: []", "past is to have names and values"),
+        ("past: {}", "", "its sections are to be people, tables, roles"),
+        ("past: {}", "past: {", "line 8, column 8"),
+        (GRAMMAR, "", "its sections are to be"),
+    ],
+)
+def test_mistakes_in_a_grammar_are_named(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    path = tmp_path / "town.yaml"
+    path.write_text(GRAMMAR.replace(old, new))
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        read_grammar(path)
+    assert str(caught.value).startswith(f"{path}: ")
