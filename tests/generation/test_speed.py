@@ -41,6 +41,9 @@ FORMS = {
     "llama": llama_config(50, 24, 3, 4, 32),
     "grouped": llama_config(50, 24, 3, 4, 32, kv_heads=2),
     "one head of keys": llama_config(50, 24, 3, 4, 32, kv_heads=1),
+    "heads of their own size": GPTConfig(
+        50, 24, 3, 4, 32, 2, head_size=6, position="rotary", norm_eps=0.01
+    ),
     "fast": fast_model(50, 24),
     "post-norm": GPTConfig(50, 24, 3, 4, 32, post_norm=True),
 }

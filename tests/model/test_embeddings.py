@@ -176,3 +176,28 @@ def test_tables_stay_float32_and_out_of_the_state() -> None:
     x = torch.randn(1, 1, 3, 64, dtype=torch.bfloat16)
     assert rotary.apply_rotary(x).dtype == torch.bfloat16
     assert rotary.to("cpu") is rotary
+
+
+def test_tables_have_their_numbers_wherever_they_are_made() -> None:
+    wanted = Rotary(8, 16, base=500.0)
+    with torch.device("meta"):
+        rotary = Rotary(8, 16, base=500.0)
+    assert rotary.cos.is_meta
+    x = torch.randn(1, 2, 16, 8)
+    # Used as it is, as when weights are assigned and nothing is moved.
+    assert torch.equal(rotary.apply_rotary(x), wanted.apply_rotary(x))
+    moved = Rotary(8, 16, base=500.0).to("meta").to_empty(device="cpu")
+    for table in (moved.cos, moved.sin):
+        assert not table.is_meta
+        assert not table.requires_grad
+    assert torch.equal(moved.cos, wanted.cos)
+    assert torch.equal(moved.sin, wanted.sin)
+    moved.cos.fill_(7.0)  # what memory may hold
+    moved.to_empty(device="cpu")
+    assert torch.equal(moved.cos, wanted.cos)
+
+
+def test_a_base_without_waves() -> None:
+    for base in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"base of {base}"):
+            wave_frequencies(4, base)

@@ -7,6 +7,7 @@ the library's weights.
 import json
 import math
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 import torch
@@ -37,6 +38,8 @@ FORMS = [
     replace(GPT2, bias=False, tied=False, mlp="gelu"),
     replace(GPT2, post_norm=True),
     replace(GPT2, norm="rmsnorm", kv_heads=1, position="rotary"),
+    replace(LLAMA, head_size=12, rope_base=500.0, norm_eps=0.01),
+    replace(GPT2, head_size=6, kv_heads=2, norm_eps=0.01),
 ]
 
 
@@ -170,6 +173,60 @@ def test_configuration_survives_json() -> None:
 def test_unknown_names(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field}='nope'.*choose one of"):
         replace(GPT2, **{field: "nope"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vocab_size": 0}, "vocab_size=0: choose 1"),
+        ({"context": 0}, "context=0: choose 1"),
+        ({"layers": 0}, "layers=0: choose 1"),
+        ({"channels": -4, "hidden": 8}, "channels=-4: choose 1"),
+        ({"hidden": 0}, "hidden=0: choose 1"),
+        ({"dropout": 1.0}, "dropout=1.0 is a share"),
+        ({"dropout": math.nan}, "dropout=nan is a share"),
+        ({"dropout": -0.1}, "dropout=-0.1 is a share"),
+        ({"norm_eps": 0.0}, "norm_eps=0.0"),
+        ({"norm_eps": math.nan}, "norm_eps=nan"),
+        ({"heads": 0}, "do not split into 0 heads"),
+        ({"channels": 33}, "33 channels do not split into 4 heads"),
+        ({"kv_heads": 3}, "cannot share 3 heads"),
+        ({"head_size": 0}, "head_size=0"),
+        ({"head_size": 7, "position": "rotary"}, "7 channels do not make"),
+        ({"rope_base": 0.0, "position": "rotary"}, "base of 0.0"),
+    ],
+)
+def test_sizes_that_no_model_has(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(GPT2, **change)
+    assert replace(GPT2, dropout=0.0, layers=1, hidden=1).inner == 1
+
+
+def test_sizes_left_open() -> None:
+    assert (GPT2.key_heads, LLAMA.key_heads) == (4, 2)
+    assert GPT2.channels_per_head == 8
+    assert replace(GPT2, head_size=5, channels=33).channels_per_head == 5
+
+
+def test_the_model_has_what_the_configuration_says() -> None:
+    model = GPT(replace(LLAMA, head_size=6, rope_base=500.0, norm_eps=0.01))
+    rotary = model.blocks[1].attention.rotary
+    assert rotary is model.blocks[0].attention.rotary  # one pair of tables
+    assert (rotary.head_size, rotary.context) == (6, 16)
+    assert rotary.base == 500.0
+    norms = [model.norm, model.blocks[0].norm1, model.blocks[1].norm2]
+    assert [norm.eps for norm in norms] == [0.01] * 3
+    assert GPT(replace(GPT2, norm_eps=0.02)).norm.eps == 0.02
+
+
+def test_a_model_built_on_meta_is_the_same_model() -> None:
+    model, ids = make(LLAMA), some_ids()
+    with torch.device("meta"):
+        built, assigned = GPT(LLAMA), GPT(LLAMA)
+    built.to_empty(device="cpu").load_state_dict(model.state_dict())
+    assigned.load_state_dict(model.state_dict(), assign=True)
+    assert torch.equal(built.eval()(ids), model(ids))
+    assert torch.equal(assigned.eval()(ids), model(ids))
 
 
 def test_inner() -> None:

@@ -225,6 +225,7 @@ def test_no_copy_between_the_kernel_and_the_projection() -> None:
         ((10, 0), "10 channels do not split into 0 heads"),
         ((12, 6, 4), "6 query heads cannot share 4 heads"),
         ((12, 6, 0), "6 query heads cannot share 0 heads"),
+        ((12, 6, 12), "6 query heads cannot share 12 heads"),
     ],
 )
 def test_sizes_that_do_not_fit(
@@ -235,8 +236,31 @@ def test_sizes_that_do_not_fit(
 
 
 def test_rotary_tables_of_another_size() -> None:
-    with pytest.raises(ValueError, match="tables are for heads of 8"):
+    with pytest.raises(ValueError, match="heads of 8, these have 4"):
         MultiHeadAttention(12, 3, rotary=Rotary(8, 16))
+    with pytest.raises(ValueError, match="heads of 4, these have 8"):
+        MultiHeadAttention(12, 3, rotary=Rotary(4, 16), head_size=8)
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_heads_of_a_size_of_their_own(reference: bool) -> None:
+    layer = MultiHeadAttention(
+        10, 3, rotary=Rotary(8, 16), reference=reference, head_size=8
+    )
+    assert layer.qkv.out_features == 3 * 3 * 8
+    assert (layer.out.in_features, layer.out.out_features) == (24, 10)
+    x = torch.randn(2, 5, 10)
+    q, k, v = layer.split(x, start=0)
+    attended = torch.cat(
+        [
+            scaled_dot_product_attention(q[:, h], k[:, h], v[:, h])
+            for h in range(3)
+        ],
+        dim=-1,
+    )
+    torch.testing.assert_close(layer(x), layer.out(attended))
+    with pytest.raises(ValueError, match="head_size=0: choose 1"):
+        MultiHeadAttention(10, 3, head_size=0)
 
 
 def test_shared_tables_are_not_parameters() -> None:

@@ -1,6 +1,7 @@
 """Solutions on the model: others' weights, budgets, a loss in chunks."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +38,8 @@ def some_ids() -> Tensor:
 
 
 @pytest.mark.parametrize("activation", ["gelu_new", "gelu"])
-def test_equals_gpt2_of_transformers(activation: str) -> None:
+@pytest.mark.parametrize("eps", [1e-5, 0.1])
+def test_equals_gpt2_of_transformers(activation: str, eps: float) -> None:
     torch.manual_seed(0)
     theirs = GPT2LMHeadModel(
         GPT2Config(
@@ -47,6 +49,7 @@ def test_equals_gpt2_of_transformers(activation: str) -> None:
             n_layer=2,
             n_head=4,
             activation_function=activation,
+            layer_norm_epsilon=eps,
             bos_token_id=0,
             eos_token_id=0,
         )
@@ -54,7 +57,7 @@ def test_equals_gpt2_of_transformers(activation: str) -> None:
     for parameter in theirs.parameters():
         nn.init.normal_(parameter, std=0.3)
     mlp = "gelu" if activation == "gelu" else "gelu_tanh"
-    ours = GPT(replace(GPT2, mlp=mlp)).eval()
+    ours = GPT(replace(GPT2, mlp=mlp, norm_eps=eps)).eval()
     ours.load_state_dict(gpt2_weights(theirs.state_dict(), 2))
     ids = some_ids()
     with torch.no_grad():
@@ -65,10 +68,24 @@ def test_equals_gpt2_of_transformers(activation: str) -> None:
     torch.testing.assert_close(got, loss)
 
 
-@pytest.mark.parametrize("kv_heads", [1, 2, 4])
-def test_equals_llama_of_transformers(kv_heads: int) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kv_heads": 1},
+        {"kv_heads": 2},
+        {"kv_heads": 4},
+        {"rope_base": 500000.0},
+        {"rope_base": 20.0},
+        {"norm_eps": 1e-6},
+        {"norm_eps": 0.1},
+        {"head_size": 4},
+        {"head_size": 20, "rope_base": 500.0, "norm_eps": 0.01},
+    ],
+    ids=str,
+)
+def test_equals_llama_of_transformers(change: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    config = replace(LLAMA, kv_heads=kv_heads)
+    config = replace(LLAMA, **change)
     theirs = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=40,
@@ -77,8 +94,10 @@ def test_equals_llama_of_transformers(kv_heads: int) -> None:
             intermediate_size=config.inner,
             num_hidden_layers=2,
             num_attention_heads=4,
-            num_key_value_heads=kv_heads,
-            rms_norm_eps=1e-5,
+            num_key_value_heads=config.kv_heads,
+            head_dim=config.channels_per_head,
+            rope_theta=config.rope_base,
+            rms_norm_eps=config.norm_eps,
             tie_word_embeddings=False,
         )
     ).eval()
@@ -96,10 +115,10 @@ def test_deepest_that_fits() -> None:
     config = gpt2_config(1000, 64, 1, 4, 64)
     for budget in (10**6, 10**7, 10**8, 2**30):
         layers = deepest_that_fits(budget, 4, config)
-        for n in (layers, layers + 1):
+        for n in (max(layers, 1), layers + 1):
             deep = gpt2_config(1000, 64, n, 4, 64)
             fits = memory_estimate(deep, 4).total <= budget
-            assert fits == (n == layers) or n == 0
+            assert fits == (n <= layers)
     assert deepest_that_fits(1, 4, config) == 0
 
 

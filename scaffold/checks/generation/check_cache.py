@@ -131,7 +131,7 @@ BUGS = {
         "self[0].rewind(length)",
     ),
     "there is room for keys of all query heads": (
-        "config.kv_heads or config.heads,\n",
+        "config.key_heads,\n",
         "config.heads,\n",
     ),
 }

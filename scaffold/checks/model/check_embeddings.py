@@ -105,6 +105,21 @@ def check_float32_tables() -> None:
     )
 
 
+def check_tables_in_empty_memory() -> None:
+    """After to_empty() the tables have their numbers, and their base."""
+    rotary = embeddings.Rotary(head_size=4, context=9, base=100.0)
+    rotary.cos.fill_(7.0)  # what memory may hold
+    rotary.to_empty(device="cpu")
+    x = torch.tensor([[[[1.0, 1.0, 0.0, 0.0]]]])
+    # Angles 8 and 0.8 at position 8.
+    close(
+        rotary.apply_rotary(x, 8)[0, 0, 0],
+        [-0.1455, 0.696707, 0.989358, 0.717356],
+        "[1, 1, 0, 0] at position 8, after .to_empty()",
+        hint="to_empty leaves memory as it is: make the tables again",
+    )
+
+
 def check_order_of_pairs() -> None:
     """Interleaved channels come to halves: evens first, then odds."""
     equal(
@@ -141,7 +156,17 @@ BUGS = {
         "start < 0",
     ),
     "the tables lose bits with the model": (
-        "if self.cos.dtype != torch.float32:",
-        "if self.cos.dtype == torch.float64:",
+        "self.cos, self.sin = (table.to(self.cos.device) for table in tables)",
+        "pass",
+    ),
+    "the tables are made again only where they lost bits": (
+        "super()._apply(fn, recurse)\n",
+        "super()._apply(fn, recurse)\n"
+        "        if self.cos.dtype == torch.float32:\n"
+        "            return self\n",
+    ),
+    "the base is forgotten when the tables are made again": (
+        "rotary_tables(self.head_size, self.context, self.base)",
+        "rotary_tables(self.head_size, self.context)",
     ),
 }

@@ -96,9 +96,9 @@ class KVCache(list[LayerCache]):
         super().__init__(
             LayerCache(
                 batch_size,
-                config.kv_heads or config.heads,
+                config.key_heads,
                 config.context if capacity is None else capacity,
-                config.channels // config.heads,
+                config.channels_per_head,
                 dtype,
                 device,
             )
@@ -135,6 +135,5 @@ def cache_bytes(
     524288
     """
     tokens = config.context if capacity is None else capacity
-    head_size = config.channels // config.heads
-    numbers = (config.kv_heads or config.heads) * head_size * tokens
+    numbers = config.key_heads * config.channels_per_head * tokens
     return 2 * config.layers * batch_size * numbers * bytes_per_number

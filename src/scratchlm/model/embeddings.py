@@ -9,6 +9,7 @@ Left out: stretching the angles beyond the trained context (NTK, YaRN) and
 positions as a bias on the scores (ALiBi, T5).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -64,7 +65,8 @@ def wave_frequencies(channels: int, base: float = 10000.0) -> Tensor:
     """Radians per position of channels/2 waves, from 1 down to ~1/base.
 
     Vaswani et al. (2017), section 3.5; Su et al. (2021), eq. 15. Raises
-    ValueError where the channels do not come in pairs.
+    ValueError where the channels do not come in pairs, and for a base that
+    is not above 0.
 
     >>> wave_frequencies(4)
     tensor([1.0000, 0.0100])
@@ -72,6 +74,11 @@ def wave_frequencies(channels: int, base: float = 10000.0) -> Tensor:
     if channels % 2:
         raise ValueError(
             f"{channels} channels do not make pairs: use an even number"
+        )
+    if not 0 < base < math.inf:
+        raise ValueError(
+            f"a base of {base} makes no waves: choose one above 0, 10000 "
+            "for instance"
         )
     pair = torch.arange(channels // 2, dtype=torch.float32)
     return base ** (-2 * pair / channels)  # (C / 2,)
@@ -129,6 +136,8 @@ class Rotary(nn.Module):
         """Rotate (B, H, T, D), whose first token stands at `start`."""
         length = x.shape[-2]
         check_positions(start, length, self.context)
+        if self.cos.device != x.device:  # built on meta, and never moved
+            self.to_empty(device=x.device)
         cos = self.cos[start : start + length]  # (T, D / 2)
         sin = self.sin[start : start + length]
         a, b = x.chunk(2, dim=-1)  # (B, H, T, D / 2) each
@@ -138,11 +147,14 @@ class Rotary(nn.Module):
     def _apply(
         self, fn: Callable[[Tensor], Tensor], recurse: bool = True
     ) -> Any:
-        """Follow the model to its device, but not to fewer bits."""
+        """Follow the model to its device, and make the tables anew there.
+
+        So they keep their bits under `bfloat16()`, and have their numbers
+        after `to_empty()`, which leaves whatever stood in memory.
+        """
         super()._apply(fn, recurse)
-        if self.cos.dtype != torch.float32:
-            tables = rotary_tables(self.head_size, self.context, self.base)
-            self.cos, self.sin = (t.to(self.cos.device) for t in tables)
+        tables = rotary_tables(self.head_size, self.context, self.base)
+        self.cos, self.sin = (table.to(self.cos.device) for table in tables)
         return self
 
 

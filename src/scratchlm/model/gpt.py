@@ -23,8 +23,9 @@ from scratchlm.model.embeddings import (
     Rotary,
     TokenEmbedding,
     check_positions,
+    wave_frequencies,
 )
-from scratchlm.model.heads import KVStore, MultiHeadAttention
+from scratchlm.model.heads import KVStore, MultiHeadAttention, check_heads
 from scratchlm.model.layers import (
     GELUMLP,
     LayerNorm,
@@ -44,8 +45,9 @@ CHOICES = {
 class GPTConfig:
     """The form of a model, in numbers and names that JSON can keep.
 
-    `kv_heads` and `hidden` left open become `heads` and the size that the
-    feed-forward layer prefers. Raises ValueError for unknown names.
+    `kv_heads`, `head_size` and `hidden` left open become `heads`, an even
+    split of the channels, and the size that the feed-forward layer prefers.
+    Raises ValueError for what no model can be built from.
     """
 
     vocab_size: int
@@ -54,6 +56,7 @@ class GPTConfig:
     heads: int
     channels: int
     kv_heads: int | None = None
+    head_size: int | None = None
     hidden: int | None = None
     norm: str = "layernorm"
     mlp: str = "gelu"
@@ -64,6 +67,8 @@ class GPTConfig:
     post_norm: bool = False
     qk_norm: bool = False
     fused: bool = True  # attention by the library's kernel
+    rope_base: float = 10000.0
+    norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
         """Refuse what no model can be built from."""
@@ -73,6 +78,19 @@ class GPTConfig:
                     f"{field}={getattr(self, field)!r} is unknown: choose "
                     f"one of {', '.join(known)}"
                 )
+        check_sizes(self)
+
+    @property
+    def key_heads(self) -> int:
+        """How many heads of keys and values there are, chosen or usual."""
+        return self.heads if self.kv_heads is None else self.kv_heads
+
+    @property
+    def channels_per_head(self) -> int:
+        """The size of a head, chosen or usual."""
+        if self.head_size is not None:
+            return self.head_size
+        return self.channels // self.heads
 
     @property
     def inner(self) -> int:
@@ -82,6 +100,26 @@ class GPTConfig:
         if self.mlp == "swiglu":
             return swiglu_hidden(self.channels)
         return 4 * self.channels
+
+
+def check_sizes(config: GPTConfig) -> None:
+    """Raise ValueError for numbers that no model can be built from."""
+    for field in ("vocab_size", "context", "layers", "channels", "inner"):
+        if getattr(config, field) < 1:
+            name = "hidden" if field == "inner" else field
+            raise ValueError(
+                f"{name}={getattr(config, field)}: choose 1 or more"
+            )
+    if not 0 <= config.dropout < 1:
+        raise ValueError(
+            f"dropout={config.dropout} is a share: 0 for none, below 1"
+        )
+    if not 0 < config.norm_eps < math.inf:
+        raise ValueError(f"norm_eps={config.norm_eps}: choose one above 0")
+    c = config
+    check_heads(c.channels, c.heads, c.key_heads, c.head_size)
+    if config.position == "rotary":
+        wave_frequencies(config.channels_per_head, config.rope_base)
 
 
 def gpt2_config(
@@ -140,8 +178,8 @@ def llama_config(
 def make_norm(config: GPTConfig) -> nn.Module:
     """The norm that the configuration names."""
     if config.norm == "rmsnorm":
-        return RMSNorm(config.channels)
-    return LayerNorm(config.channels, config.bias)
+        return RMSNorm(config.channels, config.norm_eps)
+    return LayerNorm(config.channels, config.bias, config.norm_eps)
 
 
 def make_block(config: GPTConfig, rotary: Rotary | None) -> Block:
@@ -162,6 +200,7 @@ def make_block(config: GPTConfig, rotary: Rotary | None) -> Block:
         rotary,
         reference=not c.fused,
         qk_norm=c.qk_norm,
+        head_size=c.head_size,
     )
     return Block(make_norm(c), attention, make_norm(c), mlp, c.post_norm)
 
@@ -183,7 +222,7 @@ class GPT(nn.Module):
         if c.position == "learned":
             self.position = LearnedPositions(c.context, c.channels)
         else:  # one pair of tables for all layers
-            rotary = Rotary(c.channels // c.heads, c.context)
+            rotary = Rotary(c.channels_per_head, c.context, c.rope_base)
         self.dropout = nn.Dropout(c.dropout)
         self.blocks = nn.ModuleList(
             make_block(c, rotary) for _ in range(c.layers)
@@ -297,8 +336,8 @@ def parameter_table(config: GPTConfig) -> dict[str, int]:
     124439808
     """
     c, bias = config, int(config.bias)
-    groups = c.heads if c.kv_heads is None else c.kv_heads
-    qkv = (c.heads + 2 * groups) * (c.channels // c.heads)
+    attended = c.heads * c.channels_per_head
+    qkv = attended + 2 * c.key_heads * c.channels_per_head
     wide = 2 * c.inner if c.mlp == "swiglu" else c.inner
     norm = c.channels * (1 + bias * (c.norm == "layernorm"))
     learned = c.position == "learned"
@@ -306,7 +345,7 @@ def parameter_table(config: GPTConfig) -> dict[str, int]:
         "tokens": c.vocab_size * c.channels,
         "positions": c.context * c.channels if learned else 0,
         "attention": c.layers
-        * ((c.channels + bias) * qkv + (c.channels + bias) * c.channels),
+        * ((c.channels + bias) * qkv + (attended + bias) * c.channels),
         "feed-forward": c.layers
         * ((c.channels + bias) * wide + (c.inner + bias) * c.channels),
         "norms": norm * (2 * c.layers + (not c.post_norm)),
@@ -323,8 +362,8 @@ def flops_per_token(config: GPTConfig) -> int:
     """
     bare = parameter_table(replace(config, bias=False, tied=False))
     weights = bare["attention"] + bare["feed-forward"] + bare["head"]
-    attention = 12 * config.layers * config.channels * config.context
-    return 6 * weights + attention
+    attended = config.heads * config.channels_per_head
+    return 6 * weights + 12 * config.layers * attended * config.context
 
 
 @dataclass(frozen=True)
@@ -352,14 +391,14 @@ def memory_estimate(config: GPTConfig, batch: int) -> MemoryEstimate:
     recomputation.
     """
     c = config
-    head_size, kv_heads = c.channels // c.heads, c.kv_heads or c.heads
-    keys = kv_heads * head_size
+    attended = c.heads * c.channels_per_head
+    keys = c.key_heads * c.channels_per_head
     # Numbers kept for each token: by a norm, by attention, by the MLP.
     rms = c.norm == "rmsnorm"
     norm = 3 * c.channels + 1 if rms else 2 * c.channels + 2
-    attention = 2 * c.channels + 2 * keys + c.heads
+    attention = 2 * attended + 2 * keys + c.heads
     if c.position == "rotary":  # turned queries and keys, and a copy
-        attention += 2 * c.channels + keys
+        attention += 2 * attended + keys
     mlp = 4 * c.inner if c.mlp == "swiglu" else 2 * c.inner
     each = c.layers * (2 * norm + attention + mlp)
     each += c.channels if c.post_norm else norm  # before the head

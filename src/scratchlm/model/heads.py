@@ -72,7 +72,7 @@ class MultiHeadAttention(nn.Module):
 
     K = H is the multi-head attention of GPT-2, 1 < K < H the grouped-query
     attention of Llama, K = 1 multi-query attention (Shazeer, 2019). Channels
-    are split evenly: D = C / H.
+    are split evenly, D = C / H, unless a `head_size` is given.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class MultiHeadAttention(nn.Module):
         rotary: Rotary | None = None,
         reference: bool = False,
         qk_norm: bool = False,
+        head_size: int | None = None,
     ) -> None:
         """Raises ValueError for numbers of heads that do not divide.
 
@@ -94,11 +95,11 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.kv_heads = heads if kv_heads is None else kv_heads
-        check_heads(channels, heads, self.kv_heads, rotary)
-        self.head_size = channels // heads
-        rows = (heads + 2 * self.kv_heads) * self.head_size
+        check_heads(channels, heads, self.kv_heads, head_size, rotary)
+        self.head_size = d = head_size or channels // heads
+        rows = (heads + 2 * self.kv_heads) * d
         self.qkv = nn.Linear(channels, rows, bias=bias)
-        self.out = nn.Linear(channels, channels, bias=bias)
+        self.out = nn.Linear(heads * d, channels, bias=bias)
         self.dropout = nn.Dropout(dropout)
         self.rotary = rotary
         self.reference = reference
@@ -138,7 +139,7 @@ class MultiHeadAttention(nn.Module):
         if store is not None:
             k, v = store.append(k, v)
         attended = self.attention(q, k, v)  # (B, H, T, D)
-        attended = attended.transpose(1, 2).flatten(2)  # (B, T, C)
+        attended = attended.transpose(1, 2).flatten(2)  # (B, T, H · D)
         return self.dropout(self.out(attended))
 
     def head_weights(self, x: Tensor) -> Tensor:
@@ -174,21 +175,28 @@ def attention_maps(model: nn.Module, ids: Tensor) -> list[Tensor]:
 
 
 def check_heads(
-    channels: int, heads: int, kv_heads: int, rotary: Rotary | None
+    channels: int,
+    heads: int,
+    kv_heads: int,
+    head_size: int | None = None,
+    rotary: Rotary | None = None,
 ) -> None:
     """Raise ValueError where the sizes of a layer do not fit together."""
-    if heads < 1 or channels % heads:
+    if heads < 1 or (head_size is None and channels % heads):
         raise ValueError(
             f"{channels} channels do not split into {heads} heads: choose "
-            "a number of channels that the heads divide"
+            "a number of channels that the heads divide, or a head_size"
         )
+    if head_size is not None and head_size < 1:
+        raise ValueError(f"head_size={head_size}: choose 1 or more, or None")
     if kv_heads < 1 or heads % kv_heads:
         raise ValueError(
             f"{heads} query heads cannot share {kv_heads} heads of keys "
             "evenly: choose kv_heads that divides heads"
         )
-    if rotary is not None and rotary.head_size != channels // heads:
+    size = head_size or channels // heads
+    if rotary is not None and rotary.head_size != size:
         raise ValueError(
             f"the rotary tables are for heads of {rotary.head_size}, these "
-            f"have {channels // heads}: build Rotary(channels // heads, …)"
+            f"have {size}: build Rotary({size}, …)"
         )

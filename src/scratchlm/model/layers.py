@@ -54,12 +54,14 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
 class LayerNorm(nn.Module):
     """`layer_norm` with a learned weight and, if asked, a bias."""
 
-    def __init__(self, channels: int, bias: bool = True) -> None:
+    def __init__(
+        self, channels: int, bias: bool = True, eps: float = 1e-5
+    ) -> None:
         """Start as the plain norm: weight 1, bias 0."""
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
-        self.eps = 1e-5
+        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) → (..., C), each row on its own."""
@@ -70,11 +72,11 @@ class LayerNorm(nn.Module):
 class RMSNorm(nn.Module):
     """`rms_norm` with a learned weight, as in Llama."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
         """Start as the plain norm: weight 1."""
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
-        self.eps = 1e-5
+        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) → (..., C), each row on its own."""
