@@ -7,7 +7,6 @@ is made of what is committed.
 
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,7 +15,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.measure import ROOT, Row
-from press.extensions.freshness import MARK, dependencies
+from press.copies import clone
+from press.dependencies import executed as dependencies_of
+from press.extensions.freshness import MARK
 from scratchlm.generation.speed import medians
 
 TURNS = 5
@@ -25,17 +26,11 @@ MODULE = "src/scratchlm/generation/sampling.py"
 EXECUTED = re.compile(r"executing \[ *\d+%\] (\S+)")
 
 
-def clone(folder: Path) -> None:
-    """A fresh clone of what is committed."""
-    command = ["git", "clone", "--quiet", str(ROOT), str(folder)]
-    subprocess.run(command, check=True)
-
-
 def build(folder: Path, what: str) -> float:
     """Seconds of a build in the clone; raises where it fails."""
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "press.build", what],
+        [str(folder / ".venv/bin/python"), "-m", "press.build", what],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -74,7 +69,7 @@ def importers(folder: Path) -> set[str]:
     found = set()
     for path in (folder / "book").rglob("*.md"):
         text = path.read_text(encoding="utf-8")
-        if MARK in text and ROOT / MODULE in dependencies(text):
+        if MARK in text and ROOT / MODULE in dependencies_of(text):
             found.add(str(path.relative_to(folder).with_suffix("")))
     return found
 

@@ -22,13 +22,11 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from press.extensions.freshness import closure
+from press.dependencies import BUILD, RUN, closure, everything, versions
+from press.sources import COVERAGE, ROOT, write_whole
 
-ROOT = Path(__file__).parent.parent
-BUILD = ROOT / "_build"
 LOGS = BUILD / "logs"
-RUN = BUILD / "runs" / "toytown"
-COVERAGE = BUILD / "coverage.json"
+COMPLAINT = re.compile(r"WARNING: |ERROR: |CRITICAL: |^E  |^! |Exception:")
 PERCENT = re.compile(r"\[ *(\d+)%\] (\S+)")
 SHOWN_TESTS = ["text", "model", "training", "generation", "evaluation"]
 SHOWN_TESTS += ["solutions", "test_cli.py"]
@@ -61,6 +59,13 @@ def tail(log: Path, lines: int = 25) -> str:
     """The end of a log, for an error message."""
     text = log.read_text(encoding="utf-8", errors="replace")
     return "\n".join(text.splitlines()[-lines:])
+
+
+def complaints(log: Path) -> str:
+    """What a log complains of; its end, where it names nothing."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    wrong = [x for x in text.splitlines() if COMPLAINT.search(x)]
+    return "\n".join(wrong[:40]) + "\n" if wrong else tail(log)
 
 
 def run(
@@ -101,7 +106,7 @@ def run(
                 progress.n = int(found[1])
                 progress.refresh()
     if check and process.returncode:
-        raise BuildError(f"{name} failed; {log} ends:\n{tail(log)}")
+        raise BuildError(f"{name} failed; from {log}:\n{complaints(log)}")
     return log
 
 
@@ -139,40 +144,57 @@ def fresh(stamp: Path, key: str) -> bool:
     return stamp.exists() and stamp.read_text(encoding="utf-8") == key
 
 
-def mark(stamp: Path, key: str) -> None:
-    """Remember that the stage is done for these inputs."""
-    stamp.parent.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(key, encoding="utf-8")
-
-
 def inputs() -> str:
     """A hash of all that the pages are made from."""
-    folders = ("book", "src", "solutions", "scaffold", "tests", "press")
-    files = [
-        path
-        for folder in folders
-        for path in (ROOT / folder).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    ]
-    files += [*(ROOT / "records").glob("*.json"), *RUN.glob("**/*.safetensors")]
-    files += [path for path in ROOT.iterdir() if path.is_file()]
-    files += [COVERAGE] if COVERAGE.exists() else []
-    return digest(files)
+    folders = ["book", "src", "solutions", "scaffold", "tests", "press"]
+    folders += ["records", "benchmarks"]
+    files = {path for name in folders for path in everything(ROOT / name)}
+    files |= everything(RUN)
+    files |= {path for path in ROOT.iterdir() if path.is_file()}
+    files |= {COVERAGE} if COVERAGE.exists() else set()
+    total = hashlib.sha256(versions())
+    total.update(digest(files).encode())
+    return total.hexdigest()
 
 
 # --- stages -----------------------------------------------------------------
 
 
+def stage(
+    name: str,
+    action: Callable[[], str],
+    key: Callable[[], str],
+    *results: Path,
+) -> None:
+    """Run one stage and print its line, unless it is done for this key.
+
+    The stamp goes first and comes back last: whatever fails or is killed in
+    between is done anew.
+    """
+    start = time.perf_counter()
+    stamp = BUILD / "stamps" / name
+    now = key()
+    if fresh(stamp, now) and all(result.exists() for result in results):
+        say(name, time.perf_counter() - start, "up to date")
+        return
+    stamp.unlink(missing_ok=True)
+    note = action()
+    write_whole(stamp, now)
+    say(name, time.perf_counter() - start, note)
+
+
+def model_key() -> str:
+    """A hash of the code that trains the book's small model."""
+    modules = {"scratchlm.__main__", "scratchlm.text.toytown"}
+    modules |= {"scratchlm.text.tokenizer", "scratchlm.text.tokens"}
+    modules |= {"scratchlm.training.trainer", "scratchlm.training.muon"}
+    files = closure(modules)
+    python = {path for path in files if path.suffix == ".py"}
+    return digest(python, bare) + digest(files - python)
+
+
 def train_model() -> str:
-    """Train the book's small model, unless its code has not changed."""
-    modules = {"scratchlm.text.toytown", "scratchlm.text.tokenizer"}
-    modules |= {"scratchlm.text.tokens", "scratchlm.training.trainer"}
-    modules |= {"scratchlm.training.muon"}
-    files = closure(modules) | {ROOT / "src/scratchlm/__main__.py"}
-    key = digest(files, bare)
-    stamp = BUILD / "stamps" / "run"
-    if fresh(stamp, key) and (RUN / "log.jsonl").exists():
-        return "up to date"
+    """Train the book's small model."""
     if RUN.exists():
         shutil.rmtree(RUN)
     command = [sys.executable, "-m", "scratchlm", "train"]
@@ -180,21 +202,20 @@ def train_model() -> str:
     status = subprocess.run(command, cwd=BUILD, env=environment(), check=False)
     if status.returncode:
         raise BuildError("training the book's small model failed (see above)")
-    mark(stamp, key)
     lines = (RUN / "log.jsonl").read_text(encoding="utf-8").splitlines()
     losses = [json.loads(x).get("validation_loss") for x in lines]
     best = min(x for x in losses if x is not None)
     return f"validation loss {best:.3f} nats per token"
 
 
+def coverage_key() -> str:
+    """A hash of the code that is measured, and of its tests."""
+    folders = ("src", "solutions", "tests")
+    return digest({p for name in folders for p in everything(ROOT / name)})
+
+
 def measure_coverage() -> str:
     """Run the library's tests; keep which test runs which line."""
-    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "solutions").rglob("*.py")]
-    files += (ROOT / "tests").rglob("*.py")
-    key = digest(files)
-    stamp = BUILD / "stamps" / "coverage"
-    if fresh(stamp, key) and COVERAGE.exists():
-        return "up to date"
     tests = [f"tests/{name}" for name in SHOWN_TESTS]
     tests = [name for name in tests if (ROOT / name).exists()]
     command = [sys.executable, "-m", "pytest", *tests, "-n", "2"]
@@ -206,7 +227,6 @@ def measure_coverage() -> str:
     run("coverage", [*command, "-o", str(report)])
     compact(json.loads(report.read_text(encoding="utf-8")))
     report.unlink()
-    mark(stamp, key)
     return tail(log, 1)
 
 
@@ -224,9 +244,7 @@ def compact(report: dict[str, Any]) -> None:
         missing = file["missing_lines"]
         files[name] = {"tests": tests, "missing": missing}
     text = json.dumps({"tests": list(numbers), "files": files})
-    partial = COVERAGE.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, COVERAGE)
+    write_whole(COVERAGE, text)
 
 
 def gather_references() -> None:
@@ -267,8 +285,8 @@ def jupyter_book(
 ) -> Path:
     """Run Jupyter Book; `strict` makes each warning an error."""
     gather_references()
-    command = [str(Path(sys.executable).with_name("jupyter-book"))]
-    command += ["build", str(ROOT)]
+    program = "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", program, "build", str(ROOT)]
     command += ["--toc", str(toc), "--config", str(write_config(builder))]
     command += ["--path-output", str(out)]
     if builder == "epub":
@@ -277,7 +295,16 @@ def jupyter_book(
         command += ["--builder", builder]
     if strict:
         command += ["-n", "-W", "--keep-going"]
-    return run(name, command, bar=True)
+    # Sphinx does not warn again of pages that it has read. What it knows of
+    # a run that failed, or was killed, is therefore thrown away.
+    unfinished = out / "unfinished"
+    if unfinished.exists():
+        shutil.rmtree(out / "_build", ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    unfinished.touch()
+    log = run(name, command, bar=True)
+    unfinished.unlink()
+    return log
 
 
 def typeset(folder: Path, name: str = "latex") -> Path:
@@ -296,71 +323,55 @@ def overfull(folder: Path, limit: float = 1.0) -> list[str]:
     return found + re.findall(r"Missing character:[^\n]*", text)
 
 
-def stage(name: str, action: Callable[[], str]) -> None:
-    """Run one stage and print its line."""
-    start = time.perf_counter()
-    note = action()
-    say(name, time.perf_counter() - start, note)
+def prepare() -> None:
+    """What every output needs first: the trained model, and coverage."""
+    stage("model", train_model, model_key, RUN / "log.jsonl")
+    stage("tests", measure_coverage, coverage_key, COVERAGE)
 
 
-def build_pdf() -> None:
-    """Everything that the PDF needs, and ``_build/book.pdf`` itself."""
+def write_pdf() -> str:
+    """Execute the chapters, typeset them; ``_build/book.pdf``."""
     out = BUILD / "print"
+    start = time.perf_counter()
+    jupyter_book("latex", ROOT / "_toc.yml", out, True, "chapters")
+    seconds = time.perf_counter() - start
+    say("chapters", seconds, "executed and written as LaTeX")
     latex = out / "_build" / "latex"
-    toc = ROOT / "_toc.yml"
-
-    def chapters() -> str:
-        jupyter_book("latex", toc, out, True, "chapters")
-        return "executed and written as LaTeX"
-
-    def typesetting() -> str:
-        pdf = typeset(latex)
-        if wide := overfull(latex):
-            raise BuildError("lines that are too wide:\n" + "\n".join(wide))
-        os.replace(shutil.copy(pdf, BUILD / "book.partial"), BUILD / "book.pdf")
-        found = re.search(r"\((\d+) pages", (latex / "book.log").read_text(
-            encoding="utf-8", errors="replace"
-        ))
-        pages = found[1] if found else "?"
-        return f"_build/book.pdf, {pages} pages, no line too wide"
-
-    stage("model", train_model)
-    stage("tests", measure_coverage)
-    stamp, key = BUILD / "stamps" / "pdf", inputs()
-    if fresh(stamp, key) and (BUILD / "book.pdf").exists():
-        say("pdf", 0, "_build/book.pdf is up to date")
-        return
-    stage("chapters", chapters)
-    stage("pdf", typesetting)
-    mark(stamp, key)
+    pdf = typeset(latex)
+    if wide := overfull(latex):
+        raise BuildError("lines that are too wide:\n" + "\n".join(wide))
+    os.replace(shutil.copy(pdf, BUILD / "book.partial"), BUILD / "book.pdf")
+    text = (latex / "book.log").read_text(encoding="utf-8", errors="replace")
+    found = re.search(r"\((\d+) pages", text)
+    pages = found[1] if found else "?"
+    return f"_build/book.pdf, {pages} pages, no line too wide"
 
 
-def build_site(builder: str) -> None:
-    """The HTML site in ``_build/html`` or the EPUB ``_build/book.epub``."""
-    out = BUILD / ("site" if builder == "html" else "ebook")
+def write_html() -> str:
+    """The site in ``_build/html``."""
+    jupyter_book("html", ROOT / "_toc.yml", BUILD / "site", True, "html")
+    link = BUILD / "html"
+    if not link.exists():
+        link.symlink_to(Path("site") / "_build" / "html")
+    return "_build/html/index.html"
 
-    def write() -> str:
-        if builder == "epub":  # it packs all that it finds in its folder
-            shutil.rmtree(out / "_build" / "epub", ignore_errors=True)
-        jupyter_book(builder, ROOT / "_toc.yml", out, True, builder)
-        if builder == "html":
-            link = BUILD / "html"
-            if not link.exists():
-                link.symlink_to(Path("site") / "_build" / "html")
-            return "_build/html/index.html"
-        epub = next((out / "_build").rglob("*.epub"))
-        shutil.copy(epub, BUILD / "book.epub")
-        return "_build/book.epub"
 
-    stage("model", train_model)
-    stage("tests", measure_coverage)
-    stamp, key = BUILD / "stamps" / builder, inputs()
-    result = BUILD / ("html" if builder == "html" else "book.epub")
-    if fresh(stamp, key) and result.exists():
-        say(builder, 0, f"_build/{result.name} is up to date")
-        return
-    stage(builder, write)
-    mark(stamp, key)
+def write_epub() -> str:
+    """The book for e-readers, ``_build/book.epub``."""
+    out = BUILD / "ebook"
+    # Sphinx packs all that it finds in its folder.
+    shutil.rmtree(out / "_build" / "epub", ignore_errors=True)
+    jupyter_book("epub", ROOT / "_toc.yml", out, True, "epub")
+    epub = next((out / "_build").rglob("*.epub"))
+    shutil.copy(epub, BUILD / "book.epub")
+    return "_build/book.epub"
+
+
+OUTPUTS = {
+    "pdf": (write_pdf, BUILD / "book.pdf"),
+    "html": (write_html, BUILD / "html" / "index.html"),
+    "epub": (write_epub, BUILD / "book.epub"),
+}
 
 
 def build_page(file: Path) -> None:
@@ -403,16 +414,16 @@ def main(arguments: list[str] | None = None) -> int:
     BUILD.mkdir(exist_ok=True)
     start = time.perf_counter()
     try:
-        if options.what == "pdf":
-            build_pdf()
-        elif options.what == "page":
+        if options.what == "page":
             if options.file is None or not options.file.exists():
                 parser.error("page needs the file of a chapter, say PAGE=…")
             build_page(options.file)
         elif options.what == "run":
-            stage("model", train_model)
+            stage("model", train_model, model_key, RUN / "log.jsonl")
         else:
-            build_site(options.what)
+            write, result = OUTPUTS[options.what]
+            prepare()
+            stage(options.what, write, inputs, result)
     except BuildError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,6 +45,17 @@ def parse(path: Path, stamp: int) -> ast.Module:
 def tree_of(path: Path) -> ast.Module:
     """The syntax tree of the file as it is now."""
     return parse(path, path.stat().st_mtime_ns)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there whole, or as it was before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def split_symbol(symbol: str) -> tuple[Path, list[str]]:
@@ -143,9 +155,9 @@ def public_symbols(package: Path) -> list[str]:
 
 
 @lru_cache(maxsize=4)
-def read_coverage(stamp: int) -> dict[str, Any]:
-    """The measured coverage; `stamp` keys the cache."""
-    return json.loads(COVERAGE.read_text(encoding="utf-8"))
+def read_coverage(path: Path, stamp: int) -> dict[str, Any]:
+    """The measured coverage; `stamp` (its change time) keys the cache."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def coverage_of(snippet: Snippet) -> tuple[int, list[int]] | None:
@@ -155,7 +167,7 @@ def coverage_of(snippet: Snippet) -> tuple[int, list[int]] | None:
     """
     if not COVERAGE.exists():
         return None
-    data = read_coverage(COVERAGE.stat().st_mtime_ns)
+    data = read_coverage(COVERAGE, COVERAGE.stat().st_mtime_ns)
     file = data["files"].get(snippet.file)
     if file is None:
         return None

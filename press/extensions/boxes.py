@@ -11,8 +11,9 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
+from press.dependencies import checked, closure, digest
 from press.roadmap import TRACKS, Topic, load
-from press.sources import ROOT
+from press.sources import ROOT, write_whole
 
 LOG = logging.getLogger(__name__)
 GRADES = {"1": "①", "2": "②", "3": "③"}
@@ -136,14 +137,12 @@ class Check(SphinxDirective):
 
     def output(self, topic: Topic) -> str:
         """What the check prints for the book's own module, without times."""
-        for kind in ("check", "module"):
-            self.env.note_dependency(str(ROOT / topic.files[kind]))
         stamp = ROOT / "_build" / "checks" / f"{topic.id}.txt"
-        newest = max(
-            (ROOT / topic.files[k]).stat().st_mtime for k in ("check", "module")
-        )
-        if stamp.exists() and stamp.stat().st_mtime > newest:
-            return stamp.read_text(encoding="utf-8")
+        key = digest(checked(topic.id) | closure([topic.module]))
+        if stamp.exists():
+            known, _, output = stamp.read_text(encoding="utf-8").partition("\n")
+            if known == key:
+                return output
         run = subprocess.run(
             [sys.executable, "-m", "scaffold.checks", topic.id],
             cwd=ROOT,
@@ -161,7 +160,7 @@ class Check(SphinxDirective):
             )
             return "\n".join(lines)
         stamp.parent.mkdir(parents=True, exist_ok=True)
-        stamp.write_text("\n".join(lines), encoding="utf-8")
+        write_whole(stamp, "\n".join([key, *lines]))
         return "\n".join(lines)
 
 

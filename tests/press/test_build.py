@@ -1,4 +1,4 @@
-"""The build's own parts: stages, set-up, system, listings, freshness."""
+"""The build's own parts: stages, set-up, system, listings."""
 
 import gc
 import json
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from press import build, sources, system
-from press.extensions import ahead, freshness
+from press.extensions import ahead
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,12 +26,41 @@ def test_a_failing_stage_says_where_its_log_is(
     assert str(tmp_path / "stage.log") in str(error.value)
 
 
-def test_a_stage_is_fresh_until_its_inputs_change(tmp_path: Path) -> None:
-    stamp = tmp_path / "stamps" / "run"
-    assert not build.fresh(stamp, "one")
-    build.mark(stamp, "one")
-    assert build.fresh(stamp, "one")
-    assert not build.fresh(stamp, "two")
+def test_a_stage_runs_until_it_succeeds_and_then_until_its_key_changes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(build, "BUILD", tmp_path)
+    result = tmp_path / "result"
+    done: list[str] = []
+    fails = True
+
+    def action() -> str:
+        done.append("run")
+        result.write_text("half" if fails else "whole")
+        if fails:
+            raise build.BuildError("no")
+        return ""
+
+    def stage(key: str) -> None:
+        build.stage("stage", action, lambda: key, result)
+
+    for _ in range(2):
+        with pytest.raises(build.BuildError):
+            stage("one")
+    fails = False
+    stage("one")
+    stage("one")
+    assert len(done) == 3
+    result.unlink()
+    stage("one")
+    assert len(done) == 4
+    # What failed for another key is not taken for the result of this one.
+    fails = True
+    with pytest.raises(build.BuildError):
+        stage("two")
+    fails = False
+    stage("one")
+    assert len(done) == 6
 
 
 def test_whatever_a_page_is_made_from_counts(
@@ -42,23 +71,63 @@ def test_whatever_a_page_is_made_from_counts(
     monkeypatch.setattr(build, "RUN", tmp_path / "_build" / "run")
     monkeypatch.setattr(build, "COVERAGE", tmp_path / "_build" / "c.json")
     seen = {build.inputs()}
-    for name in (
+    names = (
         "book/text/bpe.md",
         "src/a.py",
         "records/a.json",
+        "records/make_a.py",
+        "benchmarks/a.py",
+        "press/static/book.css",
         "_config.yml",
+        "requirements.lock",
         "_build/run/best/model.safetensors",
+        "_build/run/log.jsonl",
+        "_build/run/tokenizer.json",
         "_build/c.json",
-    ):
+    )
+    for name in names:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("one", encoding="utf-8")
         seen.add(build.inputs())
-    assert len(seen) == 7
+    assert len(seen) == 1 + len(names)
     cached = tmp_path / "src" / "__pycache__" / "a.pyc"
     cached.parent.mkdir()
     cached.write_text("two", encoding="utf-8")
     assert build.inputs() in seen
+
+
+def test_what_a_failed_or_killed_run_left_is_thrown_away(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Sphinx must read all pages again, or it does not warn again."""
+    monkeypatch.setattr(build, "BUILD", tmp_path)
+    known = tmp_path / "site" / "_build" / ".doctrees" / "environment.pickle"
+    seen: list[bool] = []
+    error: type[BaseException] | None = build.BuildError
+
+    def sphinx(name: str, command: list[str], bar: bool) -> Path:
+        seen.append(known.exists())
+        known.parent.mkdir(parents=True, exist_ok=True)
+        known.touch()
+        if error is not None:
+            raise error
+        return tmp_path / "log"
+
+    monkeypatch.setattr(build, "run", sphinx)
+
+    def attempt() -> None:
+        toc, out = tmp_path / "_toc.yml", tmp_path / "site"
+        build.jupyter_book("html", toc, out, True, "html")
+
+    for kind in (build.BuildError, KeyboardInterrupt):
+        error = kind
+        with pytest.raises(kind):
+            attempt()
+    error = None
+    attempt()
+    attempt()
+    assert seen == [False, False, False, True]
 
 
 def test_a_docstring_does_not_train_the_model_again(tmp_path: Path) -> None:
@@ -204,58 +273,6 @@ def test_the_tests_of_a_listing_are_counted(
     sources.read_coverage.cache_clear()
     assert sources.coverage_of(snippet) == (2, [snippet.first])
     sources.read_coverage.cache_clear()
-
-
-# --- freshness ---------------------------------------------------------------
-
-PAGE = """
-```{code-cell}
-from press import drawing
-from scratchlm.model.attention import scaled_dot_product_attention
-drawing.setup()
-data = drawing.record("memory")
-```
-"""
-
-
-def test_a_page_depends_on_what_it_imports_and_reads() -> None:
-    files = {
-        p.relative_to(ROOT).as_posix() for p in freshness.dependencies(PAGE)
-    }
-    assert "src/scratchlm/model/attention.py" in files
-    assert "press/drawing.py" in files
-    assert "records/memory.json" in files
-    assert "src/scratchlm/training/trainer.py" not in files
-
-
-def test_a_page_depends_on_imports_of_imports() -> None:
-    page = PAGE.replace(
-        "model.attention import scaled_dot_product_attention",
-        "model import gpt",
-    )
-    files = {p.name for p in freshness.dependencies(page)}
-    assert {"gpt.py", "heads.py", "attention.py"} <= files
-
-
-def test_a_changed_module_changes_the_mark(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    before = freshness.digest(PAGE)
-    assert freshness.digest(PAGE) == before
-    read = Path.read_bytes
-
-    def changed(path: Path) -> bytes:
-        extra = b"#" if path.name == "attention.py" else b""
-        return read(path) + extra
-
-    monkeypatch.setattr(Path, "read_bytes", changed)
-    assert freshness.digest(PAGE) != before
-
-
-def test_the_mark_is_put_behind_the_first_setup() -> None:
-    source = [PAGE]
-    freshness.mark_first_cell(None, "page", source)  # type: ignore[arg-type]
-    assert f"drawing.setup()  # sources {freshness.digest(PAGE)}" in source[0]
 
 
 # --- executing ahead ---------------------------------------------------------

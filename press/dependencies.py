@@ -1,0 +1,274 @@
+"""What a page's outputs depend on: modules, files, records, versions.
+
+Found by reading, not by running: the imports of a page's cells and of what
+these import; every module and file whose name stands in a cell's string (a
+command, a path); what the page's directives show or run. Where a name is
+ambiguous, more is taken than less.
+"""
+
+import ast
+import hashlib
+import json
+import platform
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+from press.sources import (
+    COVERAGE,
+    ROOT,
+    read_coverage,
+    split_symbol,
+    tree_of,
+)
+
+BUILD = ROOT / "_build"
+RUN = BUILD / "runs" / "toytown"
+FOLDERS = {
+    "scratchlm": ROOT / "src",
+    "press": ROOT,
+    "scaffold": ROOT,
+    "solutions": ROOT,
+    "records": ROOT,
+    "benchmarks": ROOT,
+}
+CELL = re.compile(r"^(`{3,}|:{3,})\{code-cell\}[^\n]*\n(.*?)^\1", re.M | re.S)
+DIRECTIVE = re.compile(r"^\s*(?:`{3,}|:{3,})\{([\w-]+)\}[ \t]*([\w.]*)", re.M)
+DOTTED = re.compile(rf"\b(?:{'|'.join(FOLDERS)})\b(?:\.\w+)*")
+RECORD = re.compile(r"\brecord\(\s*([\"'])([\w-]+)\1")
+FROM_ROADMAP = {"roadmap", "plan", "topic", "check"}
+# The scaffold reads all of these to write its repositories.
+SCAFFOLDED = ("scaffold", "src", "tests", "solutions")
+
+
+def module_path(name: str) -> Path | None:
+    """The file of one of our own modules, None for all others."""
+    folder = FOLDERS.get(name.split(".")[0])
+    if folder is None:
+        return None
+    base = folder.joinpath(*name.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.exists():
+            return path
+    return None
+
+
+def imports(tree: ast.AST, package: str = "") -> set[str]:
+    """Names of the modules that the code, in `package`, imports."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: -node.level + 1 or None]
+            parts = [*above, node.module] if node.level else [node.module]
+            base = ".".join(part for part in parts if part)
+            found.add(base)
+            found |= {f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+@lru_cache(maxsize=1024)
+def imported(path: Path, stamp: int) -> frozenset[str]:
+    """What a module imports; `stamp` (its change time) keys the cache."""
+    return frozenset(imports(tree_of(path), package_of(path)))
+
+
+def package_of(path: Path) -> str:
+    """The dotted name of the package in which a module's file lies."""
+    base = ROOT / "src" if path.is_relative_to(ROOT / "src") else ROOT
+    return ".".join(path.parent.relative_to(base).parts)
+
+
+def closure(names: Iterable[str]) -> set[Path]:
+    """Our own files behind `names`, what they import and lies beside them.
+
+    A package's ``__init__`` runs before its modules; a file that is no
+    Python (a grammar, a template) is read by the module next to it.
+    """
+    done: set[Path] = set()
+    todo = {path for name in names for path in with_parents(name)}
+    while todo:
+        path = todo.pop()
+        done.add(path)
+        for name in imported(path, path.stat().st_mtime_ns):
+            todo |= with_parents(name) - done
+    return done | {
+        file
+        for folder in {p.parent for p in done}
+        for file in data_files(folder)
+    }
+
+
+def with_parents(name: str) -> set[Path]:
+    """The files of a module and of the packages around it."""
+    parts = name.split(".")
+    names = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
+    return {path for each in names if (path := module_path(each))}
+
+
+def data_files(folder: Path) -> set[Path]:
+    """Files in the folder that are no Python; records go by their name."""
+    if folder == ROOT / "records":
+        return set()
+    return {p for p in folder.iterdir() if p.is_file() and p.suffix != ".py"}
+
+
+def everything(folder: Path) -> set[Path]:
+    """All files below a folder but compiled ones."""
+    return {
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+# --- a page ------------------------------------------------------------------
+
+
+def cells(text: str) -> Iterator[str]:
+    """The code of a page's cells, without options."""
+    for _, cell in CELL.findall(text):
+        cell = re.sub(r"\A---\n.*?^---\n", "", cell, flags=re.M | re.S)
+        yield re.sub(r"^:[\w-]+:.*$", "", cell, flags=re.M)
+
+
+def strings(tree: ast.AST) -> Iterator[str]:
+    """The constant strings of the code; of a path, its joined end."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            yield joined(node)
+
+
+def joined(node: ast.expr) -> str:
+    """`ROOT / "book" / "a.yml"` as ``book/a.yml``: its constant end."""
+    parts: list[str] = []
+    while isinstance(node, ast.BinOp):
+        if not isinstance(node.right, ast.Constant):
+            break
+        parts.insert(0, str(node.right.value))
+        node = node.left
+    return "/".join(parts)
+
+
+def files_named(word: str) -> set[Path]:
+    """The files of the repository that a string names, if it names any."""
+    if not re.fullmatch(r"[\w./-]+", word) or not re.search(r"[./]", word):
+        return set()
+    path = (ROOT / word.lstrip("/")).resolve()
+    if not path.is_relative_to(ROOT) or path in (ROOT, BUILD):
+        return set()
+    if path.is_dir():
+        return everything(path)
+    return {path} if path.is_file() else set()
+
+
+def used_by_cell(code: str) -> set[Path]:
+    """What one cell imports, runs in a process of its own, or opens."""
+    lines = code.splitlines()
+    shell = [x for x in lines if x.lstrip().startswith(("!", "%"))]
+    try:
+        tree = ast.parse("\n".join(x for x in lines if x not in shell))
+    except SyntaxError:  # a magic in the middle: every name counts
+        words = [*shell, code]
+        names: set[str] = set()
+    else:
+        words = [*shell, *strings(tree)]
+        names = imports(tree)
+    for word in words:  # as in `python -m NAME`
+        found = set(DOTTED.findall(word))
+        names |= found | {f"{name}.__main__" for name in found}
+    files = closure(names)
+    for word in [part for text in words for part in text.split()]:
+        files |= files_named(word.strip("\"'(),"))
+    if any(name.split(".")[0] == "scaffold" for name in names):
+        files |= {ROOT / "pyproject.toml", ROOT / "roadmap.yml"}
+        files |= set().union(*(everything(ROOT / x) for x in SCAFFOLDED))
+    return files
+
+
+def used_by_directives(text: str) -> set[Path]:
+    """What the page's directives show, draw or run."""
+    files: set[Path] = set()
+    for name, argument in DIRECTIVE.findall(text):
+        if name in FROM_ROADMAP:
+            files.add(ROOT / "roadmap.yml")
+        if name == "check":
+            files |= checked(argument)
+        elif name == "listing":
+            try:
+                files.add(split_symbol(argument)[0])
+            except LookupError:  # the directive itself will say so
+                continue
+    return files
+
+
+def checked(topic: str) -> set[Path]:
+    """What decides what the check of a topic prints."""
+    found = set((ROOT / "scaffold" / "checks").rglob(f"check_{topic}.py"))
+    names = [".".join(p.relative_to(ROOT).with_suffix("").parts) for p in found]
+    return found | closure([*names, "scaffold.checks.__main__"])
+
+
+def executed(text: str) -> set[Path]:
+    """All files on which what the page's cells print depends."""
+    code = list(cells(text))
+    files: set[Path] = set().union(*(used_by_cell(cell) for cell in code))
+    whole = "\n".join(code)
+    named = {name for _, name in RECORD.findall(whole)}
+    files |= {ROOT / f"records/{name}.json" for name in named}
+    if len(re.findall(r"\brecord\(", whole)) > len(RECORD.findall(whole)):
+        files |= set((ROOT / "records").glob("*.json"))  # a name from afar
+    if "book_run" in whole:
+        files |= everything(RUN)
+    return {path for path in files if path.exists()}
+
+
+def dependencies(text: str) -> set[Path]:
+    """All files on which the page depends, its directives included."""
+    return executed(text) | used_by_directives(text)
+
+
+@lru_cache(maxsize=1)
+def versions() -> bytes:
+    """The locked versions, and those of Python and PyTorch that run."""
+    lock = ROOT / "requirements.lock"
+    try:
+        torch = metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        torch = ""
+    return lock.read_bytes() + f"{platform.python_version()} {torch}".encode()
+
+
+def measured(paths: Iterable[Path]) -> bytes:
+    """What coverage says of the files: captions print it."""
+    if not COVERAGE.exists():
+        return b""
+    data = read_coverage(COVERAGE, COVERAGE.stat().st_mtime_ns)
+    files = data["files"]
+    names = sorted(path.relative_to(ROOT).as_posix() for path in paths)
+    return json.dumps([files.get(name) for name in names]).encode()
+
+
+def digest(paths: Iterable[Path], more: bytes = b"") -> str:
+    """A short hash of the files, of `more`, and of all versions."""
+    total = hashlib.sha256(versions() + more)
+    for path in sorted(paths):
+        total.update(path.relative_to(ROOT).as_posix().encode())
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()[:12]
+
+
+def executed_digest(text: str) -> str:
+    """The key of what the page's cells print."""
+    return digest(executed(text))
+
+
+def page_digest(text: str) -> str:
+    """The key of all that the page shows, its captions included."""
+    shown = used_by_directives(text)
+    return digest(executed(text) | shown, measured(shown))

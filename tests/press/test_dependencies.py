@@ -1,0 +1,170 @@
+"""Whatever a page read is in its key, each kind of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from press import dependencies
+from press.dependencies import executed_digest, page_digest
+from press.extensions import freshness
+
+ROOT = dependencies.ROOT
+PAGE = """
+```{code-cell}
+---
+mystnb: {figure: {name: fig}}
+---
+:tags: [remove-cell]
+import subprocess, sys
+from pathlib import Path
+from press import drawing
+from scratchlm.model.attention import causal_mask
+from solutions.model.heads import anything
+drawing.setup()
+folder = drawing.book_run()
+data = drawing.record("memory")
+words = [sys.executable, "-m", "scaffold.checks", "bpe"]
+path = drawing.ROOT / "book" / "omitted.yml"
+other = Path("benchmarks/requirements.txt").read_text()
+subprocess.run([sys.executable, "-m", "benchmarks", "bpe"])
+```
+
+```{listing} scratchlm.training.muon
+```
+
+```{check} optimizer
+```
+"""
+EXECUTED = {
+    "an import": "src/scratchlm/model/attention.py",
+    "a package around an import": "src/scratchlm/__init__.py",
+    "a solution": "solutions/model/heads.py",
+    "what a solution imports": "src/scratchlm/model/heads.py",
+    "the drawing": "press/drawing.py",
+    "a record": "records/memory.json",
+    "a program that a cell starts": "benchmarks/__main__.py",
+    "what that program imports": "benchmarks/measure.py",
+    "a file by its path": "benchmarks/requirements.txt",
+    "a file by the parts of its path": "book/omitted.yml",
+    "the scaffold": "scaffold/checks/__main__.py",
+    "a check that the scaffold runs": "scaffold/checks/text/check_bpe.py",
+    "a template of the scaffold": "scaffold/templates/pyproject.toml.j2",
+    "the locked versions": "requirements.lock",
+    "the run's weights": "_build/runs/toytown/best/model.safetensors",
+    "the run's log": "_build/runs/toytown/log.jsonl",
+    "the run's tokenizer": "_build/runs/toytown/tokenizer.json",
+    "the run's configuration": "_build/runs/toytown/config.json",
+    "the run's tokens": "_build/runs/toytown/train.bin",
+}
+SHOWN = {
+    "a listing": "src/scratchlm/training/muon.py",
+    "a check": "scaffold/checks/training/check_optimizer.py",
+    "the roadmap": "roadmap.yml",
+}
+
+
+@pytest.fixture
+def repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """The folders that the page reads, small and empty but for imports."""
+    monkeypatch.setattr(dependencies, "ROOT", tmp_path)
+    monkeypatch.setattr("press.sources.ROOT", tmp_path)
+    run = tmp_path / "_build" / "runs" / "toytown"
+    monkeypatch.setattr(dependencies, "RUN", run)
+    monkeypatch.setattr(dependencies, "BUILD", tmp_path / "_build")
+    monkeypatch.setattr(dependencies, "COVERAGE", tmp_path / "coverage.json")
+    folders = dict.fromkeys(dependencies.FOLDERS, tmp_path)
+    folders["scratchlm"] = tmp_path / "src"
+    monkeypatch.setattr(dependencies, "FOLDERS", folders)
+    roots = {"scratchlm": tmp_path / "src", "solutions": tmp_path}
+    monkeypatch.setattr("press.sources.ROOTS", roots)
+    imports = {
+        "solutions/model/heads.py": "from scratchlm.model import heads\n",
+        "benchmarks/__main__.py": "from .measure import Row\n",
+    }
+    for name in (*EXECUTED.values(), *SHOWN.values()):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(imports.get(name, ""), encoding="utf-8")
+    (tmp_path / "pyproject.toml").touch()
+    dependencies.versions.cache_clear()
+    yield tmp_path
+    dependencies.versions.cache_clear()
+
+
+def change(path: Path) -> None:
+    """Another content, without a change of meaning where it is Python."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write("# changed\n")
+    dependencies.versions.cache_clear()
+
+
+@pytest.mark.parametrize("kind", EXECUTED)
+def test_a_page_runs_again_for(kind: str, repository: Path) -> None:
+    before = executed_digest(PAGE)
+    assert executed_digest(PAGE) == before
+    change(repository / EXECUTED[kind])
+    assert executed_digest(PAGE) != before
+
+
+@pytest.mark.parametrize("kind", SHOWN)
+def test_a_page_is_written_again_for(kind: str, repository: Path) -> None:
+    before = page_digest(PAGE)
+    assert page_digest(PAGE) == before
+    change(repository / SHOWN[kind])
+    assert page_digest(PAGE) != before
+
+
+def test_a_page_is_written_again_when_other_tests_run_its_listing(
+    repository: Path,
+) -> None:
+    before = page_digest(PAGE)
+    text = '{"files": {"src/scratchlm/training/muon.py": {"missing": []}}}'
+    (repository / "coverage.json").write_text(text)
+    assert page_digest(PAGE) != before
+
+
+def test_a_page_does_not_run_again_for_what_it_does_not_read(
+    repository: Path,
+) -> None:
+    page = PAGE.split("words =")[0] + "```\n"
+    before = executed_digest(page)
+    for name in ("src/scratchlm/training/muon.py", "roadmap.yml"):
+        change(repository / name)
+    change(repository / "scaffold/templates/pyproject.toml.j2")
+    assert executed_digest(page) == before
+
+
+def test_relative_imports_are_followed() -> None:
+    import ast
+
+    code = "from . import a\nfrom ..b import c\nfrom .d.e import f\n"
+    found = dependencies.imports(ast.parse(code), "press.extensions")
+    assert {"press.extensions.a", "press.b.c", "press.extensions.d.e"} <= found
+
+
+def test_the_real_pages_depend_on_what_they_read() -> None:
+    text = (ROOT / "book/start/setup.md").read_text(encoding="utf-8")
+    names = {
+        path.relative_to(ROOT / "src/scratchlm").as_posix()
+        for path in dependencies.executed(text)
+        if path.is_relative_to(ROOT / "src/scratchlm")
+    }
+    # its cells run the command line in a process of its own
+    assert {"__main__.py", "text/corpus.py", "generation/sampling.py"} <= names
+
+
+def test_the_mark_is_put_behind_the_first_setup_and_not_shown() -> None:
+    from docutils import nodes
+    from docutils.utils import new_document
+
+    source = [PAGE]
+    freshness.mark_first_cell(None, "page", source)  # type: ignore[arg-type]
+    marked = f"drawing.setup()  # sources {executed_digest(PAGE)}"
+    assert marked in source[0]
+    document = new_document("page")
+    document += nodes.literal_block(marked, marked)
+    freshness.unmark(None, document)  # type: ignore[arg-type]
+    assert document.astext() == "drawing.setup()"
