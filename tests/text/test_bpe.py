@@ -1,19 +1,26 @@
 """Byte-pair encoding: the fast form equals the naive one, ties included."""
 
 import doctest
+import time
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
+import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratchlm.text import bpe
 from scratchlm.text.bpe import (
+    COMPLETE,
     GPT2_PATTERN,
+    LONGEST,
     PATTERN,
     PairIndex,
     count_pairs,
     count_words,
+    in_blocks,
+    in_parts,
     learn_merges,
     learn_merges_naive,
     merge_word,
@@ -97,6 +104,99 @@ def test_words_joined_are_the_text(text: str, pattern: str) -> None:
     words = pre_tokenize(text, pattern)
     assert "".join(words) == text
     assert all(words)
+
+
+# Where words begin and end: letters, marks, digits, signs, white space.
+EDGES = st.text("aZé中ſ'’.,:;!-_<|>12 \t\n\r\u00a0\u2028\u0301\u3002")
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(st.one_of(EDGES, ANY), max_size=4).map("".join),
+    st.sampled_from([*COMPLETE, r"\w+"]),
+    st.sampled_from([1, 2, 7, 1000]),
+)
+def test_the_words_of_the_parts_are_the_words_of_the_text(
+    text: str, pattern: str, size: int
+) -> None:
+    blocks = [text[i : i + size] for i in range(0, len(text), size)]
+    parts = list(in_parts(blocks, pattern))
+    assert "".join(parts) == text
+    assert all(parts)
+    words = [word for part in parts for word in pre_tokenize(part, pattern)]
+    assert words == pre_tokenize(text, pattern)
+
+
+def test_every_two_characters_may_stand_at_an_edge() -> None:
+    """All pairs of kinds of characters, before and behind the cut."""
+    signs = "aé'.<1 \n\u00a0\u0301\u3002"
+    for pattern in COMPLETE:
+        for text in (a + b + c + d for a in "x'" for b in signs
+                     for c in signs for d in signs):
+            parts = list(in_parts([text, "s"], pattern))
+            words = [w for part in parts for w in pre_tokenize(part, pattern)]
+            assert words == pre_tokenize(text + "s", pattern)
+
+
+def test_parts_are_cut_and_not_held_back() -> None:
+    read = []
+
+    def blocks() -> Iterator[str]:
+        for block in ("The baker", " and the sm", "ith"):
+            read.append(block)
+            yield block
+
+    parts = in_parts(blocks())
+    assert next(parts) == "The"
+    assert read == ["The baker"]
+    assert list(parts) == [" baker and the", " smith"]
+
+
+def test_text_is_cut_into_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bpe, "BLOCK", 3)
+    assert list(in_blocks("abcdefgh")) == ["abc", "def", "gh"]
+    assert list(in_blocks("")) == []
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.text("ab, 1", max_size=20),
+    st.sampled_from([r"\w+", r"\w*", r"(a)(b)?", "b", r"(?=a)", "^a"]),
+)
+def test_what_a_pattern_leaves_out_is_kept(text: str, pattern: str) -> None:
+    words = pre_tokenize(text, pattern)
+    assert "".join(words) == text
+    assert all(words)
+    for match in regex.finditer(pattern, text):
+        assert not match[0] or match[0] in words
+
+
+def test_gaps_are_words_of_their_own() -> None:
+    assert pre_tokenize("a b, c", r"\w+") == ["a", " ", "b", ", ", "c"]
+    assert pre_tokenize("xaby", "(a)(b)") == ["x", "ab", "y"]
+    assert count_words(["a b"], r"\w+") == Counter({b"a": 1, b" ": 1, b"b": 1})
+
+
+def test_a_very_long_word_is_counted_in_pieces() -> None:
+    counts = count_words(["é" * (2 * LONGEST + 1)])
+    whole = ("é" * LONGEST).encode()
+    assert counts == Counter({whole: 2, "é".encode(): 1})
+
+
+def test_learning_from_one_long_word_grows_with_its_length() -> None:
+    """A word of twice the length takes about twice the time, not four."""
+
+    def seconds(characters: int) -> float:
+        signs = [chr(0x4E00 + i * i % 701) for i in range(characters)]
+        words = count_words(["".join(signs)])
+        start = time.process_time()
+        learn_merges(words, 200)
+        return time.process_time() - start
+
+    seconds(1000)
+    once = min(seconds(5_000) for _ in range(2))
+    twice = min(seconds(10_000) for _ in range(2))
+    assert twice < 3 * once
 
 
 @pytest.mark.parametrize(

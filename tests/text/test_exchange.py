@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tiktoken.load import load_tiktoken_bpe
 
 from scratchlm.text import exchange
-from scratchlm.text.bpe import GPT2_PATTERN
+from scratchlm.text.bpe import GPT2_PATTERN, PATTERN
 from scratchlm.text.exchange import (
     ExchangeError,
     byte_alphabet,
@@ -38,7 +38,7 @@ def test_the_examples_hold() -> None:
     assert doctest.testmod(exchange).failed == 0
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(text=ANY, tokenizer=st.sampled_from([TOWN, OLDER]))
 def test_tiktoken_gives_the_same_tokens(
     text: str, tokenizer: Tokenizer
@@ -47,7 +47,7 @@ def test_tiktoken_gives_the_same_tokens(
     assert theirs.encode_ordinary(text) == tokenizer.encode(text)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(text=ANY, tokenizer=st.sampled_from([TOWN, OLDER]))
 def test_tokenizers_gives_the_same_tokens(
     text: str, tokenizer: Tokenizer
@@ -173,15 +173,179 @@ def changed(**change: object) -> str:
     return json.dumps({**json.loads(to_tokenizers(TOWN)), **change})
 
 
-def test_what_is_no_byte_level_bpe_is_refused() -> None:
-    with pytest.raises(ExchangeError, match="only byte-level"):
-        from_tokenizers(changed(normalizer={"type": "NFC"}))
-    with pytest.raises(ExchangeError, match="only byte-level"):
-        from_tokenizers(changed(model={"type": "Unigram"}))
-    with pytest.raises(ExchangeError, match="no pattern"):
-        from_tokenizers(changed(pre_tokenizer={"type": "Whitespace"}))
-    with pytest.raises(ExchangeError, match="no pattern"):
-        from_tokenizers(changed(pre_tokenizer=None))
+SPLIT = {
+    "type": "Split",
+    "pattern": {"Regex": GPT2_PATTERN},
+    "behavior": "Isolated",
+    "invert": False,
+}
+BYTES = {
+    "type": "ByteLevel",
+    "add_prefix_space": False,
+    "trim_offsets": True,
+    "use_regex": False,
+}
+
+
+def sequence(*steps: dict[str, object]) -> dict[str, object]:
+    """A pre-tokenizer of several steps."""
+    return {"type": "Sequence", "pretokenizers": list(steps)}
+
+
+@pytest.mark.parametrize(
+    "pre",
+    [
+        {**BYTES, "use_regex": True},
+        {key: BYTES[key] for key in BYTES if key != "use_regex"},
+        sequence({**BYTES, "use_regex": True}),
+        sequence(SPLIT, BYTES),
+        sequence({**SPLIT, "invert": True}, BYTES),
+        sequence({**SPLIT, "behavior": "Removed", "invert": True}, BYTES),
+        sequence({**SPLIT, "pattern": {"Regex": PATTERN}}, BYTES),
+        sequence({**SPLIT, "pattern": {"Regex": r"\p{L}+"}}, BYTES),
+    ],
+)
+@settings(deadline=None, max_examples=20)
+@given(text=ANY)
+def test_what_is_accepted_gives_the_tokens_of_the_library(
+    pre: dict[str, object], text: str
+) -> None:
+    file = changed(pre_tokenizer=pre)
+    theirs = tokenizers.Tokenizer.from_str(file)
+    ours, numbers = from_tokenizers(file)
+    ids = [numbers[i] for i in ours.encode(text, allowed_special="all")]
+    assert ids == theirs.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize(
+    ("pre", "named"),
+    [
+        (None, "does not cut by one pattern"),
+        ({"type": "Whitespace"}, "Whitespace"),
+        (BYTES, "does not cut by one pattern"),
+        (sequence(SPLIT), "Split"),
+        (sequence(SPLIT, SPLIT, BYTES), r"Split.*Split"),
+        (sequence({"type": "Digits"}, SPLIT, BYTES), "Digits"),
+        (sequence(SPLIT, {**BYTES, "use_regex": True}), r"use_regex\W+true"),
+        (sequence({**SPLIT, "behavior": "Removed"}, BYTES), "Removed"),
+        (sequence({**SPLIT, "behavior": "Contiguous"}, BYTES), "Contiguous"),
+        (
+            sequence(
+                {
+                    **SPLIT,
+                    "behavior": "Removed",
+                    "invert": True,
+                    "pattern": {"Regex": r"\p{L}+"},
+                },
+                BYTES,
+            ),
+            "Removed",
+        ),
+        (sequence({**SPLIT, "pattern": {"String": " "}}, BYTES), "String"),
+        ({**BYTES, "use_regex": True, "add_prefix_space": True}, "a space"),
+    ],
+)
+def test_what_cuts_otherwise_is_refused_by_name(
+    pre: dict[str, object] | None, named: str
+) -> None:
+    with pytest.raises(ExchangeError, match=named):
+        from_tokenizers(changed(pre_tokenizer=pre))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"normalizer": {"type": "NFC"}}, "normalizer"),
+        ({"truncation": {"max_length": 3}}, "truncation"),
+        ({"padding": {"strategy": "BatchLongest"}}, "padding"),
+        ({"model": {"type": "Unigram"}}, "its model is Unigram"),
+        ({"model": {}}, "its model is None"),
+        ({"model": 3}, "cannot be read"),
+    ],
+)
+def test_what_is_no_byte_level_bpe_is_refused(
+    change: dict[str, object], named: str
+) -> None:
+    with pytest.raises(ExchangeError, match=named):
+        from_tokenizers(changed(**change))
+
+
+@pytest.mark.parametrize("text", ["", "[", "[]", "{}", "3", '{"model": []}'])
+def test_what_is_no_tokenizer_is_one_sentence(text: str) -> None:
+    with pytest.raises(ExchangeError, match="cannot be read"):
+        from_tokenizers(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"dropout": 0.1}, "dropout"),
+        ({"continuing_subword_prefix": "##"}, "continuing_subword_prefix"),
+        ({"end_of_word_suffix": "</w>"}, "end_of_word_suffix"),
+        ({"merges": [["a", "b"], ["zz", "b"]]}, "merge 1 joins 'zz'"),
+        ({"merges": [["a", "b"], ["a", "b"]]}, "two merges make 'ab'"),
+        ({"merges": [["a b", "c"]]}, "alphabet of bytes"),
+        ({"merges": [["a"]]}, "cannot be read"),
+        ({"vocab": {"a": 0}}, "cannot be read"),
+        ({"vocab": None}, "cannot be read"),
+    ],
+)
+def test_models_of_another_kind_are_refused(
+    change: dict[str, object], named: str
+) -> None:
+    model = {**json.loads(to_tokenizers(TOWN))["model"], **change}
+    with pytest.raises(ExchangeError, match=named):
+        from_tokenizers(changed(model=model))
+
+
+@pytest.mark.parametrize("name", ["lstrip", "rstrip", "single_word"])
+def test_tokens_that_look_beside_them_are_refused(name: str) -> None:
+    data = json.loads(to_tokenizers(TOWN))
+    data["added_tokens"][0][name] = True
+    with pytest.raises(ExchangeError, match=name):
+        from_tokenizers(json.dumps(data))
+
+
+def test_nothing_is_nothing_in_any_spelling() -> None:
+    """No normalizer, and one of no steps, are the same."""
+    empty = {"type": "Sequence", "normalizers": []}
+    again, _ = from_tokenizers(changed(normalizer=empty))
+    assert again.fingerprint == TOWN.fingerprint
+
+
+def test_whole_words_are_accepted_where_merges_make_them() -> None:
+    """`ignore_merges` is harmless if each token encodes to itself."""
+    data = json.loads(to_tokenizers(TOWN))
+    data["model"]["ignore_merges"] = True
+    again, _ = from_tokenizers(json.dumps(data))
+    assert again.fingerprint == TOWN.fingerprint
+    data["model"]["vocab"]["QQ"] = 5000
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(data))
+    assert theirs.encode("QQ").ids == [5000]
+    with pytest.raises(ExchangeError, match="'QQ' as one token"):
+        from_tokenizers(json.dumps(data))
+
+
+def test_an_added_token_may_be_one_that_merges_make() -> None:
+    """It has one number there and two here, which both mean it."""
+    data = json.loads(to_tokenizers(TOWN))
+    number = data["model"]["vocab"]["ing"]
+    data["added_tokens"].append(
+        {**data["added_tokens"][0], "id": number, "content": "ing"}
+    )
+    data["model"]["vocab"][END] = TOWN.end_id
+    ours, numbers = from_tokenizers(json.dumps(data))
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(data))
+    for text in ("baking", "ing", "Mrs Pell sings", f"x{END}ing"):
+        ids = ours.encode(text, allowed_special="all")
+        assert [numbers[i] for i in ids] == theirs.encode(text).ids
+    assert numbers.count(number) == 2
+
+
+def test_a_pattern_that_is_none_is_named() -> None:
+    pre = sequence({**SPLIT, "pattern": {"Regex": "("}}, BYTES)
+    with pytest.raises(ExchangeError, match="its pattern"):
+        from_tokenizers(changed(pre_tokenizer=pre))
 
 
 def test_merges_written_as_one_word_are_read_too() -> None:

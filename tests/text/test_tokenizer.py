@@ -3,14 +3,18 @@
 import doctest
 import json
 import time
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratchlm.text import tokenizer as module
-from scratchlm.text.bpe import GPT2_PATTERN, merge_word
+from scratchlm.text.bpe import GPT2_PATTERN, PATTERN, in_blocks, merge_word
 from scratchlm.text.tokenizer import (
     END,
     Tokenizer,
@@ -54,7 +58,7 @@ def test_any_bytes_survive(town: Tokenizer, piece: bytes) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(text=st.text("ab", max_size=70))
-def test_scan_and_heap_give_the_same_tokens(
+def test_scan_and_list_give_the_same_tokens(
     letters: Tokenizer, text: str
 ) -> None:
     piece = text.encode()
@@ -62,8 +66,8 @@ def test_scan_and_heap_give_the_same_tokens(
     assert encode_long(piece, letters.ranks) == expected
 
 
-def test_an_entry_of_the_heap_may_be_out_of_date() -> None:
-    """In aaa both pairs are queued; joining the first ends the second."""
+def test_a_noted_place_may_be_out_of_date() -> None:
+    """In aaa both pairs are noted; joining the first ends the second."""
     assert encode_long(b"aaa", {(97, 97): 256}) == [256, 97]
 
 
@@ -84,13 +88,22 @@ def test_encoding_is_merging_in_the_order_of_learning(
     assert encode_short(text.encode(), letters.ranks) == ids
 
 
-def test_a_piece_of_fifty_thousand_equal_characters(
-    letters: Tokenizer,
-) -> None:
-    start = time.perf_counter()
-    ids = letters.encode("a" * 50_000)
-    assert time.perf_counter() - start < 5  # the naive form takes minutes
-    assert letters.decode(ids) == "a" * 50_000
+@pytest.mark.parametrize("sign", ["a", " ", "\n", "中"])
+def test_a_long_piece_takes_time_in_proportion(sign: str) -> None:
+    """Twice the characters, about twice the time, and half a second at most."""
+    tokenizer = Tokenizer.train([sign * 40], 300)
+
+    def seconds(characters: int) -> float:
+        piece = (sign * characters).encode()
+        start = time.process_time()
+        ids = tokenizer.encode_piece(piece)
+        passed = time.process_time() - start
+        assert tokenizer.decode_bytes(ids) == piece
+        return passed
+
+    once = min(seconds(10_000) for _ in range(3))
+    twice = min(seconds(20_000) for _ in range(3))
+    assert twice < min(3 * once, 0.5)
 
 
 def test_common_words_of_the_town_are_one_token(town: Tokenizer) -> None:
@@ -242,11 +255,123 @@ def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
 def test_the_cache_is_emptied_when_it_is_full(
     town: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CACHED", 3)
+    monkeypatch.setattr(module, "CACHED", 1000)
     fresh = Tokenizer(town.merges)
-    text = "one two three four five six seven"
+    text = "one two three four five six seven eight nine ten eleven"
     assert fresh.encode(text) == town.encode(text)
-    assert len(fresh.cache) <= 3
+    assert 1 <= len(fresh.cache) <= 5
+
+
+def test_the_cache_counts_bytes_and_not_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Long words fill it, too: 40 of 1,000 letters are not all kept."""
+    monkeypatch.setattr(module, "CACHED", 30_000)
+    tokenizer = Tokenizer([])
+    for i in range(40):
+        tokenizer.encode(chr(97 + i % 26) * (1000 + i))
+    assert len(tokenizer.cache) < 10
+    tracemalloc.start()
+    for i in range(40):
+        tokenizer.encode(chr(97 + i % 26) * (1000 + i))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 2 * 30_000
+
+
+EDGES = st.text("aé中'.<12 \n\r\u00a0\u3002", max_size=60)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    text=st.one_of(EDGES, ANY),
+    size=st.sampled_from([1, 2, 7, 50]),
+    pattern=st.sampled_from([PATTERN, GPT2_PATTERN, r"\w+"]),
+)
+def test_a_text_in_blocks_has_the_tokens_of_the_whole(
+    town: Tokenizer, text: str, size: int, pattern: str
+) -> None:
+    tokenizer = Tokenizer(town.merges, pattern=pattern)
+    blocks = [text[i : i + size] for i in range(0, len(text), size)]
+    words = [
+        number
+        for word in module.pre_tokenize(text, pattern)
+        for number in encode_short(word.encode(), tokenizer.ranks)
+    ]
+    assert list(tokenizer.encode_stream(blocks)) == words
+    assert tokenizer.encode(text) == words
+
+
+def test_a_stream_is_encoded_in_constant_memory(town: Tokenizer) -> None:
+    """Ten times the text takes no more memory, and far less than it has."""
+    page = join(write_corpus(20_000))
+
+    def peak(pages: int) -> int:
+        tracemalloc.start()
+        count = 0
+        for _ in town.encode_stream(page for _ in range(pages)):
+            count += 1
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert count > 3_000 * pages
+        return most
+
+    peak(1)  # fills the cache
+    most = peak(10)
+    assert most < 1.3 * peak(2)
+    assert most < 25 * len(page)
+
+
+def test_tokens_come_before_the_stream_ends(town: Tokenizer) -> None:
+    def blocks() -> Iterator[str]:
+        yield "Mrs Pell counts her loaves. "
+        raise AssertionError("it read on")
+
+    assert next(town.encode_stream(blocks())) == town.encode("Mrs")[0]
+
+
+@pytest.mark.parametrize("allowed", [frozenset(), {END}])
+def test_half_a_surrogate_pair_is_named_with_its_place(
+    town: Tokenizer, allowed: frozenset[str]
+) -> None:
+    text = "Mrs Pell " * 20_000 + f"said{END} \ud83d and left."
+    place = f"{text.index(chr(0xD83D)):,}"
+    with pytest.raises(ValueError, match=f"character {place}.*surrogate"):
+        town.encode(text, allowed_special=allowed)
+    with pytest.raises(ValueError, match=f"character {place}.*surrogate"):
+        list(town.encode_stream(in_blocks(text)))
+
+
+@pytest.mark.parametrize(
+    "ids", [[3.7], [np.float32(3)], ["3"], [None], [torch.tensor(2.5)]]
+)
+def test_only_whole_numbers_are_tokens(
+    town: Tokenizer, ids: list[object]
+) -> None:
+    with pytest.raises(TypeError):
+        town.decode(ids)  # type: ignore[arg-type]
+
+
+def test_whole_numbers_of_any_library_are_tokens(town: Tokenizer) -> None:
+    ids = town.encode("Mrs Pell")
+    assert town.decode(np.array(ids, dtype=np.uint16)) == "Mrs Pell"
+    assert town.decode(torch.tensor(ids)) == "Mrs Pell"
+
+
+def test_all_special_tokens_can_be_allowed_by_one_word() -> None:
+    special = {"<|a|>": 256, "<|b|>": 257}
+    tokenizer = Tokenizer([], special)
+    assert tokenizer.encode("<|a|>x<|b|>", allowed_special="all") == [
+        256, ord("x"), 257,
+    ]
+    assert Tokenizer([]).encode("x", allowed_special="all") == [ord("x")]
+    with pytest.raises(ValueError, match='or "all", and not'):
+        tokenizer.encode("x", allowed_special="<|a|>")  # type: ignore[arg-type]
+
+
+def test_a_special_token_given_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="stands twice"):
+        Tokenizer.train("text", 300, ("<|a|>", "<|b|>", "<|a|>"))
 
 
 def test_text_without_special_tokens_stays_whole() -> None:

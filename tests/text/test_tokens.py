@@ -19,6 +19,7 @@ from scratchlm.text.tokens import (
     encode_documents,
     open_tokens,
     token_type,
+    token_writer,
     write_tokens,
 )
 
@@ -81,7 +82,12 @@ def test_another_tokenizer_is_refused(tmp_path: Path) -> None:
         (lambda raw: raw[:40], "no token file"),
         (lambda raw: b"", "no token file"),
         (lambda raw: b"PK" + raw[2:], "no token file"),
+        (lambda raw: b"SCRLMTAX" + raw[8:], "no token file"),
         (lambda raw: raw[:8] + b"\x09" + raw[9:], "version 9"),
+        (lambda raw: raw[:8] + b"\x00" + raw[9:], "version 0"),
+        (lambda raw: raw[:12] + b"\x04" + raw[13:] + bytes(6), "4 bytes"),
+        (lambda raw: raw[:12] + b"\x01" + raw[13:67], "1 bytes"),
+        (lambda raw: raw[:18] + b"\x01" + raw[19:], "a vocabulary of 65,545"),
     ],
 )
 def test_damaged_files_are_refused(
@@ -106,6 +112,36 @@ def test_impossible_tokens_are_refused_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_is_written_piece_by_piece(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with token_writer(path, 300, SEAL) as writer:
+        for row in ([1, 2], [], np.arange(5), [299]):
+            writer.append(row)
+        assert not path.exists()
+        assert writer.count == 8
+    write_tokens(tmp_path / "b", [1, 2, 0, 1, 2, 3, 4, 299], 300, SEAL)
+    assert path.read_bytes() == (tmp_path / "b").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, MemoryError])
+def test_a_file_that_is_not_finished_is_not_there(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    write_tokens(tmp_path / "a", [1, 2], 300, SEAL)
+    before = (tmp_path / "a").read_bytes()
+
+    def write() -> None:
+        with token_writer(tmp_path / "a", 9, SEAL) as writer:
+            writer.append([3] * 100_000)
+            raise error
+
+    with pytest.raises(error):
+        write()
+    assert (tmp_path / "a").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
 def test_the_type_is_the_smallest_that_fits() -> None:
     assert token_type(2).itemsize == 2
     assert token_type(1 << 17).itemsize == 4
@@ -119,6 +155,12 @@ def test_documents_end_with_the_end_token() -> None:
     text = tokenizer.decode(ids)
     assert text == f"a baker{END}a{END}b{END}"
     assert len(encode_documents(tokenizer, [])) == 0
+
+
+def test_a_document_that_is_no_text_is_named() -> None:
+    tokenizer = Tokenizer.train(["a baker", "a smith"], 270)
+    with pytest.raises(ValueError, match=r"document 1: character 2, .*ud83d"):
+        encode_documents(tokenizer, ["a baker", "a \ud83d", "a smith"])
 
 
 @st.composite
@@ -181,6 +223,16 @@ def test_epochs_and_seeds_differ() -> None:
     other = BatchCursor(np.arange(1000), 10, 4, seed=2).starts.tolist()
     assert first != second != other != first
     assert first != sorted(first)
+
+
+def test_epochs_begin_at_other_offsets() -> None:
+    """Over many epochs, windows begin at every place there is."""
+    cursor = BatchCursor(np.arange(100), 5, 1, seed=1)
+    offsets = set()
+    for epoch in range(60):
+        cursor.start_epoch(epoch)
+        offsets.add(min(cursor.starts))
+    assert offsets == {0, 1, 2, 3, 4}
 
 
 @pytest.mark.parametrize("change", [{"seed": 2}, {"context": 5}, {"tokens": 7}])

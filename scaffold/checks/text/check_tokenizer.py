@@ -110,9 +110,9 @@ BUGS = {
         "(ranks.get(pair, 1 << 60) if pair not in ranks else "
         "300 - len(ids) + i, i) for i, pair in enumerate(pairs)",
     ),
-    "entries of the heap that are out of date are used": (
-        "if ids[i] < 0 or j == size or ranks.get((ids[i], ids[j])) != new:",
-        "if ids[i] < 0 or j == size:",
+    "places that are out of date are used": (
+        "if ranks.get((ids[i], ids[j])) != new:",
+        "if ids[i] < 0 or ids[j] < 0:",
     ),
     "special tokens are found in any text": (
         "        if not allowed_special:\n",

@@ -31,15 +31,65 @@ GPT2_PATTERN = (
     r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+"
     r"|\s+(?!\S)|\s+"
 )
+COMPLETE = (PATTERN, GPT2_PATTERN)  # every character is in some word
+# The last place behind a letter and before what is neither a letter nor
+# printable ASCII. Read from the end, (?r). Both patterns end a word there.
+LAST_EDGE = regex.compile(r"(?r)(?<=\p{L})(?=[^\p{L}!-~])")
+BLOCK = 1 << 16  # characters that are cut into words at once
+LONGEST = 50  # characters of a word, when learning
 
 
 def pre_tokenize(text: str, pattern: str = PATTERN) -> list[str]:
     """Cut text into words; joined again they are the text.
 
+    What the pattern leaves out is a word as well.
+
     >>> pre_tokenize("Mrs Pell counts 12 loaves.")
     ['Mrs', ' Pell', ' counts', ' ', '12', ' loaves', '.']
+    >>> pre_tokenize("a, b", r"\\w+")
+    ['a', ', ', 'b']
     """
-    return regex.findall(pattern, text)
+    cut = regex.compile(pattern)  # regex keeps what it compiled
+    if pattern in COMPLETE:
+        return cut.findall(text)
+    words, end = [], 0
+    for match in cut.finditer(text):
+        words += [text[end : match.start()], match[0]]
+        end = match.end()
+    return [word for word in [*words, text[end:]] if word]
+
+
+def in_blocks(text: str) -> Iterator[str]:
+    """A text in blocks of at most `BLOCK` characters."""
+    for start in range(0, len(text), BLOCK):
+        yield text[start : start + BLOCK]
+
+
+def in_parts(
+    blocks: Iterable[str], pattern: str = PATTERN
+) -> Iterator[str]:
+    """Join the blocks of a text to parts that can be cut one by one.
+
+    The words of the parts are the words of the text. Parts end behind a
+    letter and before white space or a foreign sign: there both patterns
+    above end a word, and neither looks back. With any other pattern, the
+    text is one part.
+
+    >>> list(in_parts(["The ba", "ker, the sm", "ith"]))
+    ['The', ' baker, the', ' smith']
+    """
+    held: list[str] = []
+    last = ""
+    for block in blocks:
+        edge = pattern in COMPLETE and LAST_EDGE.search(last + block)
+        if edge:
+            at = edge.start() - len(last)
+            yield "".join([*held, block[:at]])
+            held, block = [], block[at:]
+        held.append(block)
+        last = block[-1:] or last
+    if any(held):
+        yield "".join(held)
 
 
 def count_words(
@@ -47,16 +97,19 @@ def count_words(
 ) -> Counter[bytes]:
     """How often each word occurs, as bytes of UTF-8.
 
+    A word of more than `LONGEST` characters is counted in pieces.
+
     >>> count_words(["so so"], GPT2_PATTERN)
     Counter({b'so': 1, b' so': 1})
     """
     counts: Counter[str] = Counter()
-    cut = regex.compile(pattern)
     for text in texts:
-        counts.update(cut.findall(text))
+        for part in in_parts(in_blocks(text), pattern):
+            counts.update(pre_tokenize(part, pattern))
     words: Counter[bytes] = Counter()
     for word, count in counts.items():
-        words[word.encode()] += count
+        for start in range(0, len(word), LONGEST):
+            words[word[start : start + LONGEST].encode()] += count
     return words
 
 

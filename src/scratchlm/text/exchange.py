@@ -7,12 +7,14 @@ out: their normalizers, prefix spaces and other models (unigram, word pieces).
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scratchlm.text.bpe import PATTERN, Pair, spell
-from scratchlm.text.characters import write_whole
+import regex
+
+from scratchlm.text.bpe import COMPLETE, GPT2_PATTERN, PATTERN, Pair, spell
+from scratchlm.text.files import write_text
 from scratchlm.text.tokenizer import Tokenizer, encode_short
 
 
@@ -40,17 +42,19 @@ def byte_alphabet() -> list[str]:
     return letters
 
 
+LETTERS = byte_alphabet()
+BYTES = {letter: byte for byte, letter in enumerate(LETTERS)}
+
+
 def to_letters(token: bytes) -> str:
     """A token in the alphabet of `byte_alphabet`."""
-    alphabet = byte_alphabet()
-    return "".join(alphabet[byte] for byte in token)
+    return "".join([LETTERS[byte] for byte in token])
 
 
 def from_letters(text: str) -> bytes:
     """The bytes of a token that is written in that alphabet."""
-    bytes_of = {letter: byte for byte, letter in enumerate(byte_alphabet())}
     try:
-        return bytes(bytes_of[letter] for letter in text)
+        return bytes([BYTES[letter] for letter in text])
     except KeyError as error:
         raise ExchangeError(
             f"{text!r} is not written in the alphabet of bytes: {error}"
@@ -110,43 +114,119 @@ def from_tokenizers(text: str) -> tuple[Tokenizer, list[int]]:
 
     Their tokens may be numbered in any order; ours are bytes first, then
     merges. The list gives for each of our tokens the number it has there.
+    What would give other tokens than ours is refused, by name. Only tokens
+    that a post-processor adds around a text are left to the caller.
     """
-    data = json.loads(text)
-    model = data["model"]
-    if model.get("type") != "BPE" or data.get("normalizer"):
-        raise ExchangeError("only byte-level BPE without a normalizer is read")
-    theirs = {from_letters(t): i for t, i in model["vocab"].items()
-              if not is_added(t, data)}
-    places = {bytes([byte]): byte for byte in range(256)}
-    merges: list[Pair] = []
-    for merge in model["merges"]:
-        first, second = merge.split(" ") if isinstance(merge, str) else merge
-        pair = from_letters(first), from_letters(second)
-        merges.append((places[pair[0]], places[pair[1]]))
-        places[pair[0] + pair[1]] = 255 + len(merges)
-    added = sorted(data["added_tokens"], key=lambda token: token["id"])
-    start = 256 + len(merges)
-    special = {token["content"]: start + i for i, token in enumerate(added)}
-    numbers = [theirs[token] for token in spell(merges)]
-    numbers += [token["id"] for token in added]
-    return Tokenizer(merges, special, find_pattern(data)), numbers
+    try:
+        data = json.loads(text)
+        model, added = data["model"], data.get("added_tokens") or []
+        check_equal(data)
+        pattern = find_pattern(data.get("pre_tokenizer") or {})
+        merges = read_merges(model["merges"])
+        added = sorted(added, key=lambda token: token["id"])
+        start = 256 + len(merges)
+        special = {t["content"]: start + i for i, t in enumerate(added)}
+        tokenizer = Tokenizer(merges, special, pattern)
+        vocab, letters = model["vocab"], map(to_letters, spell(merges))
+        numbers = [vocab[token] for token in letters]
+    except ExchangeError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise ExchangeError(f"it cannot be read: {error!r}") from error
+    except regex.error as error:
+        raise ExchangeError(f"its pattern: {error}") from error
+    if model.get("ignore_merges"):
+        check_whole_words(tokenizer, vocab)
+    return tokenizer, numbers + [token["id"] for token in added]
 
 
-def is_added(text: str, data: Mapping[str, Any]) -> bool:
-    """Whether a token of the vocabulary is a special one."""
-    return any(token["content"] == text for token in data["added_tokens"])
+def check_equal(data: Mapping[str, Any]) -> None:
+    """Refuse, by name, what makes other tokens of a text than we would."""
+    model, normalizer = data["model"], data.get("normalizer") or {}
+    added = data.get("added_tokens") or []
+    changes = normalizer.get("normalizers", normalizer)
+    problems = {
+        f"its model is {model.get('type')}": model.get("type") != "BPE",
+        "it changes text (normalizer)": changes,
+        "it skips merges at random (dropout)": model.get("dropout"),
+        "it cuts long texts (truncation)": data.get("truncation"),
+        "it fills up short texts (padding)": data.get("padding"),
+    }
+    for name in ("continuing_subword_prefix", "end_of_word_suffix"):
+        problems[f"it marks parts of words ({name})"] = model.get(name)
+    for name in ("lstrip", "rstrip", "single_word"):
+        problems[f"an added token looks at what is beside it ({name})"] = any(
+            token.get(name) for token in added
+        )
+    found = [problem for problem, there in problems.items() if there]
+    if found:
+        raise ExchangeError("; ".join(found) + "; ours does none of this")
 
 
-def find_pattern(data: Mapping[str, Any]) -> str:
-    """The pattern by which a ``tokenizer.json`` cuts text into words."""
-    pre = data.get("pre_tokenizer") or {}
-    steps = pre.get("pretokenizers", [pre])
+def find_pattern(pre_tokenizer: Mapping[str, Any]) -> str:
+    """The one pattern by which a pre-tokenizer cuts text into words.
+
+    Two forms are what ours is: ByteLevel, which has GPT-2's pattern built
+    in; and a Split that keeps all it finds, before a ByteLevel without.
+    """
+    steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
     if any(step.get("add_prefix_space") for step in steps):
         raise ExchangeError("it puts a space before each text; ours does not")
-    for step in steps:
-        if step.get("type") == "Split" and "Regex" in step["pattern"]:
-            return str(step["pattern"]["Regex"])
-    raise ExchangeError("its pre-tokenizer has no pattern that we could use")
+    kinds = [step.get("type") for step in steps]
+    cuts = bool(steps) and steps[-1].get("use_regex", True)
+    if kinds == ["ByteLevel"] and cuts:
+        return GPT2_PATTERN
+    if kinds == ["Split", "ByteLevel"] and not cuts:
+        found, behavior = steps[0]["pattern"].get("Regex"), steps[0]["behavior"]
+        keeps = behavior == "Isolated" or (
+            # the gaps are removed, and these patterns leave none
+            behavior == "Removed" and steps[0]["invert"] and found in COMPLETE
+        )
+        if found and keeps:
+            return str(found)
+    shown = [{**step, "pattern": list(step.get("pattern", ()))}
+             for step in steps]
+    raise ExchangeError(
+        "its pre-tokenizer does not cut by one pattern and keep all of the "
+        f"text, as ours does: {json.dumps(shown)}"
+    )
+
+
+def read_merges(lines: Iterable[str | Sequence[str]]) -> list[Pair]:
+    """The merges of a ``tokenizer.json``, in both spellings, as numbers."""
+    places = {bytes([byte]): byte for byte in range(256)}
+    merges: list[Pair] = []
+    for line in lines:
+        first, second = line.split(" ") if isinstance(line, str) else line
+        left, right = from_letters(first), from_letters(second)
+        if left not in places or right not in places:
+            raise ExchangeError(
+                f"merge {len(merges)} joins {first!r} and {second!r}, and not "
+                "both exist by then"
+            )
+        if left + right in places:
+            raise ExchangeError(
+                f"two merges make {first + second!r}; ours would be two tokens"
+            )
+        merges.append((places[left], places[right]))
+        places[left + right] = 255 + len(merges)
+    return merges
+
+
+def check_whole_words(tokenizer: Tokenizer, vocab: Iterable[str]) -> None:
+    """Refuse `ignore_merges` where it makes a difference.
+
+    It takes a word that is in the vocabulary as it is. That is the same if
+    the merges make this very token of the word.
+    """
+    for text in vocab:
+        if text in tokenizer.special_tokens:
+            continue
+        if len(tokenizer.encode_piece(from_letters(text))) > 1:
+            raise ExchangeError(
+                f"it takes the word {text!r} as one token (ignore_merges), "
+                "which its merges do not make; ours goes by merges"
+            )
 
 
 # --- ranks -------------------------------------------------------------------
@@ -242,4 +322,4 @@ def export(tokenizer: Tokenizer, form: str, path: Path) -> None:
         text = write_ranks(to_tiktoken(tokenizer)["mergeable_ranks"])
     else:
         raise ExchangeError(f"no form {form!r}; there are tokenizers, tiktoken")
-    write_whole(path, text)
+    write_text(path, text)

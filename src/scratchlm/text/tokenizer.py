@@ -12,8 +12,13 @@ import codecs
 import hashlib
 import heapq
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from itertools import chain
+from operator import index
 from pathlib import Path
+from sys import getsizeof
+from typing import Literal
 
 import regex
 
@@ -21,15 +26,20 @@ from scratchlm.text.bpe import (
     PATTERN,
     Pair,
     count_words,
+    in_blocks,
+    in_parts,
     learn_merges,
+    pre_tokenize,
     spell,
 )
-from scratchlm.text.characters import write_whole
+from scratchlm.text.files import write_text
 
 FORMAT = "scratchlm byte pairs 1"
 END = "<|endoftext|>"
-LONG = 40  # bytes, from which the heap is faster than the scan
-CACHED = 200_000  # words that the cache holds at most
+SURROGATE = regex.compile("[\ud800-\udfff]")
+LONG = 40  # bytes, from which the linked list is faster than the scan
+CACHED = 32 << 20  # bytes of words and tokens that the cache holds at most
+ENTRY = 100  # bytes of a dictionary for an entry, about
 
 
 def encode_short(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
@@ -53,36 +63,51 @@ def encode_short(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
 
 
 def encode_long(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
-    """The same tokens in O(n log n): a heap of pairs over a linked list.
+    """The same tokens in nearly linear time, over a linked list.
 
+    `places` holds for each rank where its pairs begin. A pair that has a
+    token in it was learned later than that token, so joining never makes a
+    pair of a rank that is done: ranks are taken in their order, once each.
     `after[i]` is the place of the token behind the one at place i; a joined
-    token keeps the left place, and the right one is marked with −1. An entry
-    of the heap is out of date if its tokens have changed since.
+    token keeps the left place, and the right one is marked with −1.
     """
     size = len(piece)
-    ids = list(piece)
-    before, after = list(range(-1, size - 1)), list(range(1, size + 1))
-    heap = [
-        (ranks[pair], i)
-        for i, pair in enumerate(zip(ids, ids[1:]))
-        if pair in ranks
-    ]
-    heapq.heapify(heap)
-    while heap:
-        new, i = heapq.heappop(heap)
-        j = after[i]
-        if ids[i] < 0 or j == size or ranks.get((ids[i], ids[j])) != new:
-            continue
-        ids[i], ids[j] = new, -1
-        after[i] = k = after[j]
-        if k < size:
+    ids = [*piece, -1]  # −1 joins with nothing; it is also ids[-1]
+    before, after = list(range(-1, size)), list(range(1, size + 2))
+    places: dict[int, list[int]] = defaultdict(list)
+    for i, pair in enumerate(zip(ids, ids[1:])):
+        if (rank := ranks.get(pair)) is not None:
+            places[rank].append(i)
+    todo = list(places)
+    heapq.heapify(todo)
+    while todo:
+        new = heapq.heappop(todo)
+        for i in sorted(places.pop(new)):
+            j = after[i]
+            if ranks.get((ids[i], ids[j])) != new:
+                continue  # one of them was joined to another
+            ids[i], ids[j] = new, -1
+            after[i] = k = after[j]
             before[k] = i
-            if (rank := ranks.get((new, ids[k]))) is not None:
-                heapq.heappush(heap, (rank, i))
-        h = before[i]
-        if h >= 0 and (rank := ranks.get((ids[h], new))) is not None:
-            heapq.heappush(heap, (rank, h))
+            for left, right in ((before[i], i), (i, k)):
+                if (rank := ranks.get((ids[left], ids[right]))) is not None:
+                    if rank not in places:
+                        heapq.heappush(todo, rank)
+                    places[rank].append(left)
     return [i for i in ids if i >= 0]
+
+
+def check_text(text: str, before: int = 0) -> None:
+    """Refuse what UTF-8 cannot hold, and say where it stands.
+
+    `before` characters came earlier.
+    """
+    if half := SURROGATE.search(text):
+        raise ValueError(
+            f"character {before + half.start():,}, {half[0]!r}, is half of a "
+            "surrogate pair and no text; remove it, or read the text again "
+            "in the encoding that it was written in"
+        )
 
 
 class Tokenizer:
@@ -102,13 +127,14 @@ class Tokenizer:
         self.merges = [(int(a), int(b)) for a, b in merges]
         self.special_tokens = dict(special_tokens or {})
         self.pattern = pattern
+        regex.compile(pattern)  # an error in it shows here
         self.check()
         self.ranks = {pair: 256 + i for i, pair in enumerate(self.merges)}
         self.tokens: dict[int, bytes] = dict(enumerate(spell(self.merges)))
         for text, number in self.special_tokens.items():
             self.tokens[number] = text.encode()
-        self.cut = regex.compile(pattern)
         self.cache: dict[str, list[int]] = {}
+        self.cached = 0  # bytes
 
     def check(self) -> None:
         """Refuse tables that contradict themselves, and say where."""
@@ -144,6 +170,10 @@ class Tokenizer:
         Special tokens count, get the last numbers, and are cut out of the
         texts. Text with few different words may give fewer tokens.
         """
+        if len(set(special_tokens)) < len(special_tokens):
+            raise ValueError(
+                f"a special token stands twice in {list(special_tokens)}"
+            )
         merges = vocab_size - 256 - len(special_tokens)
         if merges < 0:
             raise ValueError(
@@ -179,21 +209,52 @@ class Tokenizer:
             return encode_short(piece, self.ranks)
         return encode_long(piece, self.ranks)
 
-    def encode_ordinary(self, text: str) -> list[int]:
-        """The tokens of a text in which nothing is special."""
-        cache, ids = self.cache, []
-        for word in self.cut.findall(text):
-            found = cache.get(word)
-            if found is None:
-                found = self.encode_piece(word.encode())
-                if len(cache) == CACHED:
-                    cache.clear()
-                cache[word] = found
-            ids += found
+    def encode_word(self, word: str) -> list[int]:
+        """The tokens of one word, kept for the next time it comes."""
+        ids = self.encode_piece(word.encode())
+        if self.cached > CACHED:
+            self.cache.clear()
+            self.cached = 0
+        self.cache[word] = ids
+        self.cached += getsizeof(word) + getsizeof(ids) + ENTRY
         return ids
 
+    def encode_part(self, part: str) -> list[int]:
+        """The tokens of a text that is short enough to hold all its words."""
+        cache, ids = self.cache, []
+        for word in pre_tokenize(part, self.pattern):
+            found = cache.get(word)
+            ids += self.encode_word(word) if found is None else found
+        return ids
+
+    def encode_parts(self, blocks: Iterable[str]) -> Iterator[list[int]]:
+        """The tokens of a text that comes in blocks, many at a time."""
+        done = 0
+        for part in in_parts(blocks, self.pattern):
+            try:
+                yield self.encode_part(part)
+            except UnicodeEncodeError:
+                check_text(part, done)
+                raise
+            done += len(part)
+
+    def encode_stream(self, blocks: Iterable[str]) -> Iterator[int]:
+        """The tokens of a text that comes in blocks, as they are found.
+
+        They are those of the whole text, wherever it was cut, and nothing in
+        it is special. Holds a block or two, not the text; with a pattern
+        that `in_parts` does not know, however, all of it.
+        """
+        return chain.from_iterable(self.encode_parts(blocks))
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """The tokens of a text in which nothing is special."""
+        return list(self.encode_stream(in_blocks(text)))
+
     def encode(
-        self, text: str, allowed_special: Set[str] = frozenset()
+        self,
+        text: str,
+        allowed_special: Set[str] | Literal["all"] = frozenset(),
     ) -> list[int]:
         """The tokens of a text.
 
@@ -202,12 +263,20 @@ class Tokenizer:
         """
         if not allowed_special:
             return self.encode_ordinary(text)
+        if isinstance(allowed_special, str):
+            if allowed_special != "all":
+                raise ValueError(
+                    'allowed_special is a set of special tokens, or "all", '
+                    f"and not {allowed_special!r}"
+                )
+            allowed_special = self.special_tokens.keys()
         unknown = set(allowed_special) - set(self.special_tokens)
         if unknown:
             raise ValueError(
                 f"{sorted(unknown)} are not special tokens; these are: "
                 f"{sorted(self.special_tokens)}"
             )
+        check_text(text)
         ids = []
         for i, part in enumerate(split_special(text, allowed_special)):
             if i % 2:
@@ -217,9 +286,13 @@ class Tokenizer:
         return ids
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of tokens; ValueError for a token that does not exist."""
+        """The bytes of tokens.
+
+        Raises ValueError for a token that does not exist, TypeError for
+        what is no whole number.
+        """
         try:
-            return b"".join([self.tokens[int(i)] for i in ids])
+            return b"".join([self.tokens[index(i)] for i in ids])
         except KeyError as error:
             raise ValueError(
                 f"there is no token {error.args[0]}; they run from 0 to "
@@ -262,7 +335,7 @@ class Tokenizer:
 
     def save(self, path: Path) -> None:
         """Write the tokenizer as JSON: all of it, or nothing."""
-        write_whole(path, self.to_json())
+        write_text(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":

@@ -7,18 +7,18 @@ gigabytes opens at once, and a batch touches only its own pages.
 Left out: compression, and several files as one.
 """
 
-import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from scratchlm.text.files import replacing
 from scratchlm.text.tokenizer import Tokenizer
 
 MAGIC = b"SCRLMTOK"
@@ -49,33 +49,67 @@ class TokenFile:
     fingerprint: str
 
 
+class TokenWriter:
+    """Appends tokens to a file and counts them; the header comes last."""
+
+    def __init__(
+        self, file: BinaryIO, vocab_size: int, fingerprint: str
+    ) -> None:
+        """Leave room for the header at the beginning of an open file."""
+        self.file = file
+        self.vocab_size = vocab_size
+        self.seal = bytes.fromhex(fingerprint)
+        self.kind = token_type(vocab_size)
+        self.count = 0
+        file.write(bytes(HEADER.size))
+
+    def append(self, ids: Any) -> None:
+        """Write more tokens (N,); ValueError for some that do not fit."""
+        ids = np.asarray(ids)
+        if ids.ndim != 1:
+            raise ValueError(f"tokens are one row of numbers, not {ids.shape}")
+        if ids.size and not 0 <= ids.min() <= ids.max() < self.vocab_size:
+            raise ValueError(
+                f"tokens from {ids.min()} to {ids.max()} do not fit into a "
+                f"vocabulary of {self.vocab_size}"
+            )
+        self.file.write(ids.astype(self.kind).data)
+        self.count += ids.size
+
+    def finish(self) -> None:
+        """Write the header, now that the number of tokens is known."""
+        self.file.seek(0)
+        self.file.write(HEADER.pack(
+            MAGIC,
+            VERSION,
+            self.kind.itemsize,
+            self.vocab_size,
+            self.count,
+            self.seal,
+        ))
+
+
+@contextmanager
+def token_writer(
+    path: Path, vocab_size: int, fingerprint: str
+) -> Iterator[TokenWriter]:
+    """Write a token file of any size: the whole file, or nothing.
+
+    It gets its name when the block ends, and none if an error ends it.
+    `fingerprint` is the tokenizer's SHA-256, 64 hexadecimal digits.
+    """
+    with replacing(path) as partial, open(partial, "wb") as file:
+        writer = TokenWriter(file, vocab_size, fingerprint)
+        yield writer
+        writer.finish()
+
+
 def write_tokens(
     path: Path, ids: Any, vocab_size: int, fingerprint: str
 ) -> None:
-    """Write tokens (N,) with their header: the whole file, or nothing.
-
-    `fingerprint` is the tokenizer's SHA-256, 64 hexadecimal digits.
-    """
-    ids = np.asarray(ids)
-    if ids.ndim != 1:
-        raise ValueError(f"tokens are one row of numbers, not {ids.shape}")
-    if ids.size and not 0 <= ids.min() <= ids.max() < vocab_size:
-        raise ValueError(
-            f"tokens from {ids.min()} to {ids.max()} do not fit into a "
-            f"vocabulary of {vocab_size}"
-        )
-    kind = token_type(vocab_size)
-    seal = bytes.fromhex(fingerprint)
-    header = HEADER.pack(
-        MAGIC, VERSION, kind.itemsize, vocab_size, ids.size, seal
-    )
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(header)
-        file.write(ids.astype(kind).tobytes())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    """Write a row of tokens (N,) with their header, or nothing."""
+    with token_writer(path, vocab_size, fingerprint) as writer:
+        writer.append(ids)
 
 
 def open_tokens(path: Path, fingerprint: str | None = None) -> TokenFile:
@@ -94,6 +128,13 @@ def open_tokens(path: Path, fingerprint: str | None = None) -> TokenFile:
             f"{path} has version {version}, this program reads {VERSION}; "
             "encode the text again"
         )
+    kind = token_type(vocab_size)
+    if width != kind.itemsize:
+        raise TokenFileError(
+            f"{path} is damaged: it says {width} bytes for a token, and a "
+            f"vocabulary of {vocab_size:,} takes {kind.itemsize}; encode the "
+            "text again"
+        )
     wanted, size = HEADER.size + width * count, path.stat().st_size
     if size != wanted:
         raise TokenFileError(
@@ -105,11 +146,9 @@ def open_tokens(path: Path, fingerprint: str | None = None) -> TokenFile:
             f"{path} was made by the tokenizer {seal.hex()[:12]}…, not by "
             f"{fingerprint[:12]}…; encode the text with this one"
         )
-    tokens = np.zeros(0, token_type(vocab_size))
+    tokens = np.zeros(0, kind)
     if count:  # an empty file cannot be mapped
-        tokens = np.memmap(
-            path, token_type(vocab_size), "r", HEADER.size, (count,)
-        )
+        tokens = np.memmap(path, kind, "r", HEADER.size, (count,))
     return TokenFile(tokens, vocab_size, seal.hex())
 
 
@@ -118,16 +157,18 @@ def encode_documents(
 ) -> np.ndarray:
     """All documents in one row (N,), the end token behind each.
 
-    Text that spells a special token stays text.
+    Text that spells a special token stays text. Raises ValueError for what
+    is no text, with the number of the document, counted from 0.
     """
     kind, end = token_type(tokenizer.vocab_size), [tokenizer.end_id]
-    rows = [
-        np.array(tokenizer.encode(document) + end, dtype=kind)
-        for document in tqdm(
-            documents, desc="encoding", leave=False, disable=None
-        )
-    ]
-    return np.concatenate(rows) if rows else np.zeros(0, kind)
+    rows = [np.zeros(0, kind)]
+    for number, document in enumerate(documents):
+        try:
+            ids = tokenizer.encode(document)
+        except ValueError as error:
+            raise ValueError(f"document {number:,}: {error}") from error
+        rows.append(np.array(ids + end, dtype=kind))
+    return np.concatenate(rows)
 
 
 class BatchCursor:
