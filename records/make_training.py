@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from scratchlm import __main__ as cli
-from scratchlm.training.checkpoint import read_json
+from scratchlm.text.files import read_json
 from scratchlm.training.trainer import read_log
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from scratchlm import __main__ as cli
-from scratchlm.training.checkpoint import load_model, read_json
+from scratchlm.text.files import read_json
+from scratchlm.training.checkpoint import checkpoint_folder, load_model
 from scratchlm.training.trainer import Interrupted, Trainer, read_log
 
 COMMANDS = (
@@ -81,6 +82,11 @@ def test_examples_in_the_help_are_valid(capsys: Any) -> None:
             assert callable(parser.parse_args(words).run)
 
 
+def last_weights(run: Path) -> bytes:
+    """The file of a run's last weights."""
+    return (checkpoint_folder(run) / "model.safetensors").read_bytes()
+
+
 def test_train_from_nothing(run: Path, capsys: Any) -> None:
     folder = run.parent / "other"
     assert cli.main(["train", *SMALL, "--out", str(folder)]) == 0
@@ -96,8 +102,7 @@ def test_train_from_nothing(run: Path, capsys: Any) -> None:
     assert config["model"]["channels"] == 16
     assert [line["step"] for line in read_log(folder)] == [1, 2, 3, 4, 5, 6]
     assert load_model(folder, snapshot=0).config.vocab_size == 300
-    same = "checkpoint/model.safetensors"  # the same seed, the same run
-    assert (folder / same).read_bytes() == (run / same).read_bytes()
+    assert last_weights(folder) == last_weights(run)  # the same seed
 
 
 def test_the_estimate_does_not_change_the_run(
@@ -106,8 +111,7 @@ def test_the_estimate_does_not_change_the_run(
     monkeypatch.setattr(cli, "seconds_per_step", lambda model, options: 1.0)
     folder = run.parent / "unmeasured"
     assert cli.main(["train", *SMALL, "--out", str(folder)]) == 0
-    same = "checkpoint/model.safetensors"
-    assert (folder / same).read_bytes() == (run / same).read_bytes()
+    assert last_weights(folder) == last_weights(run)
 
 
 def test_stop_and_resume(run: Path, monkeypatch: Any, capsys: Any) -> None:
@@ -125,7 +129,8 @@ def test_stop_and_resume(run: Path, monkeypatch: Any, capsys: Any) -> None:
     assert f"--resume --out {folder}" in capsys.readouterr().err
     assert cli.main(["train", "--resume", "--out", str(folder)]) == 0
     assert "resuming" in capsys.readouterr().out
-    for name in ("checkpoint/model", "best/model", "snapshots/step-000006"):
+    assert last_weights(folder) == last_weights(run)
+    for name in ("best/step-000006", "snapshots/step-000006"):
         same = f"{name}.safetensors"
         assert (folder / same).read_bytes() == (run / same).read_bytes()
 

@@ -35,6 +35,7 @@ from scratchlm.model.gpt import (
 )
 from scratchlm.text import corpus, toytown
 from scratchlm.text.characters import CharTokenizer
+from scratchlm.text.files import read_json
 from scratchlm.text.tokenizer import Tokenizer
 from scratchlm.text.tokens import (
     BatchCursor,
@@ -42,7 +43,7 @@ from scratchlm.text.tokens import (
     open_tokens,
     write_tokens,
 )
-from scratchlm.training.checkpoint import load_model, read_json
+from scratchlm.training.checkpoint import has_run, load_model
 from scratchlm.training.memory import accumulate_gradients
 from scratchlm.training.trainer import (
     Interrupted,
@@ -342,7 +343,7 @@ def open_run(folder: Path) -> tuple[dict[str, Any], Any, BatchCursor, Any]:
 
 def existing_run(folder: Path) -> Path:
     """The folder itself, if a run is in it."""
-    if not (folder / "config.json").exists():
+    if not has_run(folder):
         raise UserError(
             f"{folder} holds no run; train one first: "
             f"python -m scratchlm train --out {folder}"
@@ -353,7 +354,7 @@ def existing_run(folder: Path) -> Path:
 def new_trainer(options: argparse.Namespace) -> Trainer:
     """Text, tokenizer, tokens and model for a run that starts."""
     folder = Path(options.out)
-    if (folder / "config.json").exists():
+    if has_run(folder):
         raise UserError(
             f"{folder} holds another run; go on with it: "
             f"train --resume --out {folder}, or name another folder"

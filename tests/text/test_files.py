@@ -14,6 +14,7 @@ import pytest
 from scratchlm.text import files
 from scratchlm.text.files import (
     FileError,
+    append_text,
     damage,
     entry,
     file_sha256,
@@ -121,6 +122,14 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, size: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_text() == "old\n"
     assert names(tmp_path) == ["x.txt"]
+
+
+def test_a_line_at_the_end(tmp_path: Path) -> None:
+    for text in ("one\n", "two\n"):
+        append_text(tmp_path / "log", text)
+    assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
+    with pytest.raises(FileError, match="none/log could not be written"):
+        append_text(tmp_path / "none" / "log", "x")
 
 
 def test_a_folder_that_refuses_is_named(tmp_path: Path) -> None:

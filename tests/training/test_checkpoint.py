@@ -1,8 +1,10 @@
 """Checkpoints come back bit for bit, survive crashes, and say what is wrong."""
 
 import json
-import os
+import math
 import random
+import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,32 +13,50 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim import Optimizer
 
-from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config, next_token_loss
+from scratchlm.model.gpt import (
+    GPT,
+    GPTConfig,
+    gpt2_config,
+    llama_config,
+    next_token_loss,
+)
+from scratchlm.text.files import (
+    FileError,
+    append_text,
+    read_json,
+    write_json,
+    write_text,
+)
 from scratchlm.training import checkpoint as module
 from scratchlm.training.checkpoint import (
     CheckpointError,
     Progress,
-    current,
+    checkpoint_folder,
     differences,
+    has_run,
+    keep_weights,
     load_checkpoint,
     load_model,
     load_weights,
+    pack_optimizers,
     parameter_names,
     random_state,
-    read_json,
     read_tensors,
     save_checkpoint,
     save_weights,
+    sealed_names,
     set_random_state,
     start_run,
+    sweep,
+    undisturbed,
     unique_tensors,
     unpack_optimizers,
     weights_file,
-    write_json,
+    write_tensors,
 )
 from scratchlm.training.muon import muon_and_adamw
 from scratchlm.training.optimizer import AdamW, parameter_groups
@@ -107,14 +127,77 @@ def test_random_state_of_all_three() -> None:
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == first
 
 
-def test_random_state_of_accelerators(monkeypatch: Any) -> None:
-    states = [torch.tensor([1, 2], dtype=torch.uint8)]
-    given: list[Any] = []
+class FakeDevice:
+    """Several generators, and a note of each that is asked or set."""
+
+    def __init__(self, count: int) -> None:
+        self.states = [torch.tensor([9, n]).byte() for n in range(count)]
+        self.calls: list[str] = []
+
+    def get_rng_state(self, device: torch.device | None = None) -> Any:
+        index = device.index if device else 0
+        self.calls.append(f"get {index}")
+        return self.states[index or 0]
+
+    def set_rng_state(
+        self, state: Any, device: torch.device | None = None
+    ) -> None:
+        index = device.index if device else 0
+        self.calls.append(f"set {index}")
+        self.states[index or 0] = state
+
+
+@pytest.mark.parametrize("name", ["cuda:2", "mps", "xpu:0"])
+def test_random_state_of_the_device_in_use_alone(
+    monkeypatch: Any, name: str
+) -> None:
+    device = torch.device(name)
+    fake = FakeDevice(4)
+    if name == "mps":  # there, no device may be named
+        fake.get_rng_state = lambda: fake.states[0]  # type: ignore
+        fake.set_rng_state = lambda s: fake.states.__setitem__(0, s)  # type: ignore
+    monkeypatch.setattr(torch, "get_device_module", lambda device: fake)
+    index = device.index or 0
+    state = json.loads(json.dumps(random_state(device)))
+    wanted = [s.clone() for s in fake.states]
+    fake.states = [torch.zeros(2).byte() for _ in fake.states]
+    set_random_state(state, device)
+    for place, got in enumerate(fake.states):
+        assert torch.equal(got, wanted[place]) == (place == index)
+    assert set(fake.calls) <= {f"get {index}", f"set {index}"}
+
+
+def test_random_state_of_many_gpus_on_one(monkeypatch: Any) -> None:
+    many, one = FakeDevice(8), FakeDevice(1)
+    monkeypatch.setattr(torch, "get_device_module", lambda device: many)
+    state = random_state(torch.device("cuda:7"))
+    monkeypatch.setattr(torch, "get_device_module", lambda device: one)
+    set_random_state(state, torch.device("cuda:0"))
+    assert torch.equal(one.states[0], many.states[7])
+
+
+def test_a_run_on_the_cpu_wakes_up_no_gpu(monkeypatch: Any) -> None:
+    gpu = random_state()
+    gpu["device"] = ["cuda", [1, 2, 3]]
+
+    def touched(*args: Any) -> None:
+        raise AssertionError("a GPU was touched")
+
+    monkeypatch.setattr(torch, "get_device_module", touched)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: states)
-    monkeypatch.setattr(torch.cuda, "set_rng_state_all", given.append)
-    set_random_state(random_state())
-    assert torch.equal(given[0][0], states[0])
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", touched)
+    state = random_state()
+    assert state["device"] == ["cpu", None]
+    set_random_state(gpu)  # saved on a GPU, taken up on the CPU
+    with undisturbed():
+        torch.rand(3)
+
+
+def test_undisturbed() -> None:
+    state = random_state()
+    with undisturbed():
+        random.random(), np.random.rand(), torch.rand(1)
+    assert random_state() == state
 
 
 def test_tied_weights_are_written_once(tmp_path: Path) -> None:
@@ -141,56 +224,29 @@ def test_names_without_the_compiler_s_prefix() -> None:
     assert not any(name.startswith("_orig_mod") for name in names)
 
 
-class Crash(Exception):
-    """Power failure, in the test."""
-
-
-@pytest.mark.parametrize("call", range(17))
-def test_a_crash_leaves_old_or_new(
-    tmp_path: Path, monkeypatch: Any, call: int
+def test_the_old_checkpoint_goes_when_the_new_one_counts(
+    tmp_path: Path,
 ) -> None:
-    folder = tmp_path / "c"
     model, optimizers = make()
-    save_checkpoint(folder, model, optimizers, Progress(1, {}), {})
-    train(model, optimizers, 1)
-    count = 0
-
-    def fragile(function: Any) -> Any:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count > call:
-                raise Crash
-            return function(*args, **kwargs)
-
-        return wrapped
-
-    with monkeypatch.context() as patch:
-        for owner, name in (
-            (os, "rename"),
-            (os, "replace"),
-            (os, "fsync"),
-            (module, "save_file"),
-            (module.shutil, "rmtree"),
-        ):
-            patch.setattr(owner, name, fragile(getattr(owner, name)))
-        with pytest.raises(Crash):
-            save_checkpoint(folder, model, optimizers, Progress(2, {}), {})
-    other, others = make(seed=7)
-    step = load_checkpoint(folder, other, others, {}).step
-    assert step in (1, 2)
-    assert same_weights(model, other) == (step == 2)
-    save_checkpoint(folder, model, optimizers, Progress(3, {}), {})
-    assert load_checkpoint(folder, other, others, {}).step == 3
-    assert [p.name for p in tmp_path.iterdir()] == ["c"]
+    for step in (1, 2):
+        save_checkpoint(tmp_path, model, optimizers, Progress(step, {}), {})
+    names = ["model.safetensors", "optimizer.safetensors", "state.json"]
+    wanted = [f"checkpoint/step-000002/{name}" for name in names]
+    assert sealed_names(tmp_path) == wanted
+    found = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert len(found) == 4
+    assert checkpoint_folder(tmp_path).name == "step-000002"
 
 
-def test_reads_the_old_one_between_two_names(tmp_path: Path) -> None:
+def test_a_step_saved_twice_is_not_written_over(tmp_path: Path) -> None:
     model, optimizers = make()
-    save_checkpoint(tmp_path / "c", model, optimizers, Progress(1, {}), {})
-    os.rename(tmp_path / "c", tmp_path / "c.old")
-    assert current(tmp_path / "c").name == "c.old"
-    assert load_checkpoint(tmp_path / "c", model, optimizers, {}).step == 1
+    for turn in range(3):
+        progress = Progress(5, {"turn": turn})
+        save_checkpoint(tmp_path, model, optimizers, progress, {})
+        train(model, optimizers, 1)
+        got = load_checkpoint(tmp_path, model, optimizers, {})
+        assert got.cursor == {"turn": turn}
+    assert len(list((tmp_path / "checkpoint").iterdir())) == 1
 
 
 def test_other_settings_are_named(tmp_path: Path) -> None:
@@ -252,51 +308,231 @@ def test_moments_go_where_the_parameter_is() -> None:
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"nothing\.json is not there"):
-        read_json(tmp_path / "nothing.json")
-    with pytest.raises(CheckpointError, match="is not there"):
+    with pytest.raises(FileError, match="is not there"):
         read_tensors(tmp_path / "nothing.safetensors")
-    broken = tmp_path / "broken.json"
-    broken.write_text('{"a": ')
-    with pytest.raises(CheckpointError, match="damaged"):
-        read_json(broken)
     model, optimizers = make()
     save_checkpoint(tmp_path / "c", model, optimizers, Progress(1, {}), {})
-    weights = tmp_path / "c" / "model.safetensors"
+    folder = checkpoint_folder(tmp_path / "c")
+    weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match=r"model.*bytes.*it was cut"):
         load_checkpoint(tmp_path / "c", model, optimizers, {})
-    state = tmp_path / "c" / "state.json"
-    write_json(state, {**read_json(state), "format": 99})
+    with pytest.raises(CheckpointError, match=r"model.*is damaged"):
+        load_checkpoint(tmp_path / "c", model, optimizers, {}, verify=False)
+    state = read_json(folder / "state.json")
+    write_json(folder / "state.json", {**state, "format": 99})
     with pytest.raises(CheckpointError, match="format 99"):
-        load_checkpoint(tmp_path / "c", model, optimizers, {})
+        load_checkpoint(tmp_path / "c", model, optimizers, {}, verify=False)
 
 
-def test_json_refuses_what_json_has_not(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "x.json", {"loss": float("nan")})
-    assert not (tmp_path / "x.json").exists()
+def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    for bad in (math.nan, math.inf, -math.inf):
+        save_file({"a": torch.ones(2), "b": torch.tensor([1, bad])}, path)
+        with pytest.raises(CheckpointError, match="NaN or infinity in b"):
+            read_tensors(path)
+
+
+def test_the_file_is_read_and_not_mapped(tmp_path: Path) -> None:
+    """What is mapped sees a change of the file; Windows refuses to rename."""
+    path = tmp_path / "w.safetensors"
+    write_tensors(path, {"a": torch.arange(1000.0)})
+    tensors = read_tensors(path)
+    path.write_bytes(b"x" * path.stat().st_size)
+    assert torch.equal(tensors["a"], torch.arange(1000.0))
+    assert "w.safetensors" not in Path("/proc/self/maps").read_text()
+
+
+def test_the_library_reads_what_we_write(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tensors = {
+        "flag": torch.tensor([True, False, True]),
+        "byte": torch.arange(5, dtype=torch.uint8),
+        "half": torch.randn(3, 5).half(),
+        "brain": torch.randn(7).bfloat16(),
+        "single": torch.randn(2, 3, 4).transpose(0, 2),
+        "double": torch.randn(3).double(),
+        "int": torch.arange(3, dtype=torch.int32),
+        "long": torch.arange(3),
+        "scalar": torch.tensor(4.0),
+        "empty": torch.zeros(0, 3),
+        "grad": torch.randn(2, requires_grad=True),
+    }
+    path = tmp_path / "w.safetensors"
+    write_tensors(path, tensors)
+    for found in (load_file(path), read_tensors(path)):
+        assert found.keys() == tensors.keys()
+        for name, tensor in tensors.items():
+            assert found[name].dtype == tensor.dtype
+            assert torch.equal(found[name], tensor), name
+    with safe_open(str(path), "pt") as file:
+        assert file.get_slice("single").get_shape() == [4, 3, 2]
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    assert length % 8 == 0
+    for value in json.loads(raw[8 : 8 + length]).values():
+        width = int(value["dtype"].lstrip("BFIU").replace("OOL", "8")) // 8
+        assert value["data_offsets"][0] % width == 0
 
 
 def test_never_on_top_of_another_run(tmp_path: Path) -> None:
-    start_run(tmp_path / "run", {"model": 1})
+    model, optimizers = make()
+    start_run(tmp_path, {"model": 1})
+    assert not has_run(tmp_path)
+    start_run(tmp_path, {"model": 2})  # the first one died before a checkpoint
+    save_checkpoint(tmp_path, model, optimizers, Progress(0, {}), {})
+    assert has_run(tmp_path)
     with pytest.raises(FileExistsError, match="another run"):
-        start_run(tmp_path / "run", {"model": 2})
-    assert read_json(tmp_path / "run" / "config.json") == {"model": 1}
+        start_run(tmp_path, {"model": 3})
+    assert read_json(tmp_path / "config.json") == {"model": 2}
+    append_text(tmp_path / "log.jsonl", "{}\n")
+    (tmp_path / "seal.json").unlink()
+    with pytest.raises(FileExistsError, match="another run"):
+        start_run(tmp_path, {"model": 3})
+
+
+def save_run(run: Path, steps: Sequence[int] = (0, 7)) -> list[GPT]:
+    """A run with a checkpoint at each step, and the models it had then."""
+    models = []
+    settings = {"model": asdict(CONFIG)}
+    start_run(run, settings)
+    for step in steps:
+        model, optimizers = make(seed=step)
+        progress = Progress(step, {})
+        names = ["config.json", "log.jsonl"]
+        save_checkpoint(run, model, optimizers, progress, settings, names)
+        models.append(model)
+    return models
 
 
 def test_load_model(tmp_path: Path) -> None:
-    models = [make(seed=s)[0] for s in range(3)]
-    write_json(tmp_path / "config.json", {"model": asdict(CONFIG)})
-    save_weights(tmp_path / "checkpoint" / "model.safetensors", models[0])
-    assert same_weights(load_model(tmp_path), models[0])
-    save_weights(tmp_path / "best" / "model.safetensors", models[1])
-    best = load_model(tmp_path)
-    assert same_weights(best, models[1])
-    assert not best.training
+    with pytest.raises(CheckpointError, match="no run that came to its"):
+        load_model(tmp_path)
+    models = save_run(tmp_path)
+    assert same_weights(load_model(tmp_path), models[-1])
+    best, kept = make(seed=40)[0], make(seed=50)[0]
+    keep_weights(tmp_path, "best", 4, kept, alone=True)
+    keep_weights(tmp_path, "best", 5, best, alone=True)
+    keep_weights(tmp_path, "best", 5, kept, alone=True)  # it stays
+    found = load_model(tmp_path)
+    assert same_weights(found, best)
+    assert not found.training
+    assert [p.name[5:11] for p in (tmp_path / "best").iterdir()] == ["000005"]
     with pytest.raises(CheckpointError, match="there are: none"):
         load_model(tmp_path, snapshot=20)
-    save_weights(tmp_path / "snapshots" / "step-000020.safetensors", models[2])
-    assert same_weights(load_model(tmp_path, snapshot=20), models[2])
-    with pytest.raises(CheckpointError, match="there are: 20"):
-        weights_file(tmp_path, snapshot=30)
+    keep_weights(tmp_path, "snapshots", 20, kept)
+    keep_weights(tmp_path, "snapshots", 30, kept)
+    assert same_weights(load_model(tmp_path, snapshot=20), kept)
+    with pytest.raises(CheckpointError, match="there are: 20, 30"):
+        weights_file(tmp_path, snapshot=40)
+
+
+def test_best_weights_that_are_gone_are_missed(tmp_path: Path) -> None:
+    save_run(tmp_path)
+    best = make(seed=40)[0]
+    keep_weights(tmp_path, "best", 5, best, alone=True)
+    (tmp_path / "best" / "step-000005.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"best.*is not there.*copy"):
+        load_model(tmp_path)
+    (tmp_path / "best").rmdir()
+    with pytest.raises(CheckpointError, match=r"best.*is not there"):
+        load_model(tmp_path)
+
+
+def test_a_model_of_another_form_is_not_taken(tmp_path: Path) -> None:
+    """2 heads instead of 4 fit the same weights, and write nonsense."""
+    save_run(tmp_path)
+    path = tmp_path / "config.json"
+    config = read_json(path)
+    config["model"]["heads"] = 4
+    write_json(path, config)
+    with pytest.raises(CheckpointError, match=r"config\.json is not what was"):
+        load_model(tmp_path)
+    assert load_model(tmp_path, verify=False).config.heads == 4
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", "[]", '{"model": 3}', '{"model": {"layers": 2}}']
+)
+def test_what_is_no_configuration(tmp_path: Path, content: str) -> None:
+    save_run(tmp_path)
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"config\.json (is not|has)"):
+        load_model(tmp_path)
+    with pytest.raises(CheckpointError, match=r"config\.json does not hold"):
+        load_model(tmp_path, verify=False)
+
+
+def test_without_a_seal(tmp_path: Path) -> None:
+    models = save_run(tmp_path)
+    (tmp_path / "seal.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"seal\.json is damaged"):
+        load_model(tmp_path)
+    assert same_weights(load_model(tmp_path, verify=False), models[-1])
+
+
+def test_a_file_replaced_while_it_is_read(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """A run trains on while another program loads its best weights."""
+    save_run(tmp_path)
+    later = make(seed=5)[0]
+    keep_weights(tmp_path, "best", 4, make(seed=4)[0], alone=True)
+    verify = module.verify
+
+    def meanwhile(run: Path, names: Any) -> None:
+        keep_weights(tmp_path, "best", 5, later, alone=True)
+        verify(run, names)
+
+    monkeypatch.setattr(module, "verify", meanwhile)
+    assert same_weights(load_model(tmp_path), later)
+
+
+def test_another_run_s_moments_are_named(tmp_path: Path) -> None:
+    model, optimizers = make()
+    train(model, optimizers, 1)
+    save_checkpoint(tmp_path, model, optimizers, Progress(1, {}), {})
+    path = checkpoint_folder(tmp_path) / "optimizer.safetensors"
+    for tensors in (
+        {"0/nothing/exp_avg": torch.ones(2)},
+        {"nothing": torch.ones(2)},
+        {"0/head.weight/exp_avg": torch.ones(2)},
+    ):
+        write_tensors(path, tensors)
+        with pytest.raises(CheckpointError, match=r"optimizer\.safetensors"):
+            load_checkpoint(tmp_path, model, optimizers, {}, verify=False)
+
+
+def test_documented_names_are_real(tmp_path: Path) -> None:
+    model = GPT(llama_config(13, context=8, layers=2, heads=2, channels=16))
+    optimizers: list[Optimizer] = [AdamW(model.parameters(), lr=1e-2)]
+    train(model, optimizers, 1)
+    tensors, _ = pack_optimizers(model, optimizers)
+    example = re.findall(r"``(.+?)``", str(pack_optimizers.__doc__))
+    assert len(example) == 1
+    assert example[0] in tensors
+
+
+def test_only_the_state_that_was_saved_is_there_after(tmp_path: Path) -> None:
+    """A parameter that had no moments then has none after loading."""
+    model, optimizers = make()
+    save_checkpoint(tmp_path, model, optimizers, Progress(0, {}), {})
+    train(model, optimizers, 2)
+    assert optimizers[0].state
+    load_checkpoint(tmp_path, model, optimizers, {})
+    assert not optimizers[0].state
+
+
+def test_sweeping_leaves_what_is_not_ours(tmp_path: Path) -> None:
+    save_run(tmp_path)
+    kept = ["loss.svg", "tensorboard/events", "notes.md"]
+    gone = ["seal.json.partial", "best/x.partial", "checkpoint/step-9/a"]
+    for name in kept + gone:
+        write_text(tmp_path / name, "x")
+    sweep(tmp_path)
+    for name in kept:
+        assert (tmp_path / name).exists()
+    for name in gone:
+        assert not (tmp_path / name).exists()
+    assert not (tmp_path / "checkpoint" / "step-9").exists()
+    assert len(sealed_names(tmp_path)) == 5

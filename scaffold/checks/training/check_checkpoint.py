@@ -103,7 +103,7 @@ def check_a_failed_save_leaves_the_one_before() -> None:
     checkpoint.save_checkpoint(where, model, optimizers, progress, {})
     kept = next(model.parameters()).detach().clone()
     step(model, optimizers)
-    broken = checkpoint.Progress(2, {"not for JSON": object()})
+    broken = checkpoint.Progress(1, {"not for JSON": object()})
     raises(
         TypeError,
         lambda: checkpoint.save_checkpoint(
@@ -117,23 +117,59 @@ def check_a_failed_save_leaves_the_one_before() -> None:
         model[0].weight,
         kept,
         "its weights",
-        hint="write to a temporary folder, rename at the end",
+        hint="write to new names, and let the seal name them at the end",
     )
 
 
-def check_a_crash_between_two_names() -> None:
-    """After a crash while renaming, the old checkpoint is found."""
+def check_a_crash_before_the_seal() -> None:
+    """New files that no seal names yet do not count."""
     model, optimizers = make()
     where = folder()
     progress = checkpoint.Progress(5, {})
     checkpoint.save_checkpoint(where, model, optimizers, progress, {})
-    where.rename(where.with_name("checkpoint.old"))
-    got = checkpoint.load_checkpoint(where, model, optimizers, {})
-    equal(got.step, 5, "the step of the old checkpoint")
+    seal = (where / "seal.json").read_bytes()
+    kept = model[0].weight.detach().clone()
+    step(model, optimizers)
     progress = checkpoint.Progress(6, {})
+    old = {p: p.read_bytes() for p in where.rglob("*") if p.is_file()}
+    checkpoint.save_checkpoint(where, model, optimizers, progress, {})
+    for path, data in old.items():  # as if the crash had come before
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    (where / "seal.json").write_bytes(seal)
+    got = checkpoint.load_checkpoint(where, model, optimizers, {})
+    equal(
+        got.step,
+        5,
+        "the step after a crash",
+        hint="the files of step 6 are there, and the seal does not name them",
+    )
+    equal(model[0].weight, kept, "the weights after a crash")
     checkpoint.save_checkpoint(where, model, optimizers, progress, {})
     got = checkpoint.load_checkpoint(where, model, optimizers, {})
     equal(got.step, 6, "the step after saving again")
+    names = [p.name for p in (where / "checkpoint").iterdir()]
+    equal(len(names), 1, "the checkpoints that are left")
+
+
+def check_one_changed_byte_is_seen() -> None:
+    """In each file of a checkpoint; nothing is loaded then."""
+    model, optimizers = make()
+    step(model, optimizers)
+    where = folder()
+    progress = checkpoint.Progress(1, {})
+    checkpoint.save_checkpoint(where, model, optimizers, progress, {})
+    for path in sorted(p for p in where.rglob("*") if p.is_file()):
+        data = path.read_bytes()
+        path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+        raises(
+            ValueError,
+            lambda: checkpoint.load_checkpoint(where, model, optimizers, {}),
+            f"loading after a bit of {path.name} was flipped",
+            hint="hold each file against the SHA-256 in the seal",
+        )
+        path.write_bytes(data)
+    checkpoint.load_checkpoint(where, model, optimizers, {})
 
 
 def check_what_does_not_fit_is_refused() -> None:
@@ -193,12 +229,16 @@ BUGS = {
         "",
     ),
     "the new checkpoint is written over the old one": (
-        'new = beside(folder, ".new")\n    new.mkdir(parents=True)',
-        "new = folder\n    new.mkdir(parents=True, exist_ok=True)",
+        '        place += "-again"  # what counts is never written over\n',
+        "        pass\n",
     ),
-    "after a crash while renaming nothing is found": (
-        "return old if old.exists() and not folder.exists() else folder",
-        "return folder",
+    "files are not held against the seal": (
+        "        check_seal(run, names)\n",
+        "        pass\n",
+    ),
+    "what is old stays": (
+        "                path.unlink()\n",
+        "                pass\n",
     ),
     "shapes are not compared": (
         "if (a.shape, a.dtype) != (b.shape, b.dtype):",

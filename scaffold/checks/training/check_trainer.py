@@ -198,11 +198,11 @@ BUGS = {
         "",
     ),
     "the place in the data is not restored": (
-        "        self.train.load_state_dict(progress.cursor)\n",
+        "            self.train.load_state_dict(progress.cursor)\n",
         "",
     ),
     "the resumed log repeats lines": (
-        "        truncate_log(self.folder, self.step)\n",
+        "        restore_log(self.folder)\n",
         "",
     ),
     "NaN goes into the weights": (

@@ -55,9 +55,17 @@ def make_folder(folder: Path) -> None:
 
 def concerns(error: OSError, partial: Path) -> bool:
     """Whether an error is about this file, and not about another."""
-    if error.filename is None:  # a write, or a network
-        return error.errno in FULL
+    if error.errno in FULL or error.filename is None:
+        return error.errno in FULL  # or else it was the network
     return str(partial).startswith(str(error.filename))  # a folder above, too
+
+
+def cannot_write(path: Path, error: OSError) -> FileError:
+    """The sentence for a disk that is full or refuses."""
+    return FileError(
+        f"{path} could not be written: {error.strerror}. What was there "
+        "before is as it was; make room, or name another place, and run again"
+    )
 
 
 @contextmanager
@@ -79,11 +87,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         if not concerns(error, partial):
             raise
-        raise FileError(
-            f"{path} could not be written: {error.strerror}. What was there "
-            "before is as it was; make room, or name another place, and run "
-            "again"
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -96,6 +100,15 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as partial:
         partial.write_bytes(text.encode())
+
+
+def append_text(path: Path, text: str) -> None:
+    """Write text at the end of a file; a crash may leave a part of it."""
+    try:
+        with open(path, "ab") as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,10 +1,12 @@
 """Checkpoints: stop training, and go on as if nothing had happened.
 
-A checkpoint is a folder of two safetensors files and one JSON file: weights,
-the optimizers' moments, the step, the place in the data, the state of every
-random generator, and the configuration. It appears under its name only when
-it is complete, so a crash in the middle leaves the one before. There is no
-pickle: a file of weights from a stranger cannot run code here.
+A checkpoint is two safetensors files and one JSON file: weights, the
+optimizers' moments, the step, the place in the data, the state of every
+random generator, and the configuration. It lies in the folder of its run,
+whose seal names the files that count. A new checkpoint gets new names, and
+counts from the moment in which the seal is replaced; so a crash at any time
+leaves the one before. There is no pickle: a file of weights from a stranger
+cannot run code here.
 
 Left out: sharded checkpoints of models larger than one machine's memory.
 """
@@ -13,24 +15,56 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from scratchlm.model.gpt import GPT, GPTConfig
+from scratchlm.text.files import (
+    PARTIAL,
+    SEAL,
+    FileError,
+    append_text,
+    entry,
+    read_bytes,
+    read_json,
+    read_seal,
+    replacing,
+    sync_folder,
+    verify,
+    write_json,
+    write_seal,
+    write_text,
+)
 
-FORMAT = 1  # of the folder; a reader of another format refuses it
+FORMAT = 2  # of a run's folder; a reader of another format refuses it
+OWN = ("checkpoint", "best", "snapshots")  # here, what is not sealed goes
+WAY_OUT = (
+    "Take it from a copy, or train again in another folder; --no-verify "
+    "goes on with what is there, right or wrong"
+)
+TYPES = {  # what safetensors calls the types of numbers
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 
 
-class CheckpointError(ValueError):
+class CheckpointError(FileError):
     """A checkpoint is missing, damaged, or of another model."""
 
 
@@ -59,56 +93,52 @@ def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def sync(path: Path) -> None:
-    """Wait until a file is on the disk, and not only on its way there."""
-    with open(path, "r+b") as file:
-        os.fsync(file.fileno())
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors to one safetensors file, atomically.
 
-
-def sync_folder(folder: Path) -> None:
-    """The same for a folder's list of names; Windows has no such call."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to that takes `path`'s name once all is written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    yield partial
-    sync(partial)
-    os.replace(partial, path)  # one step: old before, new after
-    sync_folder(path.parent)
+    Eight bytes that say how long the header is, the header in JSON, and the
+    numbers. Those of wide types come first, so that each begins at a
+    multiple of its width.
+    """
+    order = sorted(tensors)
+    order.sort(key=lambda name: -tensors[name].element_size())
+    header: dict[str, Any] = {}
+    at = 0
+    for name in order:
+        tensor = tensors[name]
+        header[name] = {
+            "dtype": TYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [at, at + tensor.nbytes],
+        }
+        at += tensor.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(Path(path)) as partial, open(partial, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            flat = tensors[name].detach().cpu().contiguous().flatten()
+            file.write(flat.view(torch.uint8).numpy().data)
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
     """Write a model's weights to one safetensors file, atomically."""
-    tensors = {
-        name: tensor.detach().cpu().contiguous()
-        for name, tensor in unique_tensors(model).items()
-    }
-    with replacing(Path(path)) as partial:
-        save_file(tensors, partial)
+    write_tensors(path, unique_tensors(model))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, atomically; NaN and infinity are refused."""
-    text = json.dumps(value, indent=1, allow_nan=False)
-    with replacing(Path(path)) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file; errors name the file."""
+@contextmanager
+def blaming(path: Path) -> Iterator[None]:
+    """Let errors about what a file holds name the file."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is not there") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
+        yield
+    except FileError:
+        raise
+    except (ValueError, TypeError, LookupError, RuntimeError) as error:
+        kind = type(error).__name__
+        raise CheckpointError(
+            f"{path} does not hold what it should ({kind}: {error}); take it "
+            "from a copy, or train again in another folder"
+        ) from error
 
 
 def compare(
@@ -134,57 +164,94 @@ def compare(
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file into main memory; errors name the file."""
+    """Read a safetensors file into main memory; errors name the file.
+
+    The bytes are read, not mapped: a file that is mapped cannot be renamed
+    on Windows. A number that is none is damage, or a run that diverged.
+    """
+    data = read_bytes(path)
     try:
-        return load_file(path, device="cpu")
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is not there") from None
-    except Exception as error:  # the library's own, or one of the disk
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        tensors = load(data)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(
+                f"{path} holds NaN or infinity in {name}: nothing can be "
+                "done with it; take an earlier file"
+            )
+    return tensors
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
     """Copy the weights of a safetensors file into the model, in place."""
     saved = read_tensors(path)
     tensors = unique_tensors(model)
-    compare(tensors, saved, path.name)
+    compare(tensors, saved, str(path))
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(saved[name])
 
 
-def random_state() -> dict[str, Any]:
-    """The state of Python's, NumPy's and torch's generators, for JSON."""
+CPU = torch.device("cpu")
+
+
+def device_state(device: torch.device) -> list[int] | None:
+    """The state of an accelerator's generator; the CPU has torch's own."""
+    if device.type == "cpu":
+        return None
+    module = torch.get_device_module(device)
+    if device.type == "mps":  # there is only one
+        return module.get_rng_state().tolist()
+    return module.get_rng_state(device).tolist()
+
+
+def random_state(device: torch.device = CPU) -> dict[str, Any]:
+    """The state of the generators in use, for JSON.
+
+    Python's, NumPy's and torch's, and that of the device where the model
+    is. Others are not touched: to ask an accelerator wakes it up.
+    """
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
-    state: dict[str, Any] = {
+    keys = np.asarray(keys).tolist()
+    return {
         "python": [version, list(internal), gauss],
-        "numpy": [
-            name,
-            np.asarray(keys).tolist(),
-            position,
-            has_gauss,
-            cached,
-        ],
+        "numpy": [name, keys, position, has_gauss, cached],
         "torch": torch.get_rng_state().tolist(),
-        "cuda": [],
+        "device": [device.type, device_state(device)],
     }
-    if torch.cuda.is_available():
-        state["cuda"] = [s.tolist() for s in torch.cuda.get_rng_state_all()]
-    return state
 
 
-def set_random_state(state: Mapping[str, Any]) -> None:
-    """Put every generator back to what `random_state` returned."""
+def set_random_state(
+    state: Mapping[str, Any], device: torch.device = CPU
+) -> None:
+    """Put the generators back to what `random_state` returned.
+
+    The device's only if it is of the kind that was saved: a GPU's state
+    says nothing to a CPU.
+    """
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
     keys = np.array(keys, dtype=np.uint32)
     np.random.set_state((name, keys, position, has_gauss, cached))
     torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
-    if state["cuda"] and torch.cuda.is_available():
-        states = [torch.tensor(s, dtype=torch.uint8) for s in state["cuda"]]
-        torch.cuda.set_rng_state_all(states)
+    kind, saved = state["device"]
+    if saved is not None and kind == device.type:
+        module = torch.get_device_module(device)
+        args = () if kind == "mps" else (device,)
+        module.set_rng_state(torch.tensor(saved, dtype=torch.uint8), *args)
+
+
+@contextmanager
+def undisturbed(device: torch.device = CPU) -> Iterator[None]:
+    """Let random numbers be drawn without a trace in those that follow."""
+    state = random_state(device)
+    try:
+        yield
+    finally:
+        set_random_state(state, device)
 
 
 def parameter_names(model: nn.Module) -> dict[Tensor, str]:
@@ -282,131 +349,302 @@ def differences(saved: Any, now: Any, path: str = "") -> list[str]:
     return sorted(lines)
 
 
-def beside(folder: Path, ending: str) -> Path:
-    """The path next to a folder's, as `checkpoint.old` to `checkpoint`."""
-    return folder.with_name(folder.name + ending)
+def sealed_names(run: Path, verify: bool = True) -> list[str]:
+    """The files of a run that count, by its seal.
+
+    Where the seal is damaged and not to be asked, those that are there.
+    """
+    if verify and not has_run(run):
+        raise CheckpointError(
+            f"{run} holds no run that came to its first checkpoint: train "
+            "one there, from the beginning"
+        )
+    try:
+        return sorted(read_seal(run))
+    except FileError as error:
+        if verify:
+            raise CheckpointError(f"{error}. {WAY_OUT}") from error
+    found = [p for part in OWN for p in (run / part).rglob("*.*")]
+    return sorted(p.relative_to(run).as_posix() for p in found)
 
 
-def swap_in(folder: Path) -> None:
-    """Let ``folder.new`` become `folder`; the old one goes last."""
-    old = beside(folder, ".old")
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(beside(folder, ".new"), folder)
-    sync_folder(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+def under(names: Iterable[str], part: str) -> list[str]:
+    """Those of the names that lie in a folder.
+
+    >>> under(["log.jsonl", "best/step-000010.safetensors"], "best")
+    ['best/step-000010.safetensors']
+    """
+    return [name for name in names if name.startswith(part + "/")]
 
 
-def clean_up(folder: Path) -> None:
-    """Put away what a crash in the middle of a save left behind."""
-    old = beside(folder, ".old")
-    if old.exists() and not folder.exists():
-        os.rename(old, folder)
-    shutil.rmtree(old, ignore_errors=True)
-    shutil.rmtree(beside(folder, ".new"), ignore_errors=True)
+def commit(run: Path, names: Iterable[str], part: str | None = None) -> None:
+    """Let files count from now on, those in `part` instead of the old ones."""
+    sealed = read_seal(run) if (run / SEAL).exists() else {}
+    old = under(sealed, part) if part else []
+    kept = {name: sealed[name] for name in sealed if name not in old}
+    write_seal(run, kept | {name: entry(run / name) for name in names})
+    sweep(run)
 
 
-def current(folder: Path) -> Path:
-    """Where the last whole checkpoint is, also after a crash."""
-    old = beside(folder, ".old")
-    return old if old.exists() and not folder.exists() else folder
+def sweep(run: Path) -> None:
+    """Remove what does not count: old files, and what a crash left.
+
+    What cannot be removed, such as a file that somebody is reading on
+    Windows, goes the next time.
+    """
+    counts = set(read_seal(run)) if (run / SEAL).exists() else set()
+    found = [path for part in OWN for path in (run / part).rglob("*")]
+    for path in sorted([*found, *run.glob("*" + PARTIAL)], reverse=True):
+        with suppress(OSError):
+            if path.is_dir():
+                path.rmdir()  # an error, if something is in it
+            elif path.relative_to(run).as_posix() not in counts:
+                path.unlink()
 
 
 def save_checkpoint(
-    folder: Path,
+    run: Path,
     model: nn.Module,
     optimizers: Sequence[Optimizer],
     progress: Progress,
     config: Mapping[str, Any],
+    others: Sequence[str] = (),
 ) -> None:
     """Write all that is needed to go on from here; replaces the one before.
 
-    Until the new one is complete and on the disk, the one before keeps its
-    name. Of a crash at any moment, one of the two is left, whole.
+    `others` are files of the folder that belong to it as they are now. Until
+    the seal is replaced the checkpoint before is the one that counts; of a
+    crash at any moment, one of the two is left, whole.
     """
-    folder = Path(folder)
-    clean_up(folder)
-    new = beside(folder, ".new")
-    new.mkdir(parents=True)
+    run = Path(run)
+    place = f"checkpoint/step-{progress.step:06d}"
+    if (run / SEAL).exists() and under(read_seal(run), place):
+        place += "-again"  # what counts is never written over
     tensors, rest = pack_optimizers(model, optimizers)
-    save_weights(new / "model.safetensors", model)
-    with replacing(new / "optimizer.safetensors") as partial:
-        save_file(tensors, partial)
     state = {
         "format": FORMAT,
         "config": config,
         "progress": asdict(progress),
         "optimizers": rest,
-        "random": random_state(),
+        "random": random_state(device_of(model)),
     }
-    write_json(new / "state.json", state)
-    swap_in(folder)
+    save_weights(run / place / "model.safetensors", model)
+    write_tensors(run / place / "optimizer.safetensors", tensors)
+    write_json(run / place / "state.json", state)
+    files = ("model.safetensors", "optimizer.safetensors", "state.json")
+    names = [f"{place}/{file}" for file in files]
+    commit(run, [*names, *others], "checkpoint")
+
+
+def keep_weights(
+    run: Path, part: str, step: int, model: nn.Module, alone: bool = False
+) -> None:
+    """Keep a step's weights in a part of the run; `alone`: the others go.
+
+    After a crash a step may come a second time; what is sealed stays.
+    """
+    name = f"{part}/step-{step:06d}.safetensors"
+    if name not in sealed_names(run):
+        save_weights(run / name, model)
+        commit(run, [name], part if alone else None)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's weights are."""
+    return next(model.parameters()).device
+
+
+def checkpoint_folder(run: Path, verify: bool = True) -> Path:
+    """Where the files of the run's checkpoint are."""
+    for name in reversed(under(sealed_names(run, verify), "checkpoint")):
+        if name.endswith("/state.json"):
+            return (Path(run) / name).parent
+    raise CheckpointError(f"{run} holds no checkpoint")
+
+
+def check_seal(run: Path, names: Iterable[str]) -> None:
+    """Raise CheckpointError unless files of a run are as they were sealed."""
+    try:
+        verify(run, names)
+    except FileError as error:
+        raise CheckpointError(f"{error}. {WAY_OUT}") from error
 
 
 def load_checkpoint(
-    folder: Path,
+    run: Path,
     model: nn.Module,
     optimizers: Sequence[Optimizer],
     config: Mapping[str, Any],
+    verify: bool = True,
 ) -> Progress:
     """Put model, optimizers and random generators back; return the rest.
 
     All is read into main memory first and then copied to where the model
     is. Raises CheckpointError, and names what is wrong, when the files are
     not there or damaged, or belong to a model or run of another shape.
+    Snapshots are not read here, and so not verified; without `verify`
+    nothing is, and a flipped bit in the weights stays there.
     """
-    folder = current(Path(folder))
+    run = Path(run)
+    if verify:
+        names = sealed_names(run)
+        names = [n for n in names if not n.startswith("snapshots/")]
+        check_seal(run, names)
+    folder = checkpoint_folder(run, verify)
     state = read_json(folder / "state.json")
-    if state.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{folder} has format {state.get('format')}, this program "
-            f"reads format {FORMAT}"
-        )
-    now = json.loads(json.dumps(config))  # tuples become lists, as saved
-    if lines := differences(state["config"], now):
-        raise CheckpointError(
-            "the settings are not those of the checkpoint; " + "; ".join(lines)
-        )
-    tensors = read_tensors(folder / "optimizer.safetensors")
+    with blaming(folder / "state.json"):
+        if state.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{folder} has format {state.get('format')}, this program "
+                f"reads format {FORMAT}"
+            )
+        now = json.loads(json.dumps(config))  # tuples become lists, as saved
+        if lines := differences(state["config"], now):
+            raise CheckpointError(
+                f"the settings are not those of the checkpoint in {run}; "
+                + "; ".join(lines)
+            )
     load_weights(folder / "model.safetensors", model)
-    unpack_optimizers(model, optimizers, tensors, state["optimizers"])
-    set_random_state(state["random"])
-    return Progress(**state["progress"])
+    tensors = read_tensors(folder / "optimizer.safetensors")
+    with blaming(folder / "optimizer.safetensors"):
+        unpack_optimizers(model, optimizers, tensors, state["optimizers"])
+    with blaming(folder / "state.json"):
+        set_random_state(state["random"], device_of(model))
+        return Progress(**state["progress"])
+
+
+def has_run(folder: Path) -> bool:
+    """Whether a run is here that has come to its first checkpoint.
+
+    One that died before that has lost nothing, and can be begun again. A
+    log without a seal is what is left of a run that lost its seal.
+    """
+    log = Path(folder) / "log.jsonl"
+    begun = log.exists() and log.stat().st_size > 0
+    return begun or (Path(folder) / SEAL).exists()
+
+
+def restore_log(run: Path) -> None:
+    """Cut the log back to what it was when the checkpoint was saved.
+
+    Later lines tell of steps that are lost; the run takes them again.
+    """
+    log = Path(run) / "log.jsonl"
+    try:
+        size = read_seal(run)["log.jsonl"]["size"]
+        os.truncate(log, min(size, log.stat().st_size))
+    except (KeyError, FileError, FileNotFoundError):
+        append_text(log, "")  # not verified: there may be none
 
 
 def start_run(folder: Path, config: Mapping[str, Any]) -> None:
     """Open a folder for a new run; never on top of another one."""
-    path = Path(folder) / "config.json"
-    if path.exists():
+    folder = Path(folder)
+    if has_run(folder):
         raise FileExistsError(
             f"{folder} holds another run: resume it, or name another folder"
         )
-    write_json(path, config)
+    sweep(folder)
+    write_json(folder / "config.json", config)
+    write_text(folder / "log.jsonl", "")
 
 
-def weights_file(run: Path, snapshot: int | None = None) -> Path:
-    """The file of a run's best weights, or of those at one of its steps."""
-    best = run / "best" / "model.safetensors"
+def copy_sealed(source: Path, target: Path, name: str, size: int) -> None:
+    """Copy a file of a run as far as it is sealed."""
+    with replacing(target / name) as partial:
+        shutil.copyfile(source / name, partial)
+        os.truncate(partial, size)
+
+
+def branch_run(source: Path, run: Path, training: Mapping[str, Any]) -> None:
+    """Copy a run, so that the copy can go on with other settings.
+
+    Snapshots stay behind, and so does what came after the checkpoint. The
+    new folder gets its name when it is complete.
+    """
+    source, run = Path(source), Path(run)
+    if run.exists() and any(run.iterdir()):
+        raise FileExistsError(f"{run} is not empty: name another folder")
+    sealed = read_seal(source)
+    snapshots = under(sealed, "snapshots")
+    sealed = {n: sealed[n] for n in sealed if n not in snapshots}
+    check_seal(source, sealed)
+    state = (checkpoint_folder(source) / "state.json").relative_to(source)
+    saved = read_json(source / state)
+    if training["steps"] <= (step := saved["progress"]["step"]):
+        raise ValueError(f"{source} took {step} steps already: ask for more")
+    saved["config"]["training"] = training
+    new = {state.as_posix(): saved, "config.json": saved["config"]}
+    last = f"best/step-{step:06d}.safetensors"
+    later = [name for name in under(sealed, "best") if name > last]
+    half = run.with_name(run.name + PARTIAL)
+    shutil.rmtree(half, ignore_errors=True)
+    files = {}
+    for name in sealed:
+        if name in new:
+            write_json(half / name, new[name])
+            files[name] = entry(half / name)
+        elif name not in later:
+            copy_sealed(source, half, name, sealed[name]["size"])
+            files[name] = sealed[name]
+    write_seal(half, files)
+    if run.exists():
+        run.rmdir()
+    os.replace(half, run)
+    sync_folder(run.parent)
+
+
+def weights_file(
+    run: Path, snapshot: int | None = None, verify: bool = True
+) -> str:
+    """The name of a run's best weights, or of those at one of its steps.
+
+    Before the first evaluation the last weights are the best.
+    """
+    names = sealed_names(run, verify)
     if snapshot is None:
-        last = current(run / "checkpoint") / "model.safetensors"
-        return best if best.exists() else last
-    path = run / "snapshots" / f"step-{snapshot:06d}.safetensors"
-    if not path.exists():
-        there = sorted((run / "snapshots").glob("step-*.safetensors"))
-        steps = ", ".join(str(int(p.stem[5:])) for p in there) or "none"
+        if best := under(names, "best"):
+            return best[-1]
+        last = checkpoint_folder(run, verify) / "model.safetensors"
+        return last.relative_to(run).as_posix()
+    there = under(names, "snapshots")
+    name = f"snapshots/step-{snapshot:06d}.safetensors"
+    if name not in there:
+        steps = ", ".join(str(int(Path(n).stem[5:11])) for n in there)
         raise CheckpointError(
-            f"{run} has no snapshot of step {snapshot}; there are: {steps}"
+            f"{run} has no snapshot of step {snapshot}; there are: "
+            f"{steps or 'none'}"
         )
-    return path
+    return name
 
 
-def load_model(run: Path, snapshot: int | None = None) -> GPT:
+def read_settings(run: Path) -> tuple[GPTConfig, dict[str, Any]]:
+    """What config.json says: the model's form, and all of it."""
+    path = Path(run) / "config.json"
+    settings = read_json(path)
+    with blaming(path):
+        return GPTConfig(**settings["model"]), settings
+
+
+def load_model(
+    run: Path, snapshot: int | None = None, verify: bool = True
+) -> GPT:
     """The trained model in a run's folder, on the CPU, ready for use.
 
     Without `snapshot` the best weights, by validation loss; with it those
-    of that step.
+    of that step. With `verify`, configuration and weights must be as they
+    were sealed.
     """
-    config = read_json(Path(run) / "config.json")
-    model = GPT(GPTConfig(**config["model"]))
-    load_weights(weights_file(Path(run), snapshot), model)
-    return model.eval()
+    run = Path(run)
+    name = weights_file(run, snapshot, verify)
+    try:
+        if verify:
+            check_seal(run, ["config.json", name])
+        config, _ = read_settings(run)
+        model = GPT(config)
+        load_weights(run / name, model)
+        return model.eval()
+    except FileError:
+        if weights_file(run, snapshot, verify) == name:
+            raise
+    return load_model(run, snapshot, verify)  # it was replaced meanwhile

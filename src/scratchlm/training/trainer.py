@@ -26,16 +26,22 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from scratchlm.model.gpt import GPT, GPTConfig, next_token_loss
+from scratchlm.model.gpt import GPT, next_token_loss
+from scratchlm.text.files import SEAL, append_text, read_seal
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.training.checkpoint import (
     Progress,
+    blaming,
+    branch_run,
+    checkpoint_folder,
+    keep_weights,
     load_checkpoint,
-    read_json,
-    replacing,
+    read_settings,
+    restore_log,
     save_checkpoint,
-    save_weights,
     start_run,
+    sweep,
+    undisturbed,
 )
 from scratchlm.training.memory import accumulate_gradients, count_targets
 from scratchlm.training.muon import muon_and_adamw
@@ -51,6 +57,8 @@ from scratchlm.training.schedule import (
     warmup_stable_decay,
 )
 
+FIXED = ("optimizer", "weight_decay")  # what a branch cannot change
+INPUTS = ("tokenizer.json", "train.tokens", "validation.tokens")
 LogRecord = dict[str, Any]  # what the log says of one step
 
 
@@ -180,6 +188,34 @@ def make_schedule(config: TrainConfig) -> Schedule:
     return make(peak=config.learning_rate, warmup=warmup, steps=config.steps)
 
 
+def same_rates(a: TrainConfig, b: TrainConfig, step: int) -> bool:
+    """Whether two runs have the same learning rates before a step.
+
+    >>> short, long = (
+    ...     TrainConfig(steps=n, schedule="stable") for n in (1000, 2000)
+    ... )
+    >>> same_rates(short, long, 800), same_rates(short, long, 900)
+    (True, False)
+    """
+    one, two = make_schedule(a), make_schedule(b)
+    return all(one.rate(n) == two.rate(n) for n in range(step))
+
+
+def read_train_config(run: Path) -> TrainConfig:
+    """The settings of a run's loop, from its config.json."""
+    _, settings = read_settings(run)
+    with blaming(Path(run) / "config.json"):
+        training = settings["training"]
+        training["snapshots"] = tuple(training["snapshots"])
+        return TrainConfig(**training)
+
+
+def unsealed_inputs(run: Path) -> list[str]:
+    """The files a run was given that its seal does not know yet."""
+    known = read_seal(run) if (run / SEAL).exists() else {}
+    return [n for n in INPUTS if n not in known and (run / n).exists()]
+
+
 def read_log(folder: Path) -> list[LogRecord]:
     """The lines of a run's log; a last line cut off by a crash is left out.
 
@@ -192,14 +228,6 @@ def read_log(folder: Path) -> list[LogRecord]:
         if text.endswith("\n"):
             lines.append(json.loads(text))
     return lines
-
-
-def truncate_log(folder: Path, step: int) -> None:
-    """Forget the lines from `step` on: the resumed run writes them anew."""
-    kept = [line for line in read_log(folder) if line["step"] < step]
-    with replacing(Path(folder) / "log.jsonl") as partial:
-        text = "".join(json.dumps(line) + "\n" for line in kept)
-        partial.write_text(text, encoding="utf-8")
 
 
 def tensorboard_writer(folder: Path) -> Any:
@@ -268,27 +296,54 @@ class Trainer:
         on_sample: Callable[[GPT, LogRecord], None] | None = None,
         tensorboard: bool = False,
         device: str = "cpu",
+        verify: bool = True,
     ) -> "Trainer":
         """The trainer of a run as it was when its checkpoint was saved.
 
         Settings come from the folder; `train` must be a cursor over the
-        same tokens, made with the same settings.
+        same tokens, made with the same settings. With `verify` every file
+        must be as it was sealed.
         """
-        settings = read_json(Path(folder) / "config.json")
-        training = settings["training"]
-        training["snapshots"] = tuple(training["snapshots"])
+        model_config, settings = read_settings(folder)
         trainer = cls(
-            GPT(GPTConfig(**settings["model"])).to(device),
+            GPT(model_config).to(device),
             train,
             validation,
-            TrainConfig(**training),
+            read_train_config(folder),
             folder,
             on_sample,
-            settings["data"],
+            settings.get("data"),
             tensorboard,
         )
-        trainer.load()
+        trainer.load(verify)
         return trainer
+
+    @classmethod
+    def branch(
+        cls,
+        source: Path,
+        folder: Path,
+        config: TrainConfig,
+        train: BatchCursor,
+        validation: Any,
+        **options: Any,
+    ) -> "Trainer":
+        """A new run that begins where the checkpoint of another one is.
+
+        `config` may differ from the other run's in all but what `FIXED`
+        names. Where the learning rates up to the checkpoint are the same
+        in both (`same_rates`), the new run is what a run with these
+        settings would have been from its first step on.
+        """
+        old = read_train_config(source)
+        if names := [n for n in FIXED if getattr(old, n) != getattr(config, n)]:
+            raise ValueError(
+                f"a run that goes on cannot change {' and '.join(names)}: "
+                "the optimizer's moments belong to what was; train from the "
+                "beginning"
+            )
+        branch_run(source, folder, asdict(config))
+        return cls.resume(folder, train, validation, **options)
 
     def save(self) -> None:
         """Write the checkpoint: the run as it is between two steps."""
@@ -299,30 +354,29 @@ class Trainer:
             "waiting": self.waiting,
             "line": self.line,
         }
-        progress = Progress(self.step, self.train.state_dict(), notes)
         save_checkpoint(
-            self.folder / "checkpoint",
+            self.folder,
             self.model,
             self.optimizers,
-            progress,
+            Progress(self.step, self.train.state_dict(), notes),
             self.settings(),
+            ["config.json", "log.jsonl", *unsealed_inputs(self.folder)],
         )
 
-    def load(self) -> None:
+    def load(self, verify: bool = True) -> None:
         """Take up the checkpoint, and the log up to there."""
         progress = load_checkpoint(
-            self.folder / "checkpoint",
-            self.model,
-            self.optimizers,
-            self.settings(),
+            self.folder, self.model, self.optimizers, self.settings(), verify
         )
-        self.step = progress.step
-        self.train.load_state_dict(progress.cursor)
-        notes = progress.notes
-        self.tokens, self.seconds = notes["tokens"], notes["seconds"]
-        self.best = math.inf if notes["best"] is None else notes["best"]
-        self.waiting, self.line = notes["waiting"], notes["line"]
-        truncate_log(self.folder, self.step)
+        with blaming(checkpoint_folder(self.folder) / "state.json"):
+            self.step = progress.step
+            self.train.load_state_dict(progress.cursor)
+            notes = progress.notes
+            self.tokens, self.seconds = notes["tokens"], notes["seconds"]
+            self.best = math.inf if notes["best"] is None else notes["best"]
+            self.waiting, self.line = notes["waiting"], notes["line"]
+        sweep(self.folder)
+        restore_log(self.folder)
         self.resumed = True
 
     def next_batch(self) -> tuple[Tensor, Tensor]:
@@ -338,9 +392,7 @@ class Trainer:
                 group["lr"] = base * rate / self.config.learning_rate
             optimizer.zero_grad()
         batches = [self.next_batch() for _ in range(self.config.accumulate)]
-        loss = accumulate_gradients(
-            self.model, batches, self.config.precision
-        )
+        loss = accumulate_gradients(self.model, batches, self.config.precision)
         norm = clip_gradients(self.model.parameters(), self.config.clip)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFiniteLoss(self.describe_failure(loss, norm))
@@ -376,7 +428,7 @@ class Trainer:
         )
         if loss < self.best:
             self.best, self.waiting = loss, 0
-            save_weights(self.folder / "best" / "model.safetensors", self.model)
+            keep_weights(self.folder, "best", self.step, self.model, True)
         else:
             self.waiting += 1
         return loss
@@ -394,8 +446,7 @@ class Trainer:
     def snapshot(self) -> None:
         """Keep this step's weights, if it is one to keep."""
         if self.step in self.config.snapshots:
-            name = f"step-{self.step:06d}.safetensors"
-            save_weights(self.folder / "snapshots" / name, self.model)
+            keep_weights(self.folder, "snapshots", self.step, self.model)
 
     def finish_step(self) -> None:
         """All that follows an update: evaluate, keep, log, show."""
@@ -403,14 +454,13 @@ class Trainer:
         if self.is_due():
             line["validation_loss"] = self.evaluate()
         self.snapshot()
-        with open(self.folder / "log.jsonl", "a", encoding="utf-8") as log:
-            log.write(json.dumps(line) + "\n")  # on the disk when closed
+        append_text(self.folder / "log.jsonl", json.dumps(line) + "\n")
         if self.board:
             for name in line.keys() - {"step"}:
                 self.board.add_scalar(name, line[name], self.step)
         if self.on_sample and "validation_loss" in line:
             self.model.eval()
-            with torch.random.fork_rng():  # watching changes nothing
+            with undisturbed(self.device):  # watching changes nothing
                 self.on_sample(self.model, line)
             self.model.train()
 
@@ -419,11 +469,11 @@ class Trainer:
         self.model.train()
         if not self.resumed:
             start_run(self.folder, self.settings())
-            (self.folder / "log.jsonl").touch()
-            self.snapshot()
             self.save()
-        elif self.step > 0:
+        if self.step > 0:
             self.finish_step()
+        else:
+            self.snapshot()
 
     def fit(self) -> float:
         """Train to the last step; returns the best validation loss.
