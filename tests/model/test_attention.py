@@ -109,6 +109,20 @@ def test_equals_the_library(queries: int) -> None:
     )
 
 
+def test_the_future_weighs_nothing_however_low_the_past_scores() -> None:
+    k = torch.tensor([[-1e6], [0.0], [1e6]])
+    weights = attention_weights(torch.ones(3, 1), k)
+    assert torch.equal(weights, torch.eye(3))
+
+
+def test_mask_and_weights_are_where_and_what_the_queries_are() -> None:
+    assert causal_mask(2, 4, device=torch.device("meta")).is_meta
+    q = torch.ones(2, 3, device="meta", dtype=torch.bfloat16)
+    weights = attention_weights(q, q)
+    assert weights.is_meta
+    assert weights.dtype == torch.bfloat16
+
+
 def test_huge_scores_do_not_overflow() -> None:
     q = torch.full((4, 4), 1e4)
     assert bool(

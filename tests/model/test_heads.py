@@ -203,6 +203,81 @@ def test_dropout_in_training_only(reference: bool) -> None:
     assert torch.allclose(layer(x), build()(x), atol=1e-5)
 
 
+@pytest.mark.parametrize("reference", [False, True])
+def test_dropout_is_on_weights_and_on_what_is_added(reference: bool) -> None:
+    layer = build(dropout=0.5, reference=reference)
+    q, k, v = layer.split(inputs(), start=0)
+    # The first position has one key: its weight of 1 is dropped or doubled.
+    torch.manual_seed(8)
+    first = layer.attention(q, k, v)[:, :, 0]  # (B, H, D)
+    shares = (first / v[:, :, 0]).flatten(0, 1)
+    assert torch.allclose(shares, shares[:, :1].expand_as(shares), atol=1e-4)
+    assert {round(s, 3) for s in shares[:, 0].tolist()} == {0.0, 2.0}
+    # On the way out single channels are dropped.
+    nn.init.zeros_(layer.out.weight)
+    nn.init.ones_(layer.out.bias)
+    assert set(layer(inputs()).flatten().tolist()) == {0.0, 2.0}
+    assert set(layer.eval()(inputs()).flatten().tolist()) == {1.0}
+
+
+@pytest.mark.parametrize("reference", [False, True])
+def test_no_chance_where_the_layer_does_not_train(reference: bool) -> None:
+    layer = build(dropout=0.5, reference=reference).eval()
+    q, k, v = layer.split(inputs(), start=0)
+    plain = build(reference=reference).attention(q, k, v)
+    assert torch.equal(layer.attention(q, k, v), plain)
+
+
+def test_queries_and_keys_are_normalized_and_then_rotated() -> None:
+    size, rotary = CHANNELS // HEADS, Rotary(CHANNELS // HEADS, 32)
+    torch.manual_seed(0)
+    plain = MultiHeadAttention(CHANNELS, HEADS, 2)
+    layer = MultiHeadAttention(CHANNELS, HEADS, 2, rotary=rotary, qk_norm=True)
+    layer.load_state_dict(plain.state_dict())
+    q, k, v = plain.split(inputs(), start=0)
+    got = layer.split(inputs(), start=3)
+    for part, other in zip((q, k), got[:2], strict=True):
+        normal = nn.functional.layer_norm(part, (size,))
+        assert torch.allclose(other, rotary.apply_rotary(normal, 3), atol=1e-5)
+    assert torch.equal(got[2], v)
+    assert not torch.allclose(layer(inputs()), plain(inputs()), atol=1e-3)
+
+
+def test_the_form_is_the_one_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[int] = []
+
+    def count(*arguments: Tensor, **options: object) -> Tensor:
+        calls.append(len(arguments))
+        return arguments[0]
+
+    kernel = "torch.nn.functional.scaled_dot_product_attention"
+    monkeypatch.setattr(kernel, count)
+    build(reference=True)(inputs())
+    assert calls == []
+    build()(inputs())
+    assert calls == [3]
+
+
+def test_a_bias_where_one_is_asked_for() -> None:
+    assert build(bias=False).qkv.bias is None
+    assert build(bias=False).out.bias is None
+    assert MultiHeadAttention(8, 2).qkv.bias is not None
+    assert MultiHeadAttention(8, 2).out.bias is not None
+
+
+def test_masks_are_made_where_the_queries_are() -> None:
+    q, k = torch.ones(1, 2, 3, 4), torch.ones(1, 2, 5, 4)
+    assert fused_attention(q.to("meta"), k.to("meta"), k.to("meta")).is_meta
+    # Several queries over a longer past: the first must not see the last.
+    v = torch.arange(5.0).view(1, 1, 5, 1).expand(1, 2, 5, 4)
+    means = fused_attention(q, k, v)[0, 0, :, 0]
+    assert means.tolist() == pytest.approx([1.0, 1.5, 2.0])
+    two = fused_attention(q[:, :, :2], k, v)[0, 0, :, 0]
+    assert two.tolist() == pytest.approx([1.5, 2.0])
+
+
 def test_dropout_keeps_the_mean() -> None:
     torch.manual_seed(6)
     q, k, v = (torch.randn(1, 2, 4, 3) for _ in range(3))
@@ -284,3 +359,24 @@ def test_maps_of_a_whole_model_in_order() -> None:
     assert torch.allclose(maps[1], inside, atol=1e-6)
     assert not any(map.requires_grad for map in maps)
     assert not first._forward_pre_hooks  # the lens is taken off again
+
+
+def test_maps_are_looked_at_without_gradients_and_leave_nothing() -> None:
+    layer = build()
+
+    class Failing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(torch.is_grad_enabled())
+            self.layer(x)
+            raise RuntimeError("after the layer")
+
+    seen: list[bool] = []
+    with pytest.raises(RuntimeError, match="after the layer"):
+        attention_maps(Failing(), inputs())
+    assert seen == [False]
+    assert torch.is_grad_enabled()
+    assert not layer._forward_pre_hooks

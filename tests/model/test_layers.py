@@ -64,6 +64,30 @@ def test_functions_equal_the_modules_and_the_library(
     torch.testing.assert_close(ours[1](x), rms_norm(x, weight))
 
 
+def test_epsilon_is_within_the_root_and_as_given() -> None:
+    tiny = torch.tensor([[1e-3, -1e-3, 3e-3, 1e-3], [0.0, 0.0, 0.0, 0.0]])
+    weight, bias = random_rows(3, 2, channels=4)
+    for eps in (1e-5, 1e-3):
+        wanted = F.layer_norm(tiny, (4,), weight, bias, eps)
+        got = layer_norm(tiny, weight, bias, eps)
+        torch.testing.assert_close(got, wanted)
+        module = LayerNorm(4, eps=eps)
+        module.weight.data, module.bias.data = weight, bias
+        torch.testing.assert_close(module(tiny), wanted)
+        wanted = F.rms_norm(tiny, (4,), weight, eps)
+        torch.testing.assert_close(rms_norm(tiny, weight, eps), wanted)
+        rms = RMSNorm(4, eps=eps)
+        rms.weight.data = weight
+        torch.testing.assert_close(rms(tiny), wanted)
+    # Left open it is one in a hundred thousand, everywhere.
+    usual = F.layer_norm(tiny, (4,), eps=1e-5)
+    torch.testing.assert_close(layer_norm(tiny, torch.ones(4)), usual)
+    torch.testing.assert_close(LayerNorm(4)(tiny), usual)
+    usual = F.rms_norm(tiny, (4,), eps=1e-5)
+    torch.testing.assert_close(rms_norm(tiny, torch.ones(4)), usual)
+    torch.testing.assert_close(RMSNorm(4)(tiny), usual)
+
+
 def test_gradients_equal_too() -> None:
     for module, function in (
         (LayerNorm(12), lambda x, m: layer_norm(x, m.weight, m.bias)),
@@ -178,12 +202,27 @@ def test_swiglu_has_the_weights_of_the_other(channels: int) -> None:
     assert 1 <= ratio < 1 + 3 * multiple / (8 * channels)
 
 
-def test_dropout_only_while_training() -> None:
+def test_dropout_only_while_training_and_on_what_comes_out() -> None:
     x = torch.randn(2, 5, 8)
     for mlp in (GELUMLP(8, dropout=0.5), SwiGLU(8, dropout=0.5)):
-        assert torch.equal(mlp.eval()(x), mlp(x))
-        dropped = (mlp.train()(x) == 0).float().mean().item()
+        calm = mlp.eval()(x)
+        assert torch.equal(calm, mlp(x))
+        found = mlp.train()(x)
+        dropped = (found == 0).float().mean().item()
         assert 0.2 < dropped < 0.8
+        kept = found != 0  # each number dropped or doubled, on its own
+        torch.testing.assert_close(found[kept], 2 * calm[kept])
+        assert 0 < kept[0, 0].sum() < 8
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_each_matrix_has_a_bias_or_none_has(bias: bool) -> None:
+    gelus, gated = GELUMLP(4, 6, bias=bias), SwiGLU(4, 6, bias=bias)
+    for part in (gelus.up, gelus.down, gated.gate, gated.up, gated.down):
+        assert (part.bias is not None) == bias
+    assert (gated.gate.in_features, gated.gate.out_features) == (4, 6)
+    assert GELUMLP(4).up.bias is not None
+    assert SwiGLU(4).gate.bias is None
 
 
 def test_mlp_learns_what_no_line_can() -> None:
