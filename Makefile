@@ -14,7 +14,7 @@ help: ## list the targets
 	@echo "Options: TORCH=cpu (PyTorch without CUDA), PYTHON=python3.12"
 
 setup: ## make .venv from requirements.lock (the others do it too)
-	@$(PYTHON) press/setup.py
+	@$(PYTHON) -m press.setup
 
 system: setup ## look for TeX, fonts and Graphviz; install them on Debian
 	@$(PY) -m press.system
@@ -41,11 +41,7 @@ page: system ## one chapter alone: make page PAGE=book/model/attention.md
 	@$(PY) -m press.build page $(PAGE)
 
 lock: setup ## write requirements.lock anew from requirements.in
-	@$(PY) -m pip install --quiet uv
-	@$(VENV)/bin/uv --no-config pip compile --quiet --universal \
-	  --python-version 3.10 --no-header --no-annotate requirements.in \
-	  | grep -vE '^(nvidia|cuda|triton)|emscripten' > requirements.lock.new
-	@mv requirements.lock.new requirements.lock
+	@$(PY) -m press.lock
 
 clean: ## remove all that was built; .venv stays
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,7 +23,8 @@ import yaml
 from tqdm import tqdm
 
 from press.dependencies import BUILD, RUN, closure, everything, versions
-from press.sources import COVERAGE, ROOT, write_whole
+from press.files import ROOT, write_whole
+from press.sources import COVERAGE
 
 LOGS = BUILD / "logs"
 COMPLAINT = re.compile(r"WARNING: |ERROR: |CRITICAL: |^E  |^! |Exception:")

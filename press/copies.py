@@ -11,7 +11,7 @@ import sysconfig
 import venv
 from pathlib import Path
 
-from press.sources import ROOT
+from press.files import ROOT
 
 
 def clone(folder: Path) -> Path:

@@ -16,9 +16,9 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+from press.files import ROOT
 from press.sources import (
     COVERAGE,
-    ROOT,
     read_coverage,
     split_symbol,
     tree_of,

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-ROOT = Path(__file__).parent.parent
+from press.files import ROOT
 
 # After Okabe and Ito (2008): apart for every kind of color vision, and with
 # distinct lightness, so that they stay apart in grey-scale print.

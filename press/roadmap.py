@@ -11,7 +11,8 @@ from typing import Any
 import jsonschema
 import yaml
 
-ROOT = Path(__file__).parent.parent
+from press.files import ROOT
+
 ROADMAP = ROOT / "roadmap.yml"
 TRACKS = ("beginner", "practitioner", "researcher")
 DEPTHS = ("core", "optional", "skim")

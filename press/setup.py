@@ -1,10 +1,14 @@
-"""Make ``.venv`` from ``requirements.lock``: ``python3 press/setup.py``.
+"""Make ``.venv`` from ``requirements.lock``: ``python3 -m press.setup``.
 
 Runs on the standard library alone, since nothing is installed yet. Does
-nothing when ``.venv`` was made from these same versions. With TORCH=cpu in
-the environment it takes PyTorch's own build for processors, which spares a
-Linux reader some gigabytes of CUDA libraries.
+nothing when ``.venv`` was made from these same versions. Each file that pip
+fetches must have the hash that the lock names; PyTorch alone goes by its
+version (see press/lock.py). With TORCH=cpu in the environment it takes
+PyTorch's own build for processors, which spares a Linux reader some
+gigabytes of CUDA libraries.
 """
+
+from __future__ import annotations
 
 import hashlib
 import os
@@ -15,36 +19,42 @@ import time
 import venv
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-VENV = Path(os.environ.get("VENV", ROOT / ".venv"))
-LOCK = ROOT / "requirements.lock"
+from press.files import ROOT, write_whole
+from press.lock import LOCK, torch_version
+
+VENV = Path(os.environ.get("VENV") or ROOT / ".venv").absolute()
 LOG = ROOT / "_build" / "logs" / "setup.log"
 PYTHON = VENV / "bin" / "python"
+OURS = "made-for-scratchlm"
 OLDEST, NEWEST = (3, 10), (3, 13)
+
+
+def show(text: str) -> None:
+    """Write over the last line of the terminal."""
+    width = shutil.get_terminal_size().columns - 1
+    line = f"\r\x1b[K{text[:width]}"
+    print(line, end="", file=sys.stderr, flush=True)
 
 
 def run(command: list[str], what: str) -> None:
     """Run a command into the log; show its last line while it runs."""
     shown = sys.stderr.isatty()
-    with (
-        LOG.open("a", encoding="utf-8") as log,
-        subprocess.Popen(
+    # One `with` in the other: an older Python must be able to say its name.
+    with LOG.open("a", encoding="utf-8") as log:  # noqa: SIM117
+        with subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-        ) as process,
-    ):
-        assert process.stdout is not None
-        for number, line in enumerate(process.stdout, 1):
-            log.write(line)
-            if shown:
-                width = shutil.get_terminal_size().columns - 1
-                text = f"{what}, step {number}: {line.strip()}"[:width]
-                print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+        ) as process:
+            assert process.stdout is not None
+            for number, line in enumerate(process.stdout, 1):
+                log.write(line)
+                if shown:
+                    show(f"{what}, step {number}: {line.strip()}")
     if shown:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        show("")
     if process.returncode:
         ending = LOG.read_text(encoding="utf-8").splitlines()[-15:]
         print("\n".join(ending), file=sys.stderr)
@@ -54,27 +64,54 @@ def run(command: list[str], what: str) -> None:
 def key(torch: str) -> str:
     """What `.venv` depends on, as a hash."""
     parts = [LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes()]
-    parts += [torch.encode(), sys.version.encode(), str(VENV).encode()]
+    parts += [torch.encode(), torch_version().encode()]
+    parts += [sys.version.encode(), str(VENV).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def refusal(folder: Path) -> str:
+    """Why an environment may not be made in the folder; "" where it may.
+
+    What is there is deleted first, so it must be nothing, or ours.
+    """
+    if not folder.exists():
+        return ""
+    if not folder.is_dir():
+        return f"VENV={folder} is a file; name a folder that does not exist."
+    if not any(path.is_file() for path in folder.rglob("*")):
+        return ""
+    if not (folder / "pyvenv.cfg").exists():
+        return (
+            f"VENV={folder} holds other things than a Python environment, "
+            "and they would be deleted; name a folder that does not exist."
+        )
+    ours = (folder / OURS).exists() or (folder / "ready").exists()
+    if ours or folder == ROOT / ".venv":
+        return ""
+    return (
+        f"VENV={folder} is an environment that was not made here, and it "
+        "would be deleted; name another folder, or delete it yourself."
+    )
 
 
 def install(torch: str) -> None:
     """Create the environment and install every locked version."""
+    if why := refusal(VENV):
+        sys.exit(why)
     venv.create(VENV, clear=True, with_pip=True)
+    (VENV / OURS).touch()
     pip = [str(PYTHON), "-m", "pip", "install", "--progress-bar", "off"]
+    exact = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
+    run([*pip, *exact, "-r", str(LOCK)], "installing packages")
+    version = f"torch=={torch_version()}"
     if torch == "cpu":
-        version = next(
-            line.split(";")[0].strip()
-            for line in LOCK.read_text(encoding="utf-8").splitlines()
-            if line.startswith("torch==")
-        )
-        run([*pip, "uv"], "fetching uv")
         uv = [str(VENV / "bin" / "uv"), "pip", "install"]
         uv += ["--python", str(PYTHON), "--torch-backend", "cpu"]
-        what = "installing PyTorch for processors (no TORCH=cpu: pip's build)"
-        run([*uv, version], what)
-    run([*pip, "-r", str(LOCK)], "installing packages")
-    run([*pip, "--no-deps", "-e", str(ROOT)], "installing scratchlm")
+        run([*uv, version], "installing PyTorch for processors")
+    else:
+        run([*pip, version], "installing PyTorch")
+    own = ["--no-deps", "--no-build-isolation", "-e", str(ROOT)]
+    run([*pip, *own], "installing scratchlm")
 
 
 def main() -> None:
@@ -98,7 +135,7 @@ def main() -> None:
     LOG.unlink(missing_ok=True)
     print(f"{'setup':<12} {VENV} … a few minutes the first time", flush=True)
     install(torch)
-    stamp.write_text(key(torch), encoding="utf-8")
+    write_whole(stamp, key(torch))
     print(f"{'setup':<12} {time.perf_counter() - start:7.1f} s   ready")
 
 

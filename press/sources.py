@@ -2,13 +2,13 @@
 
 import ast
 import json
-import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from press.files import ROOT
+
 COVERAGE = ROOT / "_build" / "coverage.json"
 ROOTS = {"scratchlm": ROOT / "src", "solutions": ROOT}
 Definition = ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef
@@ -45,17 +45,6 @@ def parse(path: Path, stamp: int) -> ast.Module:
 def tree_of(path: Path) -> ast.Module:
     """The syntax tree of the file as it is now."""
     return parse(path, path.stat().st_mtime_ns)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole, or as it was before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def split_symbol(symbol: str) -> tuple[Path, list[str]]:

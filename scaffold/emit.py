@@ -15,6 +15,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from press.lock import locked
 from press.roadmap import Topic, load
 
 ROOT = Path(__file__).parent.parent
@@ -177,13 +178,14 @@ def versions() -> dict[str, str]:
     block = text[text.index("dependencies = [") :]
     block = block[: block.index("]")]
     names = {line.split(">")[0] for line in block.split('"')[1::2]}
-    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-    found = {}
-    for line in lock.splitlines():
-        name, _, rest = line.partition("==")
-        if name in names | set(NEEDED):
-            found[line] = rest
-    return dict(sorted(found.items()))
+    wanted = names | set(NEEDED)
+    found = [
+        line
+        for name, lines in locked().items()
+        if name in wanted
+        for line in lines
+    ]
+    return {line: line.partition("==")[2] for line in sorted(found)}
 
 
 def render(plan: Plan, folder: Path, name: str) -> None:

@@ -12,8 +12,8 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from press.dependencies import checked, closure, digest
+from press.files import ROOT, write_whole
 from press.roadmap import TRACKS, Topic, load
-from press.sources import ROOT, write_whole
 
 LOG = logging.getLogger(__name__)
 GRADES = {"1": "①", "2": "②", "3": "③"}

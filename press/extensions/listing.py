@@ -18,7 +18,8 @@ from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from press.sources import ROOT, Snippet, coverage_of, find, split_symbol
+from press.files import ROOT
+from press.sources import Snippet, coverage_of, find, split_symbol
 
 LOG = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 
+from press.files import ROOT
 from press.roadmap import TRACKS, Topic, load
-from press.sources import ROOT
 
 COLORS = {  # part → fill, edge
     "first": ("#e4eef7", "#1f6fb2"),

@@ -1,4 +1,4 @@
-"""The build's own parts: stages, set-up, system, listings."""
+"""The build's own parts: stages, listings, executing ahead."""
 
 import gc
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from press import build, sources, system
+from press import build, sources
 from press.extensions import ahead
 
 ROOT = Path(__file__).parents[2]
@@ -189,30 +189,6 @@ def test_a_chapter_that_is_not_there_is_refused(
         build.main(["page", "book/model/atention.md"])
     assert stop.value.code == 2
     assert "PAGE=" in capsys.readouterr().err
-
-
-# --- TeX, fonts, Graphviz ----------------------------------------------------
-
-
-def test_the_lock_names_exact_versions_of_all_that_is_asked_for() -> None:
-    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")
-    locked = {line.split("==")[0] for line in lock.splitlines() if line}
-    wanted = (ROOT / "requirements.in").read_text(encoding="utf-8")
-    names = [
-        line.split("=")[0].split(">")[0].split("<")[0].strip().lower()
-        for line in wanted.splitlines()
-        if line and not line.startswith("#")
-    ]
-    assert len(names) > 20
-    assert set(names) <= {name.lower() for name in locked}
-    assert all("==" in line for line in lock.splitlines() if line.strip())
-
-
-def test_advice_exists_for_every_system() -> None:
-    for name in ("Debian", "Fedora", "macOS", "Windows"):
-        assert any(name in key for key in system.COMMANDS)
-    for package in ("texlive-xetex", "latexmk", "graphviz"):
-        assert package in system.COMMANDS["Debian, Ubuntu"]
 
 
 # --- listings ----------------------------------------------------------------

@@ -70,7 +70,6 @@ def repository(
 ) -> Iterator[Path]:
     """The folders that the page reads, small and empty but for imports."""
     monkeypatch.setattr(dependencies, "ROOT", tmp_path)
-    monkeypatch.setattr("press.sources.ROOT", tmp_path)
     run = tmp_path / "_build" / "runs" / "toytown"
     monkeypatch.setattr(dependencies, "RUN", run)
     monkeypatch.setattr(dependencies, "BUILD", tmp_path / "_build")

@@ -1,0 +1,70 @@
+"""Write ``requirements.lock`` anew: ``python -m press.lock`` (`make lock`).
+
+Exact versions with the hashes of their files, for every system and every
+Python from 3.10 to 3.13. PyTorch and what it brings along for CUDA stay out:
+its builds for processors and for CUDA have the same version and other
+hashes, so `press.setup` installs it by its version, in a step of its own.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from press.files import ROOT, write_whole
+
+ASKED = ROOT / "requirements.in"
+LOCK = ROOT / "requirements.lock"
+APART = re.compile(r"(torch|triton|nvidia|cuda)\b")
+HEAD = "# Written by `make lock` from requirements.in; see press/lock.py.\n"
+
+
+def resolve(asked: Path) -> str:
+    """Versions and hashes of all that is asked for, as uv finds them."""
+    uv = str(Path(sys.executable).with_name("uv"))
+    command = [uv, "--no-config", "pip", "compile", "--quiet", "--universal"]
+    command += ["--python-version", "3.10", "--generate-hashes"]
+    command += ["--no-header", "--no-annotate", str(asked)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"uv found no versions that agree:\n{done.stderr}")
+    return done.stdout
+
+
+def without_torch(text: str) -> str:
+    """The lock's text but for what is installed apart."""
+    blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.M)
+    kept = [x for x in blocks if not APART.match(x) and "emscripten" not in x]
+    return "".join(kept)
+
+
+def locked() -> dict[str, list[str]]:
+    """Each package's exact requirements, without hashes, PyTorch's too."""
+    lines = [f"torch=={torch_version()}"]
+    for line in LOCK.read_text(encoding="utf-8").splitlines():
+        if re.match(r"[a-z0-9][\w.-]*==", line):
+            lines.append(line.removesuffix("\\").strip())
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        found.setdefault(line.partition("==")[0], []).append(line)
+    return found
+
+
+def torch_version() -> str:
+    """The version of PyTorch that ``requirements.in`` asks for."""
+    text = ASKED.read_text(encoding="utf-8")
+    found = re.search(r"^torch==(\S+)", text, flags=re.M)
+    if found is None:
+        raise SystemExit(f"{ASKED.name} names no exact version of torch")
+    return found[1]
+
+
+def main() -> None:
+    """Resolve, leave PyTorch out, write."""
+    write_whole(LOCK, HEAD + without_torch(resolve(ASKED)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Set-up: what it installs, what it refuses to delete."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from press import lock, setup, system
+from press.files import ROOT
+
+# --- the lock ----------------------------------------------------------------
+
+
+def test_the_lock_names_exact_versions_of_all_that_is_asked_for() -> None:
+    wanted = (ROOT / "requirements.in").read_text(encoding="utf-8")
+    names = [
+        re.split(r"[=<>]", line)[0].strip().lower()
+        for line in wanted.splitlines()
+        if line and not line.startswith("#")
+    ]
+    assert len(names) > 20
+    assert set(names) <= set(lock.locked())
+    needed = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    needed = needed.split("dependencies = [")[1].split("]")[0]
+    assert set(re.findall(r'"([\w-]+)', needed)) <= set(names)
+
+
+def test_every_locked_file_has_a_hash_and_nothing_names_an_index() -> None:
+    text = lock.LOCK.read_text(encoding="utf-8")
+    blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.M)[1:]
+    assert len(blocks) > 100
+    for block in blocks:
+        assert "==" in block.splitlines()[0]
+        assert block.count("--hash=sha256:") >= 1, block
+    assert "://" not in text
+
+
+def test_pytorch_and_its_companions_are_installed_apart() -> None:
+    text = (
+        "torch==2.0 \\\n    --hash=sha256:1\n"
+        "torchmetrics==1 \\\n    --hash=sha256:4\n"
+        "nvidia-nccl-cu13==2 \\\n    --hash=sha256:2\n"
+        "cuda-bindings==1 ; sys_platform == 'linux' \\\n    --hash=sha256:5\n"
+        "tqdm==4 \\\n    --hash=sha256:3\n"
+    )
+    kept = lock.without_torch(text)
+    assert re.findall(r"^[\w-]+", kept, re.M) == ["torchmetrics", "tqdm"]
+    assert "torch==" + lock.torch_version() in lock.locked()["torch"]
+
+
+# --- what is deleted ---------------------------------------------------------
+
+
+def environment(folder: Path, mark: str = "") -> Path:
+    """What an environment looks like, with or without our mark."""
+    (folder / "bin").mkdir(parents=True)
+    (folder / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    if mark:
+        (folder / mark).touch()
+    return folder
+
+
+def test_a_new_or_empty_folder_may_be_used(tmp_path: Path) -> None:
+    assert not setup.refusal(tmp_path / "new")
+    (tmp_path / "empty" / "bin").mkdir(parents=True)
+    assert not setup.refusal(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("mark", [setup.OURS, "ready"])
+def test_an_environment_of_ours_may_be_made_anew(
+    tmp_path: Path, mark: str
+) -> None:
+    assert not setup.refusal(environment(tmp_path / "ours", mark))
+
+
+def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "mother.txt").touch()
+    (tmp_path / "file").touch()
+    foreign = environment(tmp_path / "foreign")
+    for folder, why in (
+        (tmp_path / "letters", "other things than a Python environment"),
+        (tmp_path / "file", "is a file"),
+        (foreign, "was not made here"),
+    ):
+        found = setup.refusal(folder)
+        assert why in found
+        assert str(folder) in found
+        assert "\n" not in found
+
+
+def test_setup_leaves_a_folder_alone_that_is_no_environment(
+    tmp_path: Path,
+) -> None:
+    """The whole program, as `make VENV=~/letters` calls it."""
+    kept = tmp_path / "mother.txt"
+    kept.write_text("Dear")
+    done = subprocess.run(
+        [sys.executable, "-m", "press.setup"],
+        cwd=ROOT,
+        env={"VENV": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "VENV=" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert kept.read_text() == "Dear"
+
+
+# --- TeX, fonts, Graphviz ----------------------------------------------------
+
+
+def test_advice_exists_for_every_system() -> None:
+    for name in ("Debian", "Fedora", "macOS", "Windows"):
+        assert any(name in key for key in system.COMMANDS)
+    for package in ("texlive-xetex", "latexmk", "graphviz"):
+        assert package in system.COMMANDS["Debian, Ubuntu"]
