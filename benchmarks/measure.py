@@ -1,7 +1,6 @@
 """What every benchmark needs: rows, a table, a file, a fresh process."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from records.__main__ import machine
+from scratchlm.text.files import write_json
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "_build" / "benchmarks"
@@ -127,9 +127,7 @@ def write(name: str, rows: list[Row]) -> Path:
         "commit": commit(),
     }
     lines = [{**as_json(row), **facts} for row in rows]
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(lines, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_json(path, lines)
     return path
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from benchmarks.measure import OUT
 from scratchlm.text.corpus import get
+from scratchlm.text.files import replacing
 from scratchlm.text.toytown import SEPARATOR, write_stories
 
 
@@ -23,13 +24,10 @@ def toytown(characters: int) -> Path:
     path = OUT / f"toytown-{characters}.txt"
     if path.exists():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial, total = path.with_suffix(".partial"), 0
-    stories = write_stories(seed=2026)
-    with partial.open("w", encoding="utf-8") as file:
+    total, stories = 0, write_stories(seed=2026)
+    with replacing(path) as partial, open(partial, "wb") as file:
         while total < characters:
             text = next(stories).text + SEPARATOR
-            file.write(text + "\0")
+            file.write((text + "\0").encode())
             total += len(text)
-    partial.replace(path)
     return path

@@ -24,6 +24,8 @@ from typing import Any
 import numpy
 import torch
 
+from scratchlm.text.files import write_json
+
 HERE = Path(__file__).parent
 
 
@@ -74,10 +76,7 @@ def make(name: str) -> dict[str, Any]:
 def write(name: str) -> Path:
     """Make the record and write it; the old one stays until it is done."""
     path = HERE / f"{name}.json"
-    text = json.dumps(make(name), indent=1) + "\n"
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    write_json(path, make(name))
     return path
 
 

@@ -7,17 +7,11 @@ of words and characters that the training text did not hold; for these see
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
+from scratchlm.text.files import write_text
+
 FORMAT = "scratchlm characters 1"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file: all of it, or nothing."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 class CharTokenizer:
@@ -88,7 +82,7 @@ class CharTokenizer:
 
     def save(self, path: Path) -> None:
         """Write the tokenizer as JSON: all of it, or nothing."""
-        write_whole(path, self.to_json())
+        write_text(path, self.to_json())
 
     @classmethod
     def load(cls, path: Path) -> "CharTokenizer":

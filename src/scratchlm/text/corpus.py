@@ -33,7 +33,7 @@ import requests
 from datasketch import MinHash, MinHashLSH
 from tqdm import tqdm
 
-from scratchlm.text.characters import write_whole
+from scratchlm.text.files import write_json
 
 AGENT = "scratchlm"
 KINDS = (".jsonl", ".md", ".txt")  # files of documents
@@ -464,7 +464,7 @@ class Manifest:
     def save(self, path: Path) -> None:
         """Write as JSON; whoever reads meanwhile sees the old file whole."""
         data = {"sources": [asdict(source) for source in self.sources]}
-        write_whole(path, json.dumps(data, indent=1) + "\n")
+        write_json(path, data)
 
     @classmethod
     def load(cls, path: Path) -> "Manifest":
