@@ -161,3 +161,37 @@ def test_gradients_are_not_kept() -> None:
     cache = KVCache(model.config)
     model(text(1, 4), cache)
     assert not cache[0].k.requires_grad
+    assert not cache[0].v.requires_grad
+
+
+def test_memory_is_of_the_kind_and_at_the_place_asked_for() -> None:
+    cache = KVCache(FORMS["grouped"], 2, 5, torch.bfloat16, "meta")
+    for layer in cache:
+        for memory in (layer.k, layer.v):
+            assert memory.dtype == torch.bfloat16
+            assert memory.is_meta
+            assert memory.shape == (2, 2, 5, 8)
+    plain = KVCache(FORMS["grouped"])
+    assert plain[0].k.dtype == plain[0].v.dtype == torch.float32
+    assert plain[0].k.shape == (1, 2, 24, 8)
+    assert plain.length == 0
+
+
+def test_bytes_count_keys_and_values() -> None:
+    cache = KVCache(FORMS["gpt2"])
+    cache[1].v = torch.zeros(7, dtype=torch.float64)
+    each = 4 * 32 * 24  # numbers of four bytes, for all heads and positions
+    assert cache.bytes == 5 * each + 56
+
+
+def test_all_layers_are_rewound() -> None:
+    cache = KVCache(FORMS["gpt2"])
+    with torch.no_grad():
+        MODELS["gpt2"](text(1, 6), cache)
+    cache.rewind(4)
+    assert [layer.length for layer in cache] == [4, 4, 4]
+    with pytest.raises(ValueError, match="cannot rewind to 5: 4 positions"):
+        cache.rewind(5)
+    cache.rewind(4)
+    cache.rewind()
+    assert [layer.length for layer in cache] == [0, 0, 0]

@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from scratchlm.generation.generate import generate, next_logits, window_start
+from scratchlm.generation.cache import KVCache
+from scratchlm.generation.generate import (
+    generate,
+    make_cache,
+    next_logits,
+    window_start,
+)
 from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config, llama_config
 
@@ -191,10 +197,73 @@ def test_only_the_last_position_is_scored() -> None:
         assert torch.allclose(got, model(PROMPT)[:, -1], atol=1e-5)
 
 
+def test_the_head_reads_the_last_position_alone() -> None:
+    seen: list[tuple[int, ...]] = []
+    model = build(gpt2_config(29, 16, 1, 2, 8))
+    model.head.register_forward_pre_hook(
+        lambda _, inputs: seen.append(tuple(inputs[0].shape))
+    )
+    next_logits(model, PROMPT)
+    assert seen == [(2, 8)]
+
+
 def test_gradients_are_off_only_inside() -> None:
-    step = next(generate(MODELS["gpt2"], PROMPT, 3))
+    inside: list[bool] = []
+
+    def step(model: GPT, ids: Tensor, cache: KVCache | None) -> Tensor:
+        inside.append(torch.is_grad_enabled())
+        return next_logits(model, ids, cache)
+
+    first = next(generate(MODELS["gpt2"], PROMPT, 3, step=step))
+    assert inside == [False]
     assert torch.is_grad_enabled()
-    assert step.shape == (2,)
+    assert first.shape == (2,)
+
+
+def test_a_step_of_ones_own_scores_the_next_token() -> None:
+    def step(model: GPT, ids: Tensor, cache: KVCache | None) -> Tensor:
+        return torch.eye(29)[11].expand(len(ids), 29)
+
+    got = written(MODELS["gpt2"], PROMPT, 3, sampling=GREEDY, step=step)
+    assert got.tolist() == [[11] * 3] * 2
+
+
+def test_a_penalty_sees_the_whole_text_and_not_the_window_alone() -> None:
+    def step(model: GPT, ids: Tensor, cache: KVCache | None) -> Tensor:
+        return torch.arange(1.0, 30.0).expand(len(ids), 29)
+
+    never_again = SamplingConfig(0, repetition_penalty=1e6)
+    got = written(MODELS["gpt2"], PROMPT, 22, sampling=never_again, step=step)
+    for row, prompt in zip(got.tolist(), PROMPT.tolist(), strict=True):
+        fresh = sorted(set(range(29)) - set(prompt), reverse=True)
+        assert row == fresh[:22]  # the prompt has left the window of 16
+
+
+def test_unless_told_otherwise_tokens_are_drawn() -> None:
+    model = MODELS["gpt2"]
+    texts = [written(model, PROMPT, 12, generator=seeded(s)) for s in (1, 2)]
+    assert not torch.equal(*texts)
+    assert not torch.equal(
+        texts[0], written(model, PROMPT, 12, sampling=GREEDY)
+    )
+
+
+def test_the_cache_is_no_larger_than_what_will_be_read() -> None:
+    model = MODELS["gpt2"]
+    assert make_cache(model, PROMPT, 3)[1].capacity == 8
+    assert make_cache(model, PROMPT, 999)[1].capacity == 16
+    assert make_cache(model, PROMPT, 3)[0].k.shape[0] == 2
+    half = make_cache(build(model.config).to(torch.bfloat16), PROMPT, 3)
+    assert half[0].k.dtype == half[0].v.dtype == torch.bfloat16
+    with torch.device("meta"):
+        elsewhere = GPT(model.config)
+    assert make_cache(elsewhere, PROMPT, 3)[0].v.is_meta
+
+
+def test_a_model_that_does_not_train_is_left_so() -> None:
+    model = build(gpt2_config(29, 16, 1, 2, 8))
+    written(model, PROMPT, 3)
+    assert not model.training
 
 
 def test_half_precision_weights_have_a_cache_of_their_kind() -> None:

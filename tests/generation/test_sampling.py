@@ -91,6 +91,8 @@ def test_greedy_takes_the_first_of_the_best_and_no_chance() -> None:
         # p^(1/T) is 100 : 25 : 9 : 4, and 100 / 138 < 0.75 < 125 / 138
         ({"temperature": 0.5, "top_p": 0.75}, [0.8, 0.2, 0, 0]),
         ({"top_k": 2, "min_p": 0.6}, [1, 0, 0, 0]),
+        # 0.75 is not enough; of what min-p leaves, 0.83 would be
+        ({"top_p": 0.8, "min_p": 0.25}, [5 / 9, 2.5 / 9, 1.5 / 9, 0]),
     ],
 )
 def test_closed_forms(settings_: dict[str, float], wanted: list[float]) -> None:
@@ -116,6 +118,75 @@ def test_a_penalty_lowers_what_was_seen_once() -> None:
     )
 
 
+def test_a_penalty_below_one_raises_what_was_seen() -> None:
+    config = SamplingConfig(repetition_penalty=0.5)
+    got = adjust(torch.tensor([2.0, -2.0, 1.0]), config, torch.tensor([0, 1]))
+    assert got.tolist() == [4, -1, 1]
+    greedy = SamplingConfig(0, repetition_penalty=0.25)
+    best = sample(torch.tensor([3.0, 1.0]), greedy, seen=torch.tensor([1]))
+    assert best == 1
+
+
+def test_a_penalty_comes_before_the_temperature() -> None:
+    config = SamplingConfig(temperature=0.5, repetition_penalty=2.0)
+    got = adjust(torch.tensor([4.0, 3.0, 1.0]), config, torch.tensor([0]))
+    assert got.softmax(-1).tolist() == pytest.approx(
+        torch.tensor([4.0, 6.0, 2.0]).softmax(-1).tolist()
+    )
+
+
+def test_what_is_ruled_out_scores_minus_infinity() -> None:
+    for config, kept in (
+        (SamplingConfig(temperature=0), 1),
+        (SamplingConfig(top_k=2), 2),
+        (SamplingConfig(top_p=0.6), 2),
+        (SamplingConfig(min_p=0.4), 2),
+    ):
+        got = adjust(BREAD, config)
+        assert got.isneginf().tolist() == [False] * kept + [True] * (4 - kept)
+    # However unlikely all of it is: logits without a floor.
+    low = torch.tensor([-2e4, -3e4, -2.0001e4])
+    for config in (
+        SamplingConfig(0),
+        SamplingConfig(top_k=1),
+        SamplingConfig(top_p=0.5),
+        SamplingConfig(min_p=0.5),
+    ):
+        assert probabilities(low, config).tolist() == [1, 0, 0]
+
+
+def test_each_row_has_its_own_best() -> None:
+    logits = torch.stack([BREAD, BREAD.flip(0) + 9])
+    for config in (
+        SamplingConfig(min_p=0.4),
+        SamplingConfig(top_k=2),
+        SamplingConfig(top_p=0.7),
+        SamplingConfig(temperature=1e-30),
+    ):
+        both = probabilities(logits, config)
+        assert torch.allclose(both[0], both[1].flip(0))
+        assert torch.allclose(both[0], probabilities(BREAD, config))
+
+
+def test_the_whole_nucleus_is_everything() -> None:
+    # Sums of so many shares reach 1 by rounding before the last of them.
+    logits = rows(200_000)
+    shares = logits.softmax(-1).sort(descending=True).values
+    assert (shares.cumsum(-1) - shares >= 1).any()
+    assert torch.equal(keep_top_p(logits, 1.0), logits)
+
+
+def test_no_temperature_overflows() -> None:
+    logits = torch.tensor([[200.0, 100.0], [1.0, 300.0]])
+    got = probabilities(logits, SamplingConfig(temperature=1e-38))
+    assert got.tolist() == [[1, 0], [0, 1]]
+
+
+def test_probable_ties_with_the_floor_are_kept() -> None:
+    logits = torch.tensor([0.0, math.log(0.5), math.log(0.49)])
+    assert keep_min_p(logits, 0.5).isfinite().tolist() == [True, True, False]
+
+
 def test_functions_leave_their_argument_alone() -> None:
     logits = rows(3, 8)
     copy, seen = logits.clone(), torch.zeros(3, 2, dtype=torch.long)
@@ -129,6 +200,8 @@ def test_half_precision_is_computed_in_float32() -> None:
     logits = rows(4, 50).to(torch.bfloat16)
     got = probabilities(logits, SamplingConfig(top_p=0.9))
     assert got.dtype == torch.float32
+    config = SamplingConfig(temperature=0.7)
+    assert torch.equal(adjust(logits, config), adjust(logits.float(), config))
     assert torch.allclose(got.sum(-1), torch.ones(4))
 
 
@@ -224,6 +297,18 @@ def test_shapes_and_seeds() -> None:
         assert torch.equal(got[0], got[1])
 
 
+def test_the_generator_is_the_only_source_of_chance() -> None:
+    logits, config = torch.zeros(64, 1000), SamplingConfig()
+    texts = []
+    for seed in (7, 7, 8):
+        torch.manual_seed(len(texts))  # does not matter
+        chance = torch.Generator().manual_seed(seed)
+        texts.append(sample(logits, config, chance))
+    assert torch.equal(texts[0], texts[1])
+    assert not torch.equal(texts[0], texts[2])
+    assert len(texts[0].unique()) > 50  # and not the likeliest
+
+
 @pytest.mark.parametrize(
     "settings_",
     [
@@ -235,7 +320,13 @@ def test_shapes_and_seeds() -> None:
         {"top_p": 1.5},
         {"min_p": -0.1},
         {"min_p": math.nan},
+        {"min_p": 0.0},
+        {"min_p": 1.01},
+        {"top_p": math.nan},
+        {"top_k": -1},
         {"repetition_penalty": 0.0},
+        {"repetition_penalty": math.inf},
+        {"repetition_penalty": math.nan},
     ],
 )
 def test_refused(settings_: dict[str, float]) -> None:

@@ -175,6 +175,66 @@ def test_ceilings_are_measured() -> None:
     assert fast_precision() in ("float32", "bfloat16")
 
 
+def test_the_fast_recipe_is_what_the_text_says() -> None:
+    config = fast_model(65)
+    assert (config.context, config.layers, config.heads) == (128, 4, 4)
+    assert (config.position, config.channels) == ("rotary", 128)
+    assert config.qk_norm
+    assert (config.bias, config.tied, config.fused) == (False,) * 3
+    training = fast_training(500)
+    assert (training.steps, training.evaluate_every) == (500, 500)
+    assert (training.optimizer, training.schedule) == ("muon", "stable")
+    assert (training.learning_rate, training.warmup) == (5e-3, 20)
+    assert (training.weight_decay, training.precision) == (0, "bfloat16")
+    assert fast_training(5, "float32").precision == "float32"
+
+
+def test_a_fast_step_records_no_gradients() -> None:
+    model = build(FORMS["fast"])
+    scores = FastStep(model)(model, torch.tensor([[7]]), KVCache(model.config))
+    assert torch.is_grad_enabled()
+    assert not scores.requires_grad
+
+
+def test_post_norm_and_training_are_left_to_the_plain_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[tuple[int, ...]] = []
+
+    def plain(model: GPT, ids: torch.Tensor, cache: KVCache) -> torch.Tensor:
+        calls.append(tuple(ids.shape))
+        return torch.zeros(1, 50)
+
+    monkeypatch.setattr("scratchlm.generation.speed.next_logits", plain)
+    usual, last = build(FORMS["gpt2"]), build(FORMS["post-norm"])
+    one, two = torch.tensor([[1]]), torch.tensor([[1, 2]])
+    FastStep(usual)(usual, one, KVCache(usual.config))
+    assert calls == []
+    FastStep(last)(last, one, KVCache(last.config))
+    assert calls == [(1, 1)]
+    FastStep(usual)(usual, one)
+    FastStep(usual)(usual, two, KVCache(usual.config))
+    FastStep(usual)(usual.train(), one, KVCache(usual.config))
+    assert calls == [(1, 1), (1, 1), (1, 2), (1, 1)]
+
+
+def test_the_median_is_not_moved_by_one_slow_turn() -> None:
+    assert medians({"a": [1.0, 100.0, 3.0], "b": [4.0, 2.0]}) == {
+        "a": 3.0,
+        "b": 3.0,
+    }
+
+
+def test_the_faster_format_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    for faster in ("float32", "bfloat16"):
+
+        def rate(*_: int, wanted: str = faster) -> float:
+            return 2.0 if _[-1] == getattr(torch, wanted) else 1.0
+
+        monkeypatch.setattr("scratchlm.generation.speed.matmul_rate", rate)
+        assert fast_precision() == faster
+
+
 def test_the_fast_model_is_no_larger_than_its_peer() -> None:
     assert count_parameters(GPT(fast_model(65))) <= 809_856
 

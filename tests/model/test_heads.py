@@ -361,6 +361,11 @@ def test_maps_of_a_whole_model_in_order() -> None:
     assert not first._forward_pre_hooks  # the lens is taken off again
 
 
+def test_a_text_as_long_as_the_context_has_maps() -> None:
+    layer = build(rotary=Rotary(CHANNELS // HEADS, TIME))
+    assert layer.head_weights(inputs()).shape == (2, HEADS, TIME, TIME)
+
+
 def test_maps_are_looked_at_without_gradients_and_leave_nothing() -> None:
     layer = build()
 
