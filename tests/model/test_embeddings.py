@@ -197,6 +197,19 @@ def test_tables_have_their_numbers_wherever_they_are_made() -> None:
     assert torch.equal(moved.cos, wanted.cos)
 
 
+@pytest.mark.parametrize("base", [10000.0, 100.0, 500000.0])
+def test_the_base_sets_how_slow_the_slowest_pair_is(base: float) -> None:
+    assert wave_frequencies(4, base).tolist() == pytest.approx([1, base**-0.5])
+    cos, sin = rotary_tables(4, 9, base)
+    for t in range(9):
+        for pair, angle in enumerate((t, t * base**-0.5)):
+            assert cos[t, pair].item() == pytest.approx(math.cos(angle))
+            assert sin[t, pair].item() == pytest.approx(math.sin(angle))
+    rotary = Rotary(4, 9, base)
+    assert torch.equal(rotary.cos, cos)
+    assert torch.equal(rotary.sin, sin)
+
+
 def test_a_base_without_waves() -> None:
     for base in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"base of {base}"):
