@@ -23,6 +23,7 @@ from benchmarks.measure import Row, load
 from benchmarks.texts import shakespeare
 from scratchlm.generation.speed import (
     fast_model,
+    fast_precision,
     fast_training,
     medians,
     take_turns,
@@ -186,7 +187,7 @@ def our_run(data: Data, steps: int, seed: int) -> Outcome:
     if steps < LONG:
         context, batch = BRIEF_CONTEXT, BRIEF_BATCH
     config = fast_model(VOCABULARY, context)
-    training = fast_training(steps)
+    training = fast_training(steps, fast_precision())
     return run(data, config, training, batch, seed)
 
 

@@ -3,8 +3,7 @@
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
-from hashlib import blake2b
+from collections.abc import Iterable, Sequence
 
 PRIME = (1 << 61) - 1
 
@@ -12,20 +11,16 @@ PRIME = (1 << 61) - 1
 
 
 def minhash(
-    runs: frozenset[str], numbers: int = 128, seed: int = 1
+    runs: Iterable[int], numbers: int = 128, seed: int = 1
 ) -> list[int]:
     """The smallest hash of a set's elements, under so many hash functions.
 
-    One good hash makes a number of each element; the line a x + b modulo a
-    prime, with another a and b each time, makes many hashes of it. The sets
-    must not be empty.
+    The elements are numbers of 64 bits, as of `shingles`. The line a x + b
+    modulo a prime, with another a and b each time, makes many hashes of
+    each. The sets must not be empty.
     """
     generator = random.Random(seed)
-    marks = [
-        int.from_bytes(blake2b(run.encode(), digest_size=7).digest(), "big")
-        for run in runs
-    ]
-    found = []
+    marks, found = [int(run) for run in runs], []
     for _ in range(numbers):
         a, b = generator.randrange(1, PRIME), generator.randrange(PRIME)
         found.append(min((a * mark + b) % PRIME for mark in marks))
@@ -71,40 +66,30 @@ def choose_bands(similarity: float, numbers: int, risk: float) -> int:
     return max(fitting)
 
 
-# --- Account numbers ---------------------------------------------------------
+# --- Identity numbers --------------------------------------------------------
 
-IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}(?!\w)")
+DNI = re.compile(r"(?<![\w.-])\d{8}-?[A-Z](?![\w-])")
+LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
 
 
-def is_iban(text: str) -> bool:
-    """Whether the check digits of an account number are right (ISO 13616).
+def is_dni(text: str) -> bool:
+    """Whether the letter of a Spanish identity number is right.
 
-    The first four characters go to the end, letters become numbers from 10
-    to 35, and the whole, read as one number, leaves 1 when divided by 97.
+    It stands in LETTERS at the remainder of the number divided by 23.
 
-    >>> is_iban("GB82 WEST 1234 5698 7654 32")
-    True
+    >>> is_dni("12345678Z"), is_dni("12345678A")
+    (True, False)
     """
-    plain = text.replace(" ", "")
-    moved = plain[4:] + plain[:4]
-    return int("".join(str(int(c, 36)) for c in moved)) % 97 == 1
+    return text[-1] == LETTERS[int(text[:8]) % 23]
 
 
-def redact_ibans(text: str) -> str:
-    """Put <iban> for account numbers.
+def redact_dnis(text: str) -> str:
+    """Put <dni> for Spanish identity numbers.
 
-    The pattern takes what follows a number for a part of it, as both are
-    capital letters and digits. So shorter and shorter beginnings are tried.
+    >>> redact_dnis("DNI 12345678Z, part 12345678A")
+    'DNI <dni>, part 12345678A'
     """
-
-    def replace(match: re.Match[str]) -> str:
-        found = match[0]
-        for end in range(len(found), 14, -1):
-            if found[end - 1] != " " and is_iban(found[:end]):
-                return "<iban>" + found[end:]
-        return found
-
-    return IBAN.sub(replace, text)
+    return DNI.sub(lambda m: "<dni>" if is_dni(m[0]) else m[0], text)
 
 
 # --- What stands on every page -----------------------------------------------

@@ -7,13 +7,12 @@ during training saves first.
 """
 
 import argparse
-import datetime
+import copy
 import json
 import os
-import re
 import sys
 import textwrap
-from collections import Counter
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,16 +41,13 @@ from scratchlm.text.tokens import (
     write_tokens,
 )
 from scratchlm.training.checkpoint import has_run, load_model
-from scratchlm.training.precision import PRECISIONS, slowdown
+from scratchlm.training.memory import accumulate_gradients
 from scratchlm.training.trainer import (
     Interrupted,
     LogRecord,
     NonFiniteLoss,
     TrainConfig,
     Trainer,
-    entropy_floor,
-    seconds_per_step,
-    settle,
 )
 
 AnyTokenizer = CharTokenizer | Tokenizer
@@ -245,10 +241,23 @@ def train_config(options: argparse.Namespace) -> TrainConfig:
         precision=options.precision,
         checkpoint_activations=options.checkpoint_activations,
         evaluate_every=options.evaluate_every,
-        checkpoint_every=options.evaluate_every,
         patience=options.patience,
         snapshots=(*(s for s in SNAPSHOTS if s < options.steps), options.steps),
     )
+
+
+def seconds_per_step(model: GPT, options: argparse.Namespace) -> float:
+    """Time a step on a copy of the model; the run does not notice."""
+    trial = copy.deepcopy(model)
+    shape = (options.batch_size, model.config.context)
+    device = next(model.parameters()).device
+    with torch.random.fork_rng():
+        ids = torch.randint(model.config.vocab_size, shape, device=device)
+        for _ in range(3):  # the last one counts
+            start = time.perf_counter()
+            accumulate_gradients(trial, [(ids, ids)], options.precision)
+            seconds = time.perf_counter() - start
+    return seconds * options.accumulate * 1.05  # and the optimizer
 
 
 def show_estimate(
@@ -272,7 +281,8 @@ def show_estimate(
         f"({seconds:.2f} s a step, just measured)",
         flush=True,
     )
-    if (floor := entropy_floor(facts)) is not None:
+    if "entropy_nats" in facts:
+        floor = facts["entropy_nats"] / facts["validation_tokens"]
         print(f"floor    {floor:.4f} nats per token: no model does better")
 
 
@@ -354,31 +364,19 @@ def new_trainer(options: argparse.Namespace) -> Trainer:
     torch.manual_seed(options.seed)
     model = GPT(model_config(options, tokenizer.vocab_size))
     model.to(options.device)
-    train = open_tokens(folder / "train.tokens", tokenizer.fingerprint)
-    valid = open_tokens(folder / "validation.tokens", tokenizer.fingerprint)
-    cursor = BatchCursor(
-        train.tokens, options.context, options.batch_size, options.seed
-    )
-    config = settle(config, model, options.batch_size)
-    shape = (options.batch_size * options.context, options.channels)
-    device = torch.device(options.device).type
-    loss = 1.0
-    if config.precision != "float32":
-        loss = slowdown(config.precision, device, *shape)
-    if loss > 1.5:
-        print(
-            f"{config.precision} is {loss:.1f} times slower than float32 on "
-            "this machine, which only imitates it: use --precision auto"
-        )
-    seconds = seconds_per_step(model, cursor, config)
+    seconds = seconds_per_step(model, options)
     if options.max_minutes is not None:
         limit = max(1, int(60 * options.max_minutes / seconds))
         options.steps = min(options.steps, limit)
         config = train_config(options)
     show_estimate(model, config, facts, seconds)
+    train = open_tokens(folder / "train.tokens", tokenizer.fingerprint)
+    valid = open_tokens(folder / "validation.tokens", tokenizer.fingerprint)
     return Trainer(
         model,
-        cursor,
+        BatchCursor(
+            train.tokens, options.context, options.batch_size, options.seed
+        ),
         valid.tokens,
         config,
         folder,
@@ -406,7 +404,9 @@ def run_train(options: argparse.Namespace) -> None:
         trainer = new_trainer(options)
     best = trainer.fit()
     print(f"done: best validation loss {best:.4f} nats per token")
-    if (floor := entropy_floor(trainer.data)) is not None:
+    if "entropy_nats" in trainer.data:
+        data = trainer.data
+        floor = data["entropy_nats"] / data["validation_tokens"]
         print(f"      the text's own entropy {floor:.4f}")
     print(f'next: python -m scratchlm sample --run {folder} --prompt "Mrs"')
 
@@ -486,7 +486,8 @@ def run_evaluate(options: argparse.Namespace) -> None:
     print(f"nats per token    {nats:.4f}")
     print(f"perplexity        {np.exp(nats):.3f}")
     print(f"bits per byte     {bits:.4f}")
-    if (floor := entropy_floor(data)) is not None:
+    if "entropy_nats" in data:
+        floor = data["entropy_nats"] / data["validation_tokens"]
         print(f"entropy           {floor:.4f} nats per token")
         print(f"distance from it  {nats - floor:.4f}")
 
@@ -518,35 +519,21 @@ def run_corpus_toytown(options: argparse.Namespace) -> None:
 
 def run_corpus_prepare(options: argparse.Namespace) -> None:
     """The command `corpus prepare`."""
-    path, folder = Path(options.file), Path(options.out)
-    if path.suffix == ".jsonl":
-        documents = read_documents(path)
-    else:
-        documents = re.split(r"\n\s*\n", read_text(path))
-    clean = [corpus.normalize(text) for text in documents]
-    clean = [text for text in clean if text]
-    redacted: Counter[str] = Counter()
-    if not options.keep_pii:
-        for place, text in enumerate(clean):
-            clean[place], counts = corpus.redact_pii(text)
-            redacted.update(counts)
-    unique = corpus.remove_duplicates(clean)
-    distinct = corpus.remove_near_duplicates(unique)
-    splits = corpus.split_documents(distinct)
-    for name in ("train", "validation", "test"):
-        part = [{"text": text} for text in getattr(splits, name)]
-        write_documents(folder / f"{name}.jsonl", part)
-    today = datetime.date.today().isoformat()
-    source = corpus.Source.of(path, options.file, options.license, today)
-    corpus.Manifest((source,)).save(folder / "manifest.json")
-    print(f"documents         {len(documents):,}")
-    print(f"personal data     {redacted.total():,} {dict(redacted)}")
-    print(f"duplicates        {len(clean) - len(unique):,}")
-    print(f"near-duplicates   {len(unique) - len(distinct):,}")
+    done = corpus.prepare(
+        Path(options.file),
+        Path(options.out),
+        options.license,
+        keep_pii=options.keep_pii,
+    )
+    print(f"documents         {done.documents:,}")
+    print(f"personal data     {sum(done.redacted.values()):,} {done.redacted}")
+    print(f"duplicates        {done.duplicates:,}")
+    print(f"near-duplicates   {done.near_duplicates:,}")
+    print(f"leaks             {done.leaks:,}")
     print(
-        f"kept              {len(splits.train):,} to learn from, "
-        f"{len(splits.validation):,} for validation, "
-        f"{len(splits.test):,} for the test"
+        f"kept              {len(done.splits.train):,} to learn from, "
+        f"{len(done.splits.validation):,} for validation, "
+        f"{len(done.splits.test):,} for the test"
     )
 
 
@@ -689,9 +676,9 @@ def add_prepare(inner: Any) -> None:
         "runs/notes\nbook:  Gathering text without regret",
         "FILE ",
     ).add_argument
-    add("file", metavar="FILE", help="UTF-8 text, or JSON lines")
+    add("file", metavar="FILE", help="UTF-8 text, JSON lines, or a folder")
     add("--out", required=True, help="folder for the three parts")
-    add("--license", default="unknown", help="its license, for the manifest")
+    add("--license", help="its license, for the manifest")
     add("--keep-pii", action="store_true", help="do not replace anything")
 
 
@@ -865,7 +852,7 @@ def add_loop_options(add: Any) -> None:
     for name, choices, text in (
         ("schedule", ("cosine", "stable"), "how the learning rate falls"),
         ("optimizer", ("adamw", "muon"), "muon: for matrices, AdamW the rest"),
-        ("precision", ("auto", *PRECISIONS), "of matrix products"),
+        ("precision", ("float32", "bfloat16"), "of matrix products"),
     ):
         add(
             f"--{name}",

@@ -23,26 +23,66 @@ def check_normalize() -> None:
         equal(corpus.normalize(after), after, f"normalize({after!a})")
 
 
+def check_luhn() -> None:
+    """From the right every second digit is doubled; 7 doubled counts as 5."""
+    for digits, right in (
+        ("18", True),
+        ("67", True),
+        ("59", True),
+        ("76", False),
+        ("1 0 9", True),
+    ):
+        equal(
+            corpus.passes_luhn(digits),
+            right,
+            f"passes_luhn({digits!r})",
+            hint="a doubled digit of two digits, as 14, counts as 1 + 4",
+        )
+
+
 def check_pii() -> None:
     """What identifies somebody goes, what only looks like it stays."""
-    planted = {
-        "email": "pell@bakery.example",
-        "ip": "8.8.8.8",
-        "card": "4111 1111 1111 1111",
-        "phone": "+44 20 7946 0958",
-    }
-    for kind, found in planted.items():
+    for kind, found in (
+        ("email", "ada.wren+clocks@bakery.example"),
+        ("ip", "8.8.8.8"),
+        ("ip", "2606:4700:4700::1111"),
+        ("card", "4111 1111 1111 1111"),
+        ("iban", "GB82 WEST 1234 5698 7654 32"),
+        ("phone", "+44 20 7946 0958"),
+        ("phone", "1-800-555-1234"),
+    ):
         text, counts = corpus.redact_pii(f"Ask {found}, please.")
         equal(
             text, f"Ask <{kind}>, please.", f"the text after planting {found}"
         )
         equal(counts, {kind: 1}, "what was counted")
+    equal(
+        corpus.redact_pii("4111 1111 1111 1111 12/27")[0],
+        "<card> 12/27",
+        "a card's number and its date",
+        hint="try the longest row of groups first, then shorter ones",
+    )
     for text in (
         "at home on 192.168.0.1",
         "no card: 4111 1111 1111 1112",
-        "on 2026-11-20, 1,115,394 bytes, version 1.2.3",
+        "on 2026-11-20, 1,115,394 bytes, version 1.2.3.4, +5000 points",
     ):
         equal(corpus.redact_pii(text), (text, {}), f"redact_pii({text!r})")
+
+
+def check_units() -> None:
+    """Where a script has no spaces, each character is a unit."""
+    equal(
+        corpus.units("The geese: \u5927\u304d"),
+        ["the", "geese", "\u5927", "\u304d"],
+        "the units of two words and two Japanese characters",
+    )
+    equal(corpus.units("?!"), ["?", "!"], "the units of a text without words")
+    one, other = (" ".join(WORDS[i : i + 5]) for i in (0, 1))
+    true(
+        len(corpus.shingles(one + " x " + other)) == 7,
+        "seven runs of five words have seven numbers",
+    )
 
 
 def check_near_duplicates() -> None:
@@ -133,6 +173,12 @@ def check_get() -> None:
         address = "https://nowhere.invalid/a.txt"
         path = corpus.get(address, folder, mirror=source, sha256=right)
         equal(path.read_text(), "bread", "the file from the mirror")
+        raises(
+            ValueError,
+            lambda: corpus.get("https://elsewhere.invalid/a.txt", folder),
+            "a file of that name from elsewhere, without a checksum",
+            hint="keep where a file is from beside it",
+        )
         path.write_text("mine")
         raises(
             ValueError,
@@ -140,6 +186,25 @@ def check_get() -> None:
             "a file that was there and is another",
         )
         equal(path.read_text(), "mine", "the file that was there")
+
+
+def check_prepare() -> None:
+    """A text becomes three parts and a manifest that agrees with them."""
+    with tempfile.TemporaryDirectory() as name:
+        notes, folder = Path(name) / "notes.txt", Path(name) / "notes"
+        texts = [f"At {i} o'clock Ada sold {7 * i} bells." for i in range(200)]
+        notes.write_text("\n\n".join([*texts, texts[0], "Call 555-010-9999."]))
+        done = corpus.prepare(notes, folder, "MIT")
+        equal(done.documents, 202, "documents")
+        equal(done.duplicates, 1, "duplicates")
+        equal(done.redacted, {"phone": 1}, "what was redacted")
+        manifest = corpus.Manifest.load(folder / "manifest.json")
+        equal(manifest.problems(folder, ["MIT"]), [], "problems afterwards")
+        raises(
+            ValueError,
+            lambda: corpus.prepare(notes, folder),
+            "a folder that holds a prepared text",
+        )
 
 
 BUGS = {
@@ -155,31 +220,56 @@ BUGS = {
         "for d in digits[1::2]]",
         "for d in digits[::2]]",
     ),
+    "a doubled 7 counts as 14": (
+        "sum(divmod(2 * d, 10))",
+        "2 * d",
+    ),
+    "a date behind a card hides it": (
+        "            found = place\n",
+        "            found = place if place == len(groups) else 0\n",
+    ),
+    "a Chinese sentence is one word": (
+        "    return UNIT.findall(text)",
+        '    return re.findall(r"\\w+", text)',
+    ),
+    "texts without words are all alike": (
+        ' or regex.findall(r"\\S", text)',
+        "",
+    ),
     "of a chain only neighbors are joined": (
         "                parents[max(a, b)] = min(a, b)",
-        "                parents[i] = j",
+        "                parents[i] = old",
     ),
     "near-duplicates are split": (
-        "    for group in group_near_duplicates(documents, threshold):\n"
-        "        first",
-        "    for group in [[i] for i in range(len(documents))]:\n"
-        "        first",
+        "    return split_groups(documents, groups, seed)",
+        "    alone = [[i] for i in range(len(documents))]\n"
+        "    return split_groups(documents, alone, seed)",
     ),
     "the side depends on how many there are": (
         'fingerprint(f"{seed} {first}")',
         'fingerprint(f"{seed} {group[0]} {len(documents)}")',
     ),
     "only a document known in full is a leak": (
-        "len(seen) >= share * len(runs)",
-        "len(seen) >= len(runs)",
+        "part >= share",
+        "part >= 1",
     ),
     "a file of the user is overwritten": (
-        "    if target.exists():\n        verify_own(target, sha256)\n    elif",
-        "    if",
+        "    if target.exists():\n"
+        "        check_present(target, wanted)\n"
+        "        return target\n",
+        "",
+    ),
+    "another file of the same name is taken": (
+        "source is None or source.origin != wanted.origin",
+        "source is None",
     ),
     "an unverified copy gets its name": (
-        "    shutil.copyfile(source, half)\n",
-        "    shutil.copyfile(source, half)\n    os.replace(half, target)\n"
-        "    shutil.copyfile(source, half)\n",
+        "            shutil.copyfile(path, partial)\n",
+        "            shutil.copyfile(path, partial)\n"
+        "            shutil.copyfile(path, target)\n",
+    ),
+    "a prepared folder is overwritten": (
+        "any(folder.iterdir())",
+        "not any(folder.iterdir())",
     ),
 }

@@ -21,24 +21,39 @@ import os
 import re
 import shutil
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
+from functools import lru_cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.robotparser import RobotFileParser
 
+import numpy as np
+import regex
 import requests
-from datasketch import MinHash, MinHashLSH
+from datasketch import MinHash
+from phonenumbers import Leniency, PhoneNumberMatcher
 from tqdm import tqdm
 
-from scratchlm.text.files import write_json
+from scratchlm.text.files import (
+    file_sha256,
+    make_folder,
+    read_json,
+    replacing,
+    sync,
+    sync_folder,
+    write_json,
+)
 
 AGENT = "scratchlm"
 KINDS = (".jsonl", ".md", ".txt")  # files of documents
 PERMUTATIONS = 128
 BANDS = (32, 4)  # of 4 numbers each; the curve of chances is in the chapter
+FACTOR = np.uint64(0xD6E8FEB86659FD93)  # odd, and so is half of one less
 
 # --- Reading and writing documents -------------------------------------------
 
@@ -132,15 +147,12 @@ def read_documents(path: Path) -> Iterator[str]:
 
 def write_documents(path: Path, documents: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object a line: all of them, or no file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(path.name + ".part")
-    try:
-        with half.open("w", encoding="utf-8", newline="\n") as file:
-            for document in documents:
-                file.write(json.dumps(document, ensure_ascii=False) + "\n")
-        os.replace(half, path)
-    finally:
-        half.unlink(missing_ok=True)
+    with (
+        replacing(path) as partial,
+        partial.open("w", encoding="utf-8", newline="\n") as file,
+    ):
+        for document in documents:
+            file.write(json.dumps(document, ensure_ascii=False) + "\n")
 
 
 # --- Cleaning ----------------------------------------------------------------
@@ -167,35 +179,124 @@ def normalize(text: str) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip()
 
 
+Span = tuple[int, int]  # where something begins, and where it ends
+
 EMAIL = re.compile(
-    r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.){1,8}[a-z]{2,}", re.I
+    r"(?<![\w.+-])\w[\w.!#$%&'*+/=?^`{|}~-]{0,63}@"
+    r"(?:[\w-]{1,63}\.){1,8}(?:xn--[\w-]{1,59}|[^\W\d_]{2,63})(?![\w-])"
 )
+IBAN = re.compile(r"(?<!\w)(?=([A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}))")
 ADDRESS = re.compile(
-    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-f]{0,4}:[0-9a-f:]{1,38})"
-    r"(?![\w:]|\.\d)",
+    r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?!\w|\.\d|-[a-z])"
+    r"|(?<![\w.:])(?:[0-9a-f]{0,4}:){2,7}(?:[0-9a-f]{1,4}|(?<=::))"
+    r"(?!\w|:[\w:]|\.\d)",
     re.I,
 )
-CARD = re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){12,18}(?![\w-]|\.\d)")
-PHONE = re.compile(r"""(?<![\w.+/-])(?:
-    \+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{1,4}(?:[ .-]?\d{2,4}){1,4}
-    | \(\d{3,5}\)[ ]?\d{3,4}[ .-]?\d{3,4}
-    | \d{3}[ .-]\d{3}[ .-]\d{4}
-    | 0\d{2,4}[ /-]\d{3,4}[ -]?\d{3,4}
+DIGITS = re.compile(r"(?<![\w+])(?<!\d[.,])\d(?:[ -]?\d){12,}(?!\w|[.,]\d)")
+# As they are written in North America, with or without marks in between,
+# whether or not there is such a number: 555 is for films.
+AMERICAN = re.compile(r"""(?<![\w.,+/\#$\u20ac\xa3-])(?:
+    (?:1[ .-])?(?:\(\d{3}\)[ ]?|\d{3}[ .-])\d{3}[ .-]\d{4} | [2-9]\d{9}
     )(?![\w/-]|[.,]\d)""", re.X)  # fmt: skip
+DIALED = re.compile(r"[+(]?\d[\d ().\-/]*\d(?:\ ?(?:x|ext\.?)\ ?\d{1,5})?")
+IMPERSONAL = re.compile(
+    r"(?<!\w)(?:version|release|section|chapter|isbn|issn|doi|rfc|v|\xa7|\#)"
+    r"[ :.]{0,2}$",
+    re.I,
+)
 
 
-def is_card(text: str) -> bool:
-    """Whether the digits are a card number: their Luhn sum ends in 0.
+def find_emails(text: str) -> Iterator[Span]:
+    """E-mail addresses; for these the pattern is enough."""
+    return (match.span() for match in EMAIL.finditer(text))
+
+
+def passes_luhn(text: str) -> bool:
+    """Whether the Luhn sum of the digits ends in 0.
 
     From the right, every second digit is doubled, and the digits of all
     these numbers are added up. One wrong digit is always noticed.
 
-    >>> is_card("4111 1111 1111 1111"), is_card("4111 1111 1111 1112")
+    >>> passes_luhn("4111 1111 1111 1111"), passes_luhn("4111 1111 1111 1112")
     (True, False)
     """
     digits = [int(c) for c in reversed(text) if c.isdigit()]
     doubled = [sum(divmod(2 * d, 10)) for d in digits[1::2]]
     return (sum(digits[::2]) + sum(doubled)) % 10 == 0
+
+
+def is_card(text: str) -> bool:
+    """Whether this can be the number of a bank card.
+
+    These have 13 to 19 digits, the last of which is a check digit, and the
+    first tells the trade of who issued it: 2 to 6 for those that we want.
+    """
+    digits = "".join(c for c in text if c.isdigit())
+    return (
+        13 <= len(digits) <= 19
+        and "2" <= digits[0] <= "6"
+        and passes_luhn(digits)
+    )
+
+
+def find_cards(text: str) -> Iterator[Span]:
+    """Card numbers, also those among other digits, as a date or a code.
+
+    Every row of whole groups of digits is tried, the longest first.
+    """
+    for run in DIGITS.finditer(text):
+        groups = [group.span() for group in re.finditer(r"\d+", run[0])]
+        first = 0
+        while first < len(groups):
+            found = longest_card(run[0], groups[first : first + 19])
+            if found:
+                start, stop = groups[first][0], groups[first + found - 1][1]
+                yield run.start() + start, run.start() + stop
+            first += found or 1
+
+
+def longest_card(text: str, groups: Sequence[Span]) -> int:
+    """How many of the groups of digits, from the first, make a card; or 0.
+
+    On a card no group is shorter than three digits.
+    """
+    digits, found = "", 0
+    for place, (start, stop) in enumerate(groups, 1):
+        digits += text[start:stop]
+        if len(digits) > 19 or stop - start < 3:
+            break
+        if is_card(digits):
+            found = place
+    return found
+
+
+def is_iban(text: str) -> bool:
+    """Whether the check digits of an account number are right (ISO 13616).
+
+    The first four characters go to the end, letters become numbers from 10
+    to 35, and the whole, read as one number, leaves 1 when divided by 97.
+
+    >>> is_iban("GB82 WEST 1234 5698 7654 32")
+    True
+    """
+    plain = text.replace(" ", "")
+    moved = plain[4:] + plain[:4]
+    return int("".join(str(int(c, 36)) for c in moved)) % 97 == 1
+
+
+def find_ibans(text: str) -> Iterator[Span]:
+    """International account numbers, if the check digits are right.
+
+    The pattern also takes a word in capitals that follows, so the shorter
+    beginnings are tried that end where a word ends.
+    """
+    for match in IBAN.finditer(text):
+        start, stop = match.span(1)
+        for end in range(stop, start + 14, -1):
+            whole = not text[end : end + 1].isalnum()
+            if whole and text[end - 1] != " " and is_iban(text[start:end]):
+                yield start, end
+                break
 
 
 def is_public_address(text: str) -> bool:
@@ -214,38 +315,72 @@ def is_public_address(text: str) -> bool:
     return used and address.is_global
 
 
-def anything(text: str) -> bool:
-    """Every match counts; for patterns that need no second look."""
-    return True
+def is_impersonal(text: str, start: int) -> bool:
+    """Whether a word before says that no person is behind a number.
+
+    >>> is_impersonal("version 1.2.3.4", 8), is_impersonal("from 8.8.8.8", 5)
+    (True, False)
+    """
+    return bool(IMPERSONAL.search(text[max(0, start - 12) : start]))
 
 
-# Kind, pattern, and whether what matches is what it looks like. In this
-# order: a card number holds digits that look like a telephone's.
-PII: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
-    ("email", EMAIL, anything),
-    ("ip", ADDRESS, is_public_address),
-    ("card", CARD, is_card),
-    ("phone", PHONE, anything),
-)
+def find_addresses(text: str) -> Iterator[Span]:
+    """Public IP addresses; versions of software look like them."""
+    for match in ADDRESS.finditer(text):
+        personal = not is_impersonal(text, match.start())
+        if personal and is_public_address(match[0]):
+            yield match.span()
 
 
-def redact(
-    text: str,
-    kind: str,
-    pattern: re.Pattern[str],
-    is_real: Callable[[str], bool],
-) -> tuple[str, int]:
-    """Put <kind> for what matches and is real; return also how often."""
-    count = 0
+def countries_of(dialed: str) -> tuple[str | None, ...]:
+    """Where a number may be from, by how it begins; None for all with a +.
 
-    def replace(match: re.Match[str]) -> str:
-        nonlocal count
-        if not is_real(match[0]):
-            return match[0]
-        count += 1
-        return f"<{kind}>"
+    >>> countries_of("+44 20 7946 0958"), countries_of("(212) 736-5000")
+    ((None,), ('US',))
+    """
+    digits = sum(c.isdigit() for c in dialed)
+    if not 7 <= digits <= 24:  # a longer row is a table
+        return ()
+    if dialed[0] == "+":
+        return (None,)
+    if dialed.lstrip("(")[0] == "0":
+        return ("GB", "DE", "FR")
+    return ("US",) if digits >= 10 else ()
 
-    return pattern.sub(replace, text), count
+
+def find_phones(text: str) -> Iterator[Span]:
+    """Telephone numbers, by the rules of the library phonenumbers.
+
+    With a + of any country; without, the valid ones of some countries if
+    they are grouped as people there do, and what looks American.
+    """
+    found = [match.span() for match in AMERICAN.finditer(text)]
+    for run in DIALED.finditer(text):
+        before = max(0, run.start() - 1)  # the library looks there as well
+        piece = text[before : run.end() + 1]
+        for country in countries_of(run[0]):
+            how = Leniency.STRICT_GROUPING if country else Leniency.POSSIBLE
+            for match in PhoneNumberMatcher(piece, country, leniency=how):
+                start = match.start  # without a bracket that does not close
+                start += match.raw_string.count("(") > match.raw_string.count(
+                    ")"
+                )
+                found.append((before + start, before + match.end))
+    end = 0
+    for start, stop in sorted(found, key=lambda span: (span[0], -span[1])):
+        if start >= end and not is_impersonal(text, start):
+            yield start, stop
+            end = stop
+
+
+# In this order: a card number holds digits that look like a telephone's.
+PII: dict[str, Callable[[str], Iterator[Span]]] = {
+    "email": find_emails,
+    "iban": find_ibans,
+    "ip": find_addresses,
+    "card": find_cards,
+    "phone": find_phones,
+}
 
 
 def redact_pii(text: str) -> tuple[str, dict[str, int]]:
@@ -255,10 +390,14 @@ def redact_pii(text: str) -> tuple[str, dict[str, int]]:
     ('Write to <email> or call <phone>.', {'email': 1, 'phone': 1})
     """
     counts = {}
-    for kind, pattern, is_real in PII:
-        text, count = redact(text, kind, pattern, is_real)
-        if count:
-            counts[kind] = count
+    for kind, find in PII.items():
+        kept, end = [], 0
+        for start, stop in find(text):
+            kept.append(text[end:start])
+            end = stop
+        if kept:
+            counts[kind] = len(kept)
+            text = f"<{kind}>".join([*kept, text[end:]])
     return text, counts
 
 
@@ -279,38 +418,88 @@ def remove_duplicates(documents: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(documents))
 
 
-def shingles(text: str, size: int = 5) -> frozenset[str]:
-    """All runs of `size` words, in small letters and without punctuation.
+# Scripts without spaces between words: there, each character is a unit.
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+UNIT = regex.compile(rf"[{UNSPACED}]|[\w--[{UNSPACED}]]+", regex.V1)
 
-    A shorter text is one run.
 
-    >>> sorted(shingles("The geese are loud.", size=3))
-    ['geese are loud', 'the geese are']
+def units(text: str) -> list[str]:
+    r"""Words in small letters; characters of scripts that have no spaces.
+
+    Of a text without any, what is not a space.
+
+    >>> units("The geese, LOUD!"), units("?!")
+    (['the', 'geese', 'loud'], ['?', '!'])
+    >>> len(units("\u5927\u304d\u306a\u9ce5"))  # a large bird, in Japanese
+    4
     """
-    words = re.findall(r"\w+", text.casefold())
-    runs = range(max(len(words) - size + 1, min(len(words), 1)))
-    return frozenset(" ".join(words[i : i + size]) for i in runs)
+    text = text.casefold()
+    return UNIT.findall(text) or regex.findall(r"\S", text)
 
 
-def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
+@lru_cache(maxsize=1 << 16)
+def number_of(unit: str) -> int:
+    """64 bits for a unit, the same on every machine."""
+    return int.from_bytes(blake2b(unit.encode(), digest_size=8).digest())
+
+
+def hash_runs(text: str, size: int) -> np.ndarray:
+    """A number of 64 bits for each run of `size` units, in order.
+
+    A polynomial of the units' numbers, modulo 2^64. A shorter text is one
+    run, an empty one none.
+    """
+    row = np.array([number_of(unit) for unit in units(text)], np.uint64)
+    size = min(size, len(row)) or 1
+    count = max(len(row) - size + 1, 0)
+    runs = np.zeros(count, np.uint64)
+    for place in range(size):
+        runs = runs * FACTOR + row[place : place + count]
+    return runs
+
+
+def shingles(text: str, size: int = 5) -> np.ndarray:
+    """The set of a text's runs of `size` units: their numbers, sorted.
+
+    >>> len(shingles("the geese are loud", size=3))
+    2
+    """
+    return np.unique(hash_runs(text, size))
+
+
+def jaccard(a: np.ndarray, b: np.ndarray) -> float:
     """What two sets share, as a part of what they have together.
 
-    >>> jaccard(frozenset("abc"), frozenset("bcd"))
+    >>> jaccard(np.array([1, 2, 3]), np.array([2, 3, 4]))
     0.5
     """
-    return len(a & b) / len(a | b) if a or b else 1.0
+    shared = len(np.intersect1d(a, b, assume_unique=True))
+    return shared / (len(a) + len(b) - shared) if len(a) or len(b) else 1.0
 
 
-def sketch(runs: frozenset[str]) -> MinHash:
+def sketch(runs: np.ndarray) -> np.ndarray:
     """128 numbers that stand for a set; two sets agree in as many, in the
     mean, as is their Jaccard similarity.
 
     Each number is the smallest hash of the set's elements under another
     hash function (Broder, 1997, section 4). The functions are fixed.
     """
-    made = MinHash(num_perm=PERMUTATIONS, seed=1)
-    made.update_batch([run.encode() for run in sorted(runs)])
-    return made
+    made = MinHash(PERMUTATIONS, seed=1, hashfunc=int, scheme="affine64")
+    made.update_batch(runs.tolist())
+    return made.hashvalues
+
+
+def band_keys(sets: Iterable[np.ndarray]) -> np.ndarray:
+    """(documents, 32): a number for each of a sketch's bands."""
+    bands, rows = BANDS
+    keys = []
+    for runs in sets:
+        band = sketch(runs).reshape(bands, rows)
+        key = np.zeros(bands, np.uint64)
+        for row in range(rows):
+            key = key * FACTOR + band[:, row]
+        keys.append(key)
+    return np.array(keys).reshape(-1, bands)
 
 
 def find_root(parents: list[int], i: int) -> int:
@@ -318,6 +507,28 @@ def find_root(parents: list[int], i: int) -> int:
     while parents[i] != i:
         parents[i] = i = parents[parents[i]]
     return i
+
+
+def join_similar(
+    members: Iterable[int],
+    sets: Sequence[np.ndarray],
+    parents: list[int],
+    threshold: float,
+) -> None:
+    """Join the groups of those members that are near-duplicates.
+
+    Before two are compared, it is asked whether they are in one group
+    already: of n copies of a text, n comparisons are made and not n^2.
+    """
+    groups: dict[int, list[int]] = {}  # by a root that may be an old one
+    for i in members:
+        for old, others in list(groups.items()):
+            a, b = find_root(parents, i), find_root(parents, old)
+            if a != b and any(
+                jaccard(sets[i], sets[j]) >= threshold for j in others
+            ):
+                parents[max(a, b)] = min(a, b)
+        groups.setdefault(find_root(parents, i), []).append(i)
 
 
 def group_near_duplicates(
@@ -332,15 +543,13 @@ def group_near_duplicates(
     similarity s is overlooked with probability (1 - s^4)^32.
     """
     sets = [shingles(text) for text in documents]
-    index = MinHashLSH(num_perm=PERMUTATIONS, params=BANDS)
     parents = list(range(len(documents)))
-    for i, runs in enumerate(sets):
-        made = sketch(runs)
-        for j in sorted(index.query(made)):
-            if jaccard(runs, sets[j]) >= threshold:
-                a, b = find_root(parents, i), find_root(parents, j)
-                parents[max(a, b)] = min(a, b)
-        index.insert(i, made)
+    for keys in band_keys(sets).T:
+        order = np.argsort(keys, kind="stable")  # equal keys side by side
+        cuts = np.flatnonzero(np.diff(keys[order])) + 1
+        for members in np.split(order, cuts):
+            if len(members) > 1:
+                join_similar(members.tolist(), sets, parents, threshold)
     groups: dict[int, list[int]] = {}
     for i in range(len(documents)):
         groups.setdefault(find_root(parents, i), []).append(i)
@@ -367,10 +576,10 @@ class DocumentSplits:
     test: list[str]
 
 
-def split_documents(
-    documents: Sequence[str], seed: int = 0, threshold: float = 0.7
+def split_groups(
+    documents: Sequence[str], groups: Iterable[Sequence[int]], seed: int
 ) -> DocumentSplits:
-    """About 90, 5 and 5 percent, near-duplicates always on one side.
+    """Each group of documents, given by their indices, on one side.
 
     The side is decided by a hash of that document of the group which has
     the smallest fingerprint. So it does not depend on the order of the
@@ -378,7 +587,7 @@ def split_documents(
     can move it.
     """
     splits = DocumentSplits([], [], [])
-    for group in group_near_duplicates(documents, threshold):
+    for group in groups:
         first = min((documents[i] for i in group), key=fingerprint)
         mark = fingerprint(f"{seed} {first}")
         share = int(mark[:8], 16) / 16**8
@@ -387,6 +596,14 @@ def split_documents(
             side = splits.validation if share < 0.95 else splits.test
         side.extend(documents[i] for i in group)
     return splits
+
+
+def split_documents(
+    documents: Sequence[str], seed: int = 0, threshold: float = 0.7
+) -> DocumentSplits:
+    """About 90, 5 and 5 percent, near-duplicates always on one side."""
+    groups = group_near_duplicates(documents, threshold)
+    return split_groups(documents, groups, seed)
 
 
 @dataclass(frozen=True)
@@ -398,39 +615,60 @@ class Leak:
     example: str
 
 
+def find_sorted(wanted: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Where in the sorted `wanted` those of a row's numbers stand that do.
+
+    >>> find_sorted(np.array([2, 3, 7]), np.array([7, 1, 2, 9]))
+    array([2, 0])
+    """
+    places = np.searchsorted(wanted, row)
+    inside = places < len(wanted)
+    places, row = places[inside], row[inside]
+    return places[wanted[places] == row]
+
+
 def find_leaks(
     train: Iterable[str],
     held_out: Sequence[str],
     size: int = 13,
     share: float = 0.5,
 ) -> list[Leak]:
-    """Held-out documents of whose runs of words `share` or more are known.
+    """Held-out documents of whose runs `share` or more are known.
 
     Runs are of 13 words, as in the contamination study of GPT-3 (Brown et
     al., 2020, appendix C). Of a shorter document, the whole is one run and
-    must be a document of the training set.
+    must be a document of the training set. Only the numbers of the runs
+    held out are kept; the training set streams past them.
     """
-    known: set[str] = set()
+    runs = [hash_runs(text, size) for text in held_out]
+    wanted = np.unique(np.concatenate([*runs, np.zeros(0, np.uint64)]))
+    known = np.zeros(len(wanted), bool)
     for text in train:
-        known |= shingles(text, size)
+        known[find_sorted(wanted, hash_runs(text, size))] = True
     leaks = []
-    for index, text in enumerate(held_out):
-        runs = shingles(text, size)
-        seen = sorted(runs & known)
-        if seen and len(seen) >= share * len(runs):
-            leaks.append(Leak(index, len(seen) / len(runs), seen[0]))
+    for index, row in enumerate(runs):
+        seen = np.isin(row, wanted[known])
+        part = len(np.unique(row[seen])) / max(len(np.unique(row)), 1)
+        if seen.any() and part >= share:
+            start = int(seen.argmax())  # the first that is known
+            example = " ".join(units(held_out[index])[start : start + size])
+            leaks.append(Leak(index, part, example))
     return leaks
 
 
 # --- Where it came from ------------------------------------------------------
+
+MANIFEST = "manifest.json"
+BESIDE = ".source.json"  # added to a file's name, for what `get` brought
 
 
 @dataclass(frozen=True)
 class Source:
     """One file of a corpus: its origin and what it may be used for.
 
-    `license` is an SPDX identifier, or words where there is none;
-    `retrieved` a date as 2026-11-20.
+    `origin` is an address, a path or what else tells where it is from;
+    `license` an SPDX identifier, or words where there is none; `retrieved`
+    a date as 2026-11-20.
     """
 
     file: str
@@ -455,6 +693,17 @@ class Source:
         )
 
 
+def source_of(path: Path) -> Source | None:
+    """What stands beside a file about where it is from, if anything does."""
+    beside = path.with_name(path.name + BESIDE)
+    if not beside.is_file():
+        return None
+    try:
+        return Source(**read_json(beside))
+    except TypeError as error:
+        raise ValueError(f"{beside} is no source: {error}") from error
+
+
 @dataclass(frozen=True)
 class Manifest:
     """The files of a corpus, each with its source."""
@@ -463,13 +712,12 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         """Write as JSON; whoever reads meanwhile sees the old file whole."""
-        data = {"sources": [asdict(source) for source in self.sources]}
-        write_json(path, data)
+        write_json(path, {"sources": [asdict(s) for s in self.sources]})
 
     @classmethod
     def load(cls, path: Path) -> "Manifest":
         """Read what `save` wrote; ValueError if it is something else."""
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         try:
             return cls(tuple(Source(**entry) for entry in data["sources"]))
         except (TypeError, KeyError) as error:
@@ -492,8 +740,8 @@ class Manifest:
                 )
             if source.license not in licenses:
                 found.append(f"{source.file}: {source.license} is not allowed")
-        known = {source.file for source in self.sources}
-        for path in sorted(folder.glob("*.txt")):
+        known = {MANIFEST, *(source.file for source in self.sources)}
+        for path in sorted(folder.iterdir()):
             if path.name not in known:
                 found.append(f"{path.name}: nobody knows where it is from")
         return found
@@ -519,21 +767,132 @@ def is_reserved(headers: Mapping[str, str]) -> bool:
     return headers.get("tdm-reservation", "0").strip() == "1"
 
 
+# --- From a text to a folder that can be learned from ------------------------
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What became of a text: what was found in it, and what is kept."""
+
+    documents: int
+    redacted: dict[str, int]
+    duplicates: int
+    near_duplicates: int
+    leaks: int
+    splits: DocumentSplits
+
+
+def clean_documents(
+    documents: Iterable[str], keep_pii: bool
+) -> tuple[list[str], Counter[str]]:
+    """Documents normalized and redacted, and how often what was found."""
+    clean, redacted = [], Counter[str]()
+    for document in documents:
+        text = normalize(document)
+        if not keep_pii:
+            text, counts = redact_pii(text)
+            redacted.update(counts)
+        if text:
+            clean.append(text)
+    return clean, redacted
+
+
+def drop_leaks(splits: DocumentSplits) -> DocumentSplits:
+    """The splits without what is held out and yet known from training."""
+
+    def unknown(held_out: list[str]) -> list[str]:
+        known = {leak.index for leak in find_leaks(splits.train, held_out)}
+        return [text for i, text in enumerate(held_out) if i not in known]
+
+    return DocumentSplits(
+        splits.train, unknown(splits.validation), unknown(splits.test)
+    )
+
+
+def prepare(
+    path: Path, folder: Path, license: str | None = None, keep_pii: bool = False
+) -> Prepared:
+    """Clean and split a file or folder of text; write a folder to train on.
+
+    It gets train.jsonl, validation.jsonl, test.jsonl and a manifest: all of
+    them, or none. Raises ValueError, before anything is written, for a
+    folder that holds something and for a text that leaves a part empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not empty; name another folder")
+    clean, redacted = clean_documents(read_documents(path), keep_pii)
+    unique = remove_duplicates(clean)
+    groups = group_near_duplicates(unique)
+    split = split_groups(unique, [group[:1] for group in groups], seed=0)
+    kept = drop_leaks(split)
+    parts = asdict(kept)
+    for name, texts in parts.items():
+        if not texts:
+            raise ValueError(
+                f"{path} holds {len(groups):,} different documents, which "
+                f"leave none for {name}; add text, a hundred documents or more"
+            )
+    write_prepared(folder, parts, path, license)
+    return Prepared(
+        len(clean),
+        dict(redacted),
+        len(clean) - len(unique),
+        len(unique) - len(groups),
+        len(groups) - sum(map(len, parts.values())),
+        kept,
+    )
+
+
+def write_prepared(
+    folder: Path,
+    parts: Mapping[str, Sequence[str]],
+    path: Path,
+    license: str | None,
+) -> None:
+    """Write the parts and their manifest under another name; then rename."""
+    today = date.today().isoformat()
+    from_where = source_of(path) or Source(
+        path.name, str(path), "unknown", today, "", 0
+    )
+    half = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(half, ignore_errors=True)  # of an earlier try
+    try:
+        for name, texts in parts.items():
+            file = half / f"{name}.jsonl"
+            write_documents(file, ({"text": text} for text in texts))
+        sources = [
+            Source.of(
+                half / f"{name}.jsonl",
+                f"{from_where.origin}, cleaned and split",
+                license or from_where.license,
+                from_where.retrieved,
+            )
+            for name in parts
+        ]
+        Manifest(tuple(sources)).save(half / MANIFEST)
+        if folder.exists():
+            folder.rmdir()  # it is empty
+        os.replace(half, folder)
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+
+
 # --- Getting files -----------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Known:
-    """A text that `get` knows by name."""
+class Wanted:
+    """A file to get: its name here, and where it is from."""
 
     file: str
-    address: str
-    sha256: str
-    license: str
+    origin: str  # an address, or the path of a file on this machine
+    sha256: str | None = None
+    license: str = "unknown"
 
 
 TEXTS = {
-    "shakespeare": Known(
+    "shakespeare": Wanted(
         "tinyshakespeare.txt",
         "https://raw.githubusercontent.com/karpathy/char-rnn/master/"
         "data/tinyshakespeare/input.txt",
@@ -541,15 +900,6 @@ TEXTS = {
         "public domain",
     )
 }
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal digits."""
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()
 
 
 def verify(path: Path, sha256: str | None) -> None:
@@ -575,6 +925,23 @@ def file_name(address: str) -> str:
     return name
 
 
+def look_up(what: str, sha256: str | None) -> Wanted:
+    """What is meant by a name, an http(s) address, or a file's path."""
+    if what in TEXTS:
+        known = TEXTS[what]
+        return replace(known, sha256=sha256 or known.sha256)
+    if urlsplit(what).scheme in ("http", "https"):
+        return Wanted(file_name(what), what, sha256)
+    path = Path(what)
+    if path.is_file():
+        sha256 = sha256 or file_sha256(path)
+        return Wanted(path.name, str(path.resolve()), sha256)
+    raise FileNotFoundError(
+        f"{what} is no file here, no address that begins with https://, "
+        f"and none of the texts known by name: {', '.join(TEXTS)}"
+    )
+
+
 def get(
     what: str | Path,
     folder: Path,
@@ -584,63 +951,81 @@ def get(
     """Bring a text into `folder`; return where it is.
 
     `what` is a name ("shakespeare"), an http(s) address, or the path of a
-    file. A file that is in the folder already is verified and left alone.
-    One of that name in `mirror` is copied instead of fetched. Nothing
-    incomplete or unverified ever stands under the final name, and no file
-    is overwritten.
+    file. Where a file is from is kept beside it. One that is there already
+    is taken if its checksum is right, or if it came from the same place;
+    so is one in `mirror`. Nothing incomplete or unverified ever stands under
+    the final name, and no file is overwritten.
 
-    Raises ValueError for a wrong checksum, OSError for what cannot be had;
+    Raises ValueError for another file, OSError for what cannot be had;
     both say what to do.
     """
-    address = str(what)
-    if address in TEXTS:
-        known = TEXTS[address]
-        name, address = known.file, known.address
-        sha256 = sha256 or known.sha256
-    elif address.startswith(("http://", "https://")):
-        name = file_name(address)
-    elif Path(what).is_file():
-        name, mirror = Path(what).name, Path(what).parent
-    else:
-        raise FileNotFoundError(
-            f"{what} is no file here, no address that begins with https://, "
-            f"and none of the texts known by name: {', '.join(TEXTS)}"
-        )
-    target = folder / name
-    folder.mkdir(parents=True, exist_ok=True)
+    wanted = look_up(str(what), sha256)
+    target = folder / wanted.file
     if target.exists():
-        verify_own(target, sha256)
-    elif mirror is not None and (mirror / name).is_file():
-        copy(mirror / name, target, sha256)
+        check_present(target, wanted)
+        return target
+    make_folder(folder)
+    if Path(wanted.origin).is_file():
+        copy(Path(wanted.origin), target, wanted)
+    elif mirror and belongs(mirror / wanted.file, wanted):
+        copy(mirror / wanted.file, target, wanted)
     else:
-        download(address, target, sha256)
+        download(target, wanted)
     return target
 
 
-def verify_own(target: Path, sha256: str | None) -> None:
-    """Verify a file that was there before; it is never touched."""
+def belongs(path: Path, wanted: Wanted) -> bool:
+    """Whether a file of the right name can stand for what is wanted.
+
+    With a checksum it is looked at later. Without, the file itself has to
+    say that it came from there, and must not have been changed since.
+    """
+    if wanted.sha256 or not path.is_file():
+        return path.is_file()
+    source = source_of(path)
+    if source is None or source.origin != wanted.origin:
+        return False
+    return source.sha256 == file_sha256(path)
+
+
+def check_present(target: Path, wanted: Wanted) -> None:
+    """ValueError unless a file that was there is the one that is wanted."""
     try:
-        verify(target, sha256)
+        verify(target, wanted.sha256)
+        if not belongs(target, wanted):
+            source = source_of(target)
+            origin = source.origin if source else "an unknown place"
+            raise ValueError(
+                f"{target} is from {origin}, or was changed; {wanted.origin} "
+                "may be another file"
+            )
     except ValueError as error:
         raise ValueError(
-            f"{error}\nIt was there before and was left alone; move it away "
-            "and run again."
+            f"{error}\nIt was there before and was left alone; move it away, "
+            "or name another folder, and run again."
         ) from error
 
 
-def copy(source: Path, target: Path, sha256: str | None) -> None:
+def keep(half: Path, target: Path, wanted: Wanted) -> None:
+    """Verify a file and note where it is from; then it may have its name."""
+    verify(half, wanted.sha256)
+    today = date.today().isoformat()
+    source = Source.of(half, wanted.origin, wanted.license, today)
+    beside = target.with_name(target.name + BESIDE)
+    write_json(beside, asdict(replace(source, file=target.name)))
+
+
+def copy(path: Path, target: Path, wanted: Wanted) -> None:
     """Copy a file, verify the copy, and only then give it its name."""
-    half = target.with_name(target.name + ".part")
-    shutil.copyfile(source, half)
     try:
-        verify(half, sha256)
+        with replacing(target) as partial:
+            shutil.copyfile(path, partial)
+            keep(partial, target, wanted)
     except ValueError as error:
-        half.unlink()
-        raise ValueError(f"{error}\nIt was copied from {source}.") from error
-    os.replace(half, target)
+        raise ValueError(f"{error}\nIt was copied from {path}.") from error
 
 
-def download(address: str, target: Path, sha256: str | None) -> None:
+def download(target: Path, wanted: Wanted) -> None:
     """Fetch a file, verify it, and only then give it its name.
 
     What an earlier try left in TARGET.part is continued, if a checksum is
@@ -648,22 +1033,25 @@ def download(address: str, target: Path, sha256: str | None) -> None:
     """
     half = target.with_name(target.name + ".part")
     try:
-        receive(address, half, trusted=sha256 is not None)
+        receive(wanted.origin, half, trusted=wanted.sha256 is not None)
     except requests.RequestException as error:
         raise ConnectionError(
-            f"{address} could not be fetched: {error}\n"
+            f"{wanted.origin} could not be fetched: {error}\n"
             "Run again to go on from where it stopped. Without internet, put "
-            f"{target.name} into a folder and name it in SCRATCHLM_MIRROR."
+            f"{target.name} into a folder and name it in SCRATCHLM_MIRROR; "
+            f"give its SHA-256, or put its {target.name}{BESIDE} there too."
         ) from error
     try:
-        verify(half, sha256)
+        keep(half, target, wanted)
     except ValueError as error:
         half.unlink()
         raise ValueError(
-            f"{error}\nIt came from {address} and was not kept. Run again; if "
-            "this stays so, the file there has been changed."
+            f"{error}\nIt came from {wanted.origin} and was not kept. Run "
+            "again; if this stays so, the file there has been changed."
         ) from error
+    sync(half)
     os.replace(half, target)
+    sync_folder(target.parent)
 
 
 def receive(address: str, half: Path, trusted: bool) -> None:
@@ -674,7 +1062,9 @@ def receive(address: str, half: Path, trusted: bool) -> None:
     ignore the wish for a range; then the answer is 200 and not 206, and the
     file is begun anew. So it is for 416, a range past the end.
     """
-    have = half.stat().st_size if trusted and half.exists() else 0
+    if half.is_symlink() or not trusted:
+        half.unlink(missing_ok=True)
+    have = half.stat().st_size if half.exists() else 0
     headers = {"User-Agent": AGENT, "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
@@ -687,22 +1077,35 @@ def receive(address: str, half: Path, trusted: bool) -> None:
         response.raise_for_status()
         check_response(response, trusted)
         if response.status_code != 206:
-            have = 0
-        body = int(response.headers.get("Content-Length", 0))
-        with (
-            half.open("ab" if have else "wb") as file,
-            tqdm(
-                desc=half.stem,
-                total=have + body or None,
-                initial=have,
-                unit="B",
-                unit_scale=True,
-                disable=None,  # no bar where nobody watches
-            ) as bar,
-        ):
-            for block in response.iter_content(1 << 16):
-                file.write(block)
-                bar.update(len(block))
+            half.unlink(missing_ok=True)
+        write_body(response, half)
+
+
+def write_body(response: requests.Response, half: Path) -> None:
+    """Append a response's body to a file; a bar shows how far it is."""
+    have = half.stat().st_size if half.exists() else 0
+    length = response.headers.get("Content-Length", "0")
+    if not length.isdigit():
+        raise requests.RequestException(f"Content-Length is {length!r}")
+    with (
+        open(half, "ab", opener=open_no_link) as file,
+        tqdm(
+            desc=half.stem,
+            total=have + int(length) or None,
+            initial=have,
+            unit="B",
+            unit_scale=True,
+            disable=None,  # no bar where nobody watches
+        ) as bar,
+    ):
+        for block in response.iter_content(1 << 16):
+            file.write(block)
+            bar.update(len(block))
+
+
+def open_no_link(path: str, flags: int) -> int:
+    """Open a file for writing, but not one elsewhere that a link names."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def check_response(response: requests.Response, trusted: bool) -> None:

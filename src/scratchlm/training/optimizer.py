@@ -175,28 +175,31 @@ def parameter_groups(
     return groups
 
 
-def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
+def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> float:
     """Shorten all gradients together to `max_norm`; returns their norm.
 
     The norm is that of all gradients as one long vector (Pascanu et al.,
-    2013), before clipping; a tensor, since to look at it is to wait for the
-    device. Below `max_norm` nothing changes. If it is NaN or infinite
-    nothing changes either: look at it, and do not step.
+    2013), before clipping. Below `max_norm` nothing changes. If it is NaN or
+    infinite nothing changes either: look at it, and do not step.
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be above 0, not {max_norm}")
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
-        return torch.zeros(())
+        return 0.0
     norms = torch._foreach_norm(gradients, dtype=torch.float32)
-    norm = torch.linalg.vector_norm(torch.stack(norms))
-    factor = max_norm / norm.clamp(min=max_norm)  # 1 below the norm
-    torch._foreach_mul_(gradients, torch.where(norm.isfinite(), factor, 1.0))
+    norm = torch.linalg.vector_norm(torch.stack(norms)).item()
+    if max_norm < norm < math.inf:
+        torch._foreach_mul_(gradients, max_norm / norm)
     return norm
 
 
-def nonfinite_gradients(model: nn.Module) -> list[str]:
-    """The parameters with NaN or infinity in their gradient, and how many.
+class NonFiniteGradient(FloatingPointError):
+    """A gradient holds values that are NaN or infinite."""
+
+
+def require_finite_gradients(model: nn.Module) -> None:
+    """Raise NonFiniteGradient, naming the parameters, if one is not finite.
 
     It reads every gradient: call it when the norm says that there is
     something to find.
@@ -207,4 +210,9 @@ def nonfinite_gradients(model: nn.Module) -> list[str]:
             bad = int((~parameter.grad.isfinite()).sum())
             if bad:
                 found.append(f"{name} ({bad} of {parameter.numel()})")
-    return found
+    if found:
+        raise NonFiniteGradient(
+            f"gradients are NaN or infinite in {', '.join(found)}. The "
+            "weights have not been changed. Lower the learning rate, or "
+            "look at the batch that came last"
+        )
