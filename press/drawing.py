@@ -4,7 +4,6 @@ Every chapter's first cell calls `setup()`. Figures come out as vectors, SVG
 for the site and PDF for print, the same bytes at every build.
 """
 
-import json
 import os
 import random
 from pathlib import Path
@@ -21,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
+from press import records
 from press.files import ROOT
 
 # After Okabe and Ito (2008): apart for every kind of color vision, and with
@@ -268,13 +268,8 @@ def write_numbers(ax: Axes, values: Any, picture: Any) -> None:
 
 
 def record(name: str) -> dict[str, Any]:
-    """The stored run ``records/NAME.json``, with its provenance."""
-    path = ROOT / "records" / f"{name}.json"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is not there; make it: python -m records {name}"
-        )
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The stored run ``records/NAME.json``, its seal verified."""
+    return records.read(ROOT / "records" / f"{name}.json")
 
 
 def book_run() -> Path:

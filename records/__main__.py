@@ -6,13 +6,13 @@
 A record is made by ``records/make_NAME.py``: its `record()` measures and
 returns the data, its `replay(data)` repeats the part that must come out the
 same on every machine and raises AssertionError where it does not. A test
-replays every record.
+replays every record. The file carries a seal (`press.records`), which is
+verified whenever it is read: a number changed by hand does not pass.
 """
 
 import argparse
 import datetime
 import importlib
-import json
 import os
 import platform
 import sys
@@ -24,6 +24,7 @@ from typing import Any
 import numpy
 import torch
 
+from press.records import read, seal
 from scratchlm.text.files import write_json
 
 HERE = Path(__file__).parent
@@ -76,7 +77,7 @@ def make(name: str) -> dict[str, Any]:
 def write(name: str) -> Path:
     """Make the record and write it; the old one stays until it is done."""
     path = HERE / f"{name}.json"
-    write_json(path, make(name))
+    write_json(path, seal(make(name)))
     return path
 
 
@@ -105,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
             path = HERE / f"{name}.json"
             made = "not recorded yet"
             if path.exists():
-                made = json.loads(path.read_text(encoding="utf-8"))["made"]
+                made = read(path)["made"]
             print(f"{name:24} {made}")
     return 0
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from press.records import read
 from records import __main__ as records
 
 ROOT = Path(__file__).parent.parent
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize("name", records.names())
 def test_a_record_is_replayed(name: str) -> None:
     path = ROOT / "records" / f"{name}.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = read(path)
     assert record["name"] == name
     assert record["machine"]
     assert {"python", "torch"} <= set(record["versions"])
@@ -23,7 +24,7 @@ def test_a_record_is_replayed(name: str) -> None:
 def test_a_record_that_was_changed_is_caught() -> None:
     """The replay of memory compares; it does not only run."""
     path = ROOT / "records" / "memory.json"
-    data = json.loads(path.read_text(encoding="utf-8"))["data"]
+    data = read(path)["data"]
     text = json.dumps(data)
     digits = [i for i, c in enumerate(text) if c == "1" and text[i - 1] == " "]
     changed = json.loads("".join(
@@ -56,5 +57,5 @@ def test_the_ladder_begins_so_on_shakespeare(shakespeare: str) -> None:
     from records import make_speed
 
     path = ROOT / "records" / "speed.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = read(path)
     make_speed.replay(record["data"], split(shakespeare))

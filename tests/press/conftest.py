@@ -1,13 +1,17 @@
-"""A small book of its own, for what a build does from end to end."""
+"""A small book of its own to build, and problems planted for the gates."""
 
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
 from press.copies import copy_environment
+from press.gates import GATES, Book
 
 ROOT = Path(__file__).parents[2]
 PAGE = """---
@@ -110,3 +114,59 @@ def small_book(tmp_path: Path) -> SmallBook:
 def one_small_book(tmp_path_factory: pytest.TempPathFactory) -> SmallBook:
     """The same, for tests that do not change it."""
     return SmallBook(tmp_path_factory.mktemp("small") / "book")
+
+
+# --- problems that are planted ----------------------------------------------
+
+CHAPTER = "book/model/attention.md"
+Change = str | None | Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Small(Book):
+    """The repository with few pages: the one that a test is about."""
+
+    def files(self, *folders: str, suffix: str = ".py") -> list[str]:
+        kept = {CHAPTER, *self.changes}
+        return [
+            name
+            for name in super().files(*folders, suffix=suffix)
+            if suffix != ".md" or name in kept
+        ]
+
+
+@lru_cache(maxsize=128)
+def before(gate: str, whole: bool, name: str) -> frozenset[str]:
+    """What a gate says without anything planted."""
+    text = Book().read(name) if Book().exists(name) else None
+    changes = {} if text is None else {name: text}
+    book = Book() if whole else Small(changes=changes)
+    return frozenset(GATES[gate](book))
+
+
+@pytest.fixture
+def plant() -> Callable[..., list[str]]:
+    """Change one file, and return what a gate says to that."""
+
+    def run(
+        gate: str, name: str, change: Change, whole: bool = False
+    ) -> list[str]:
+        old = Book().read(name) if Book().exists(name) else ""
+        new = change(old) if callable(change) else change
+        assert new != old
+        kind = Book if whole else Small
+        problems = GATES[gate](kind(changes={name: new}))
+        known = before(gate, whole, name)
+        return [problem for problem in problems if problem not in known]
+
+    return run
+
+
+@pytest.fixture
+def written(plant: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """Append to a chapter, and return what a gate says to that."""
+
+    def run(gate: str, text: str) -> list[str]:
+        return plant(gate, CHAPTER, lambda old: f"{old}\n{text}\n")
+
+    return run

@@ -1,0 +1,300 @@
+"""Gates on chapters: their parts, their figures, and what they show."""
+
+import ast
+import io
+import tokenize
+from collections.abc import Iterator
+from functools import lru_cache
+
+import yaml
+
+from press.gates.book import PACKAGES, Book, parse
+from press.gates.pages import Block, Page
+
+HEAD = {"file_format", "kernelspec"}  # what a page's front matter may say
+BREAKS = {"\\cleartoevenpage", "\\clearpage", "\\newpage"}
+ONE_OUTPUT = {"only", "ifconfig", "eval-rst", "include"}
+DRAWS = {"figure", "canvas", "subplots", "imshow"}
+NO_PICTURE = ("figure", "image", "picture of", "plot.png")
+
+
+def chapters(book: Book) -> list[str]:
+    """Each chapter has its label, title, card, check and exercises."""
+    problems = []
+    for topic in book.roadmap.topics:
+        page = book.pages.get(topic.files["chapter"])
+        if page is None:
+            continue
+        if (topic.id, topic.title) not in labelled(page):
+            problems.append(
+                f"{page.name}: no ({topic.id})= over # {topic.title}"
+            )
+        for kind in ("topic", "check"):
+            if [b.argument for b in page.named(kind)] != [topic.id]:
+                problems.append(
+                    f"{page.name}: needs one {{{kind}}} {topic.id}"
+                )
+        if not any(calls(cell, "setup") for cell in page.named("code-cell")):
+            problems.append(f"{page.name}: no cell calls drawing.setup()")
+        if not any(b.option("caption") for b in page.named("code-cell")):
+            problems.append(f"{page.name}: holds no figure")
+        problems += exercises(book, topic.id, page)
+    return problems
+
+
+def labelled(page: Page) -> set[tuple[str, str]]:
+    """The page's headings with the label over each."""
+    labels = {
+        (token.map or [0])[0] + 2: token.content
+        for token in page.parts[2]
+        if token.type == "myst_target"
+    }
+    return {
+        (labels[passage.line], passage.words)
+        for passage in page.passages
+        if passage.kind == "heading" and passage.line in labels
+    }
+
+
+def cell_tree(block: Block) -> ast.Module:
+    """A cell's syntax tree; an empty one where it is no Python."""
+    try:
+        return parse(block.body)
+    except SyntaxError:
+        return parse("")
+
+
+def called(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """The last name of each call in a tree, and the call."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", None)
+            yield str(name or getattr(node.func, "id", "")), node
+
+
+def calls(cell: Block, name: str) -> bool:
+    """Whether a cell calls something of this name."""
+    return any(found == name for found, _ in called(cell_tree(cell)))
+
+
+def exercises(book: Book, topic: str, page: Page) -> list[str]:
+    """Three or more exercises, each with grade and solution."""
+    problems = []
+    asked = {b.option("name"): b for b in page.named("exercise")}
+    if len(asked) < 3:
+        problems.append(f"{page.name}: only {len(asked)} exercises")
+    for name, block in asked.items():
+        if str(block.option("hours")) not in ("1", "2", "3"):
+            problems.append(f"{page.name}:{block.line}: {name} has no grade")
+    answers = book.pages.get(f"book/appendix/solutions/{topic}.md")
+    solved = answers.named("solution") if answers else []
+    given = {block.argument for block in solved}
+    for name in sorted(given ^ {str(name) for name in asked}):
+        problems.append(f"{page.name}: {name} is not both asked and solved")
+    return problems
+
+
+# --- what the book shows of the library --------------------------------------
+
+
+def shown(book: Book) -> list[str]:
+    """Every definition is shown, or listed as left out, with a reason."""
+    whole: set[str] = set()
+    heads: set[str] = set()
+    for page in book.pages.values():
+        for block in page.named("listing"):
+            kind = heads if block.option("part") else whole
+            kind.add(block.argument)
+    omitted = yaml.safe_load(book.read("book/omitted.yml")) or {}
+    problems = []
+    for name in book.symbols:
+        owner = name.rpartition(".")[0]
+        if name in whole | heads or owner in whole:
+            continue
+        if any(covers(other, name) for other in omitted):
+            continue
+        if any(covers(name, other) for other in whole):
+            continue  # a class whose methods are shown one by one
+        problems.append(f"{name} is neither shown nor in omitted.yml")
+    return problems + reasons(book, omitted, whole)
+
+
+def covers(symbol: str, other: str) -> bool:
+    """Whether `symbol` is `other`, its class or its module."""
+    return symbol == other or other.startswith(symbol + ".")
+
+
+def reasons(
+    book: Book, omitted: dict[str, object], whole: set[str]
+) -> list[str]:
+    """What is wrong with the list of what is left out."""
+    problems = []
+    known = vocabulary(book)
+    seen: dict[str, str] = {}
+    for symbol, reason in omitted.items():
+        why = " ".join(str(reason).split())
+        where = f"omitted.yml: {symbol}"
+        said = [word.lower() for word in letters(why) if len(word) > 3]
+        strange = [word for word in said if word not in known]
+        if len(set(said)) < 4 or len(strange) > len(said) / 4:
+            problems.append(f"{where} needs a reason, not “{why}”")
+        if why in seen:
+            problems.append(f"{where} has the reason of {seen[why]}")
+        seen[why] = symbol
+        folder = "src/" + symbol.replace(".", "/")
+        if book.files(folder):
+            problems.append(f"{where} is a package: name what is left out")
+        if symbol in whole:
+            problems.append(f"{where} is shown after all")
+        if not any(covers(symbol, name) for name in book.symbols):
+            problems.append(f"omitted.yml: there is no {symbol}")
+    return problems
+
+
+def letters(text: str) -> list[str]:
+    """The words of a text, without what is not letters."""
+    kept = "".join(c if c.isalpha() else " " for c in text)
+    return kept.split()
+
+
+def vocabulary(book: Book) -> set[str]:
+    """The words of the book's prose and of the library's docstrings."""
+    found: set[str] = set()
+    for page in book.pages.values():
+        for passage in page.passages:
+            found |= {word.lower() for word in letters(passage.words)}
+    for name in book.files("src/scratchlm"):
+        found |= told(book.read(name))
+    return found
+
+
+@lru_cache(maxsize=512)
+def told(text: str) -> frozenset[str]:
+    """The words of a module's texts."""
+    return frozenset(
+        word.lower()
+        for node in ast.walk(parse(text))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for word in letters(node.value)
+    )
+
+
+def covered(book: Book) -> list[str]:
+    """No line that the book may show is taken out of the coverage."""
+    problems = []
+    for name in book.files(*PACKAGES):
+        text = book.read(name)
+        if "pragma" not in text.lower():
+            continue
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            words = token.string.lower()
+            if token.type == tokenize.COMMENT and "pragma" in words:
+                problems.append(f"{name}:{token.start[0]}: {token.string}")
+    settings = book.read("pyproject.toml")
+    for option in ("exclude_lines", "exclude_also", "partial_branches", "omit"):
+        if f"\n{option}" in settings.replace(" ", ""):
+            problems.append(f"pyproject.toml: {option} hides lines from tests")
+    for name in (".coveragerc", "setup.cfg", "tox.ini"):
+        if book.exists(name):
+            problems.append(f"{name} could hide lines from the tests")
+    return problems
+
+
+# --- figures -----------------------------------------------------------------
+
+
+def figures(book: Book) -> list[str]:
+    """Each figure once, in every output, with words for who cannot see it."""
+    problems = []
+    names: dict[str, str] = {}
+    drawings: dict[str, str] = {}
+    for page in book.pages.values():
+        for block in page.blocks:
+            where = f"{page.name}:{block.line}"
+            if block.directive in ONE_OUTPUT or raw(block):
+                problems.append(f"{where}: only in one output")
+            if block.directive == "code-cell":
+                problems += pictures(block, where)
+            if block.directive in ("figure", "image", "code-cell"):
+                problems += twice(block, where, names, drawings)
+                problems += described(block, where)
+        problems += embedded(page)
+    return problems
+
+
+def raw(block: Block) -> bool:
+    """Whether a block is markup of one output, beyond a break of pages."""
+    return block.directive == "raw" and block.body.strip() not in BREAKS
+
+
+def pictures(block: Block, where: str) -> list[str]:
+    """A cell that draws is a figure: with name, caption and alternative."""
+    hidden = {"remove-cell", "remove-output"} & set(block.tags)
+    tree = cell_tree(block)
+    if any(name in DRAWS for name, _ in called(outside(tree))) and (
+        block.option("figure") is None and not hidden
+    ):
+        return [f"{where}: draws, and is no figure: no name, caption, alt"]
+    return []
+
+
+def outside(tree: ast.Module) -> ast.Module:
+    """What a cell does at once: its statements that define nothing."""
+    body = [
+        node
+        for node in tree.body
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef)
+    ]
+    return ast.Module(body, [])
+
+
+def described(block: Block, where: str) -> list[str]:
+    """What is wrong with the words that stand for a picture."""
+    if block.directive == "code-cell" and block.option("figure") is None:
+        return []
+    alt = " ".join(str(block.option("alt") or "").split())
+    if not alt:
+        return [f"{where}: a figure without alt text"]
+    if len(alt.split()) < 5 or alt.lower().startswith(NO_PICTURE):
+        return [f"{where}: “{alt}” does not say what there is to see"]
+    if alt == str(block.option("caption") or block.body).strip():
+        return [f"{where}: the alt text repeats the caption"]
+    return []
+
+
+def twice(
+    block: Block, where: str, names: dict[str, str], drawings: dict[str, str]
+) -> list[str]:
+    """Whether a figure's name or its drawing has been there before."""
+    if block.directive == "code-cell" and block.option("figure") is None:
+        return []
+    problems = []
+    code = ast.dump(cell_tree(block)) if block.body else block.argument
+    for key, seen in ((block.option("name"), names), (code, drawings)):
+        if key and str(key) in seen:
+            problems.append(f"{where}: the figure of {seen[str(key)]}, again")
+        seen.setdefault(str(key), where)
+    return problems
+
+
+def embedded(page: Page) -> list[str]:
+    """Pictures and HTML within a paragraph, and glued figures."""
+    problems = []
+    for passage in page.passages:
+        for piece in passage.pieces:
+            where = f"{page.name}:{piece.line}"
+            if piece.kind == "html":
+                problems.append(f"{where}: only in one output: {piece.text}")
+            if piece.kind == "image":
+                problems.append(f"{where}: a picture that no cell draws")
+            if piece.role.startswith("glue") and piece.role != "glue:text":
+                problems.append(f"{where}: glue:text glues, no other role")
+    for token in page.parts[2]:
+        line = (token.map or [0])[0] + 1
+        if token.type == "html_block":
+            problems.append(f"{page.name}:{line}: only in one output")
+        if token.type == "front_matter":
+            told = yaml.safe_load(token.content) or {}
+            for key in sorted(set(told) - HEAD):
+                problems.append(f"{page.name}:1: {key} in the page's head")
+    return problems

@@ -1,0 +1,31 @@
+"""The gate on records: each is sealed, and made by a script that is there."""
+
+from press import records
+from press.gates.book import Book
+
+
+def sealed(book: Book) -> list[str]:
+    """Each record is as it was recorded, to its last value."""
+    problems = []
+    makers = {
+        name.removeprefix("records/make_").removesuffix(".py").replace("_", "-")
+        for name in book.files("records")
+        if name.startswith("records/make_")
+    }
+    found = {
+        name.removeprefix("records/").removesuffix(".json"): name
+        for name in book.files("records", suffix=".json")
+    }
+    for name, path in found.items():
+        try:
+            record = records.parse(book.read(path), path)
+        except records.RecordError as error:
+            problems.append(str(error))
+            continue
+        if name not in makers:
+            problems.append(f"{path}: there is no script that makes it")
+        if record.get("name") != name:
+            problems.append(f"{path}: it is the record of {record.get('name')}")
+    for name in sorted(makers - set(found)):
+        problems.append(f"records/{name}.json is missing")
+    return problems
