@@ -141,7 +141,8 @@ def child(mutant: Mutant, tests: list[str], folder: str) -> int:
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = folder + "/examples"
     os.chdir(ROOT)
     sys.meta_path.insert(0, Planted(mutant))
-    code = pytest.main([*OPTIONS, "--basetemp", str(Path(folder, "tmp")), *tests])
+    place = str(Path(folder, "tmp"))
+    code = pytest.main([*OPTIONS, "--basetemp", place, *tests])
     names = "\n".join(sys.modules)
     Path(folder, "modules").write_text(names, encoding="utf-8")
     return int(code)

@@ -115,7 +115,9 @@ def test_the_options_of_every_budget_are_understood(tmp_path: Path) -> None:
             value = "cpu" if name == "device" else value
             words.append(f"--{name}")
             words += [] if value is True else [str(value)]
-        make_parser().parse_args(words)
+        options = vars(make_parser().parse_args(words))
+        names = {name.replace("-", "_") for name in budget["train"]}
+        assert names <= set(options)
 
 
 @pytest.mark.parametrize(
