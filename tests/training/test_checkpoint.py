@@ -178,7 +178,7 @@ def test_random_state_of_many_gpus_on_one(monkeypatch: Any) -> None:
 
 def test_a_run_on_the_cpu_wakes_up_no_gpu(monkeypatch: Any) -> None:
     gpu = random_state()
-    gpu["device"] = ["cuda", [1, 2, 3]]
+    gpu["device"] = ["cuda", "010203"]
 
     def touched(*args: Any) -> None:
         raise AssertionError("a GPU was touched")

@@ -220,12 +220,13 @@ BUGS = {
         "                pass\n",
     ),
     "torch's random state is not restored": (
-        "    torch.set_rng_state(torch.tensor("
-        'state["torch"], dtype=torch.uint8))\n',
+        "    torch.set_rng_state("
+        'torch.from_numpy(unpacked(state["torch"], "u1")))\n',
         "",
     ),
     "NumPy's random state is not restored": (
-        "    np.random.set_state((name, keys, position, has_gauss, cached))\n",
+        "    np.random.set_state("
+        "(name, unpacked(keys), position, has_gauss, cached))\n",
         "",
     ),
     "the new checkpoint is written over the old one": (

@@ -39,6 +39,7 @@ from scratchlm.text.files import (
     read_json,
     read_seal,
     replacing,
+    sync,
     sync_folder,
     verify,
     write_json,
@@ -196,14 +197,28 @@ def load_weights(path: Path, model: nn.Module) -> None:
 CPU = torch.device("cpu")
 
 
-def device_state(device: torch.device) -> list[int] | None:
+def packed(numbers: Any, kind: str = "<u4") -> str:
+    """Numbers as the hexadecimal digits of their bytes, for JSON.
+
+    >>> packed([1, 258])
+    '0100000002010000'
+    """
+    return np.asarray(numbers, dtype=kind).tobytes().hex()
+
+
+def unpacked(digits: str, kind: str = "<u4") -> np.ndarray:
+    """The numbers that were packed."""
+    return np.frombuffer(bytearray.fromhex(digits), dtype=kind)
+
+
+def device_state(device: torch.device) -> str | None:
     """The state of an accelerator's generator; the CPU has torch's own."""
     if device.type == "cpu":
         return None
     module = torch.get_device_module(device)
     if device.type == "mps":  # there is only one
-        return module.get_rng_state().tolist()
-    return module.get_rng_state(device).tolist()
+        return packed(module.get_rng_state(), "u1")
+    return packed(module.get_rng_state(device), "u1")
 
 
 def random_state(device: torch.device = CPU) -> dict[str, Any]:
@@ -214,11 +229,10 @@ def random_state(device: torch.device = CPU) -> dict[str, Any]:
     """
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
-    keys = np.asarray(keys).tolist()
     return {
-        "python": [version, list(internal), gauss],
-        "numpy": [name, keys, position, has_gauss, cached],
-        "torch": torch.get_rng_state().tolist(),
+        "python": [version, packed(internal), gauss],
+        "numpy": [name, packed(keys), position, has_gauss, cached],
+        "torch": packed(torch.get_rng_state(), "u1"),
         "device": [device.type, device_state(device)],
     }
 
@@ -232,16 +246,15 @@ def set_random_state(
     says nothing to a CPU.
     """
     version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
+    random.setstate((version, tuple(unpacked(internal).tolist()), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
-    keys = np.array(keys, dtype=np.uint32)
-    np.random.set_state((name, keys, position, has_gauss, cached))
-    torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
+    np.random.set_state((name, unpacked(keys), position, has_gauss, cached))
+    torch.set_rng_state(torch.from_numpy(unpacked(state["torch"], "u1")))
     kind, saved = state["device"]
     if saved is not None and kind == device.type:
         module = torch.get_device_module(device)
         args = () if kind == "mps" else (device,)
-        module.set_rng_state(torch.tensor(saved, dtype=torch.uint8), *args)
+        module.set_rng_state(torch.from_numpy(unpacked(saved, "u1")), *args)
 
 
 @contextmanager
@@ -382,7 +395,10 @@ def commit(run: Path, names: Iterable[str], part: str | None = None) -> None:
     sealed = read_seal(run) if (run / SEAL).exists() else {}
     old = under(sealed, part) if part else []
     kept = {name: sealed[name] for name in sealed if name not in old}
-    write_seal(run, kept | {name: entry(run / name) for name in names})
+    for name in names:
+        sync(run / name)  # the log's last lines, too, before they are sealed
+        kept[name] = entry(run / name)
+    write_seal(run, kept)
     sweep(run)
 
 
