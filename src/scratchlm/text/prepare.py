@@ -1,29 +1,46 @@
 """From text of any size to files of tokens, in constant memory.
 
 Text is read as a stream: documents from a file of JSON lines, or one text in
-blocks. It is never held as a whole, and neither are its tokens.
+parts. It is never held as a whole, and neither are its tokens. Several
+processes encode; the tokens are written in the order of the text, so how
+many there were leaves no trace.
 
 Left out: several token files as one, and going on with a file that was
 begun; a corpus is encoded again from its first document.
 """
 
 import json
+import multiprocessing
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from scratchlm.text import toytown
+from scratchlm.text.bpe import in_parts
 from scratchlm.text.characters import CharTokenizer
 from scratchlm.text.corpus import read_json_lines, read_lines
-from scratchlm.text.tokenizer import Tokenizer
-from scratchlm.text.tokens import encode_documents, write_tokens
+from scratchlm.text.tokenizer import (
+    Batch,
+    Tokenizer,
+    encode_batch,
+    follow_parent,
+)
+from scratchlm.text.tokens import token_writer
 
 AnyTokenizer = CharTokenizer | Tokenizer
-BLOCK = 1 << 20  # characters of text that are read at once
+BLOCK = 1 << 18  # characters of text that are read at once
+BATCH = 1 << 19  # characters that a process is given at once
+ALONE = 8  # batches that are encoded before other processes are started
+SAMPLE = 50_000_000  # characters that a tokenizer learns from, at most
 
 
 class MaterialError(ValueError):
@@ -53,24 +70,25 @@ class Share:
     """A share of a file, read as a stream, again each time.
 
     Of JSON lines the documents from `start` to `stop`; of any other text
-    the characters, in blocks.
+    the characters, in parts that can be cut into words one by one.
     """
 
     path: Path
     start: int
     stop: int
+    bytes: int  # of text, about
 
     def __iter__(self) -> Iterator[str]:
         """Read it from its beginning."""
-        texts = read_texts(self.path)
         if self.path.suffix == ".jsonl":
-            yield from islice(texts, self.start, self.stop)
-            return
+            return islice(read_texts(self.path), self.start, self.stop)
+        return in_parts(self.blocks())
+
+    def blocks(self) -> Iterator[str]:
+        """The characters of the share, as they are read."""
         at = 0
-        for block in texts:
-            part = block[max(self.start - at, 0) : max(self.stop - at, 0)]
-            if part:
-                yield part
+        for block in read_texts(self.path):
+            yield block[max(self.start - at, 0) : max(self.stop - at, 0)]
             at += len(block)
             if at >= self.stop:
                 return
@@ -81,11 +99,11 @@ class Material:
     """Text to learn from, text to be judged by, and facts.
 
     Both can be gone through again and again. `separate` says that they are
-    documents, with a mark behind each; otherwise blocks of one text.
+    documents, with a mark behind each; otherwise parts of one text.
     """
 
-    train: Iterable[str]
-    validation: Iterable[str]
+    train: Share | list[str]
+    validation: Share | list[str]
     separate: bool
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -102,12 +120,16 @@ def toytown_material(characters: int, seed: int) -> Material:
     )
 
 
-def size_of(path: Path) -> int:
-    """Documents of a file of JSON lines, characters of any other."""
-    texts = read_texts(path)
-    if path.suffix == ".jsonl":
-        return sum(1 for _ in texts)
-    return sum(map(len, texts))
+def measure(path: Path) -> tuple[int, int]:
+    """Documents, or characters, of a file, and the bytes of its text.
+
+    So a file that cannot be read to its end is found before any work.
+    """
+    units = size = 0
+    for text in read_texts(path):
+        units += 1 if path.suffix == ".jsonl" else len(text)
+        size += len(text.encode())
+    return units, size
 
 
 def file_material(path: Path, name: str) -> Material:
@@ -116,23 +138,28 @@ def file_material(path: Path, name: str) -> Material:
     A folder that `corpus prepare` wrote is split already.
     """
     if path.is_dir():
-        files = [path / f"{part}.jsonl" for part in ("train", "validation")]
-        for file in files:
-            if not file.is_file():
-                raise MaterialError(
-                    f"{path} has no {file.name}; make it from a text: "
-                    f"corpus prepare TEXT --out {path}"
-                )
-        train, validation = (Share(file, 0, size_of(file)) for file in files)
+        train, validation = (whole_file(path / f"{part}.jsonl")
+                             for part in ("train", "validation"))
     else:
-        size = size_of(path)
-        cut = int(0.9 * size)
-        train, validation = Share(path, 0, cut), Share(path, cut, size)
+        units, size = measure(path)
+        cut = int(0.9 * units)
+        train = Share(path, 0, cut, int(0.9 * size))
+        validation = Share(path, cut, units, size - train.bytes)
     for share in (train, validation):
         if sum(map(len, islice(share, 2))) < 2:
             raise MaterialError(f"{path} holds too little text to train on")
     separate = train.path.suffix == ".jsonl"
     return Material(train, validation, separate, {"corpus": name})
+
+
+def whole_file(path: Path) -> Share:
+    """A part that `corpus prepare` wrote."""
+    if not path.is_file():
+        raise MaterialError(
+            f"{path.parent} has no {path.name}; make it from a text: "
+            f"corpus prepare TEXT --out {path.parent}"
+        )
+    return Share(path, 0, *measure(path))
 
 
 # --- tokenizers --------------------------------------------------------------
@@ -143,14 +170,24 @@ def train_tokenizer(
 ) -> AnyTokenizer:
     """A tokenizer of "characters" or of byte pairs ("bpe"), from texts.
 
-    An alphabet of characters has the line end, which divides documents.
+    An alphabet has all characters, and the line end, which divides
+    documents. Byte pairs are learned from the first `SAMPLE` characters.
     """
     if kind == "characters":
         alphabet = {"\n"}
         for text in texts:
             alphabet.update(text)
         return CharTokenizer("".join(alphabet))
-    return Tokenizer.train(texts, vocab_size)
+    return Tokenizer.train(first_characters(texts, SAMPLE), vocab_size)
+
+
+def first_characters(texts: Iterable[str], count: int) -> Iterator[str]:
+    """The texts that begin within the first `count` characters."""
+    for text in texts:
+        if count <= 0:
+            return
+        yield text
+        count -= len(text)
 
 
 def load_tokenizer(path: Path) -> AnyTokenizer:
@@ -167,6 +204,72 @@ def load_tokenizer(path: Path) -> AnyTokenizer:
 # --- encoding ----------------------------------------------------------------
 
 
+def in_batches(texts: Iterable[str]) -> Iterator[Batch]:
+    """Texts in batches of about `BATCH` characters, in their order."""
+    first, held, size = 0, list[str](), 0
+    for text in texts:
+        held.append(text)
+        size += len(text)
+        if size >= BATCH:
+            yield Batch(first, held)
+            first, held, size = first + len(held), [], 0
+    if held:
+        yield Batch(first, held)
+
+
+def processors() -> int:
+    """How many processors this program may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def encode_batches(
+    tokenizer: Tokenizer,
+    batches: Iterable[Batch],
+    separate: bool,
+    workers: int,
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """Each batch with its tokens, in order, whatever `workers` is.
+
+    The first few are encoded here; a short text needs no other process.
+    Three batches are under way for each worker, and no more are read.
+    """
+    text, batches = tokenizer.to_json(), iter(batches)
+    for batch in islice(batches, ALONE if workers > 1 else None):
+        yield batch, encode_batch(text, batch, separate)
+    forks = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if forks else "spawn")
+    pool = ProcessPoolExecutor(workers, context, follow_parent)
+    waiting: deque[tuple[Batch, Future[np.ndarray]]] = deque()
+    try:
+        for batch in batches:
+            task = pool.submit(encode_batch, text, batch, separate)
+            waiting.append((batch, task))
+            if len(waiting) >= 3 * workers:
+                batch, task = waiting.popleft()
+                yield batch, task.result()
+        for batch, task in waiting:
+            yield batch, task.result()
+    except BrokenProcessPool as error:
+        raise MaterialError(
+            "a process that encodes was killed, most likely for lack of "
+            "memory; run again with fewer processes or more memory"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def encode_characters(
+    tokenizer: CharTokenizer, batches: Iterable[Batch], separate: bool
+) -> Iterator[tuple[Batch, np.ndarray]]:
+    """The same with an alphabet, where an empty line is the mark."""
+    mark = "\n\n" if separate else ""
+    for batch in batches:
+        text = "".join(item + mark for item in batch.texts)
+        yield batch, np.array(tokenizer.encode(text), dtype=np.uint32)
+
+
 @dataclass(frozen=True)
 class Encoded:
     """What became of a text: how many tokens, of how many bytes."""
@@ -176,36 +279,65 @@ class Encoded:
 
 
 def encode_to_file(
-    tokenizer: AnyTokenizer, texts: Iterable[str], separate: bool, path: Path
+    tokenizer: AnyTokenizer,
+    texts: Share | list[str],
+    separate: bool,
+    path: Path,
+    workers: int,
 ) -> Encoded:
-    """Write the tokens of texts into a file.
+    """Write the tokens of texts into a file: all of them, or no file.
 
     Behind each document stands a mark: the end token, or an empty line
     where there is none.
     """
-    documents = list(texts)
-    size = sum(len(text.encode()) for text in documents)
+    total = texts.bytes if isinstance(texts, Share) else None
+    size = 0
     if isinstance(tokenizer, CharTokenizer):
-        mark = "\n\n" if separate else ""
-        text = "".join(document + mark for document in documents)
-        ids = np.array(tokenizer.encode(text))
-    elif separate:
-        ids = encode_documents(tokenizer, documents)
+        done = encode_characters(tokenizer, in_batches(texts), separate)
     else:
-        ids = np.array(tokenizer.encode("".join(documents)))
-    write_tokens(path, ids, tokenizer.vocab_size, tokenizer.fingerprint)
-    return Encoded(len(ids), size)
+        if not separate:  # where this pattern may be cut
+            parts = in_parts(texts, tokenizer.pattern)
+        batches = in_batches(texts if separate else parts)
+        done = encode_batches(tokenizer, batches, separate, workers)
+    with (
+        token_writer(
+            path, tokenizer.vocab_size, tokenizer.fingerprint
+        ) as writer,
+        tqdm(
+            desc=f"encoding {path.stem}",
+            total=total,
+            unit="B",
+            unit_scale=True,
+            leave=False,
+            disable=None,
+        ) as bar,
+    ):
+        for batch, ids in done:
+            writer.append(ids)
+            size += batch.bytes
+            bar.update(batch.bytes)
+    return Encoded(writer.count, size)
 
 
 def write_material(
-    material: Material, tokenizer: AnyTokenizer, folder: Path
+    material: Material,
+    tokenizer: AnyTokenizer,
+    folder: Path,
+    workers: int | None = None,
 ) -> dict[str, Any]:
-    """Write tokenizer and tokens into a run's folder; return the facts."""
+    """Write tokenizer and tokens into a run's folder; return the facts.
+
+    `workers` processes encode; as many as there are processors if None.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder / "tokenizer.json")
     done = {
         name: encode_to_file(
-            tokenizer, texts, material.separate, folder / f"{name}.tokens"
+            tokenizer,
+            texts,
+            material.separate,
+            folder / f"{name}.tokens",
+            workers or processors(),
         )
         for name, texts in (
             ("train", material.train),

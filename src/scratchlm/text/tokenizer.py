@@ -12,14 +12,22 @@ import codecs
 import hashlib
 import heapq
 import json
+import multiprocessing
+import os
+import signal
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
+from multiprocessing import connection
 from operator import index
 from pathlib import Path
 from sys import getsizeof
+from threading import Thread
 from typing import Literal
 
+import numpy as np
 import regex
 
 from scratchlm.text.bpe import (
@@ -338,16 +346,75 @@ class Tokenizer:
         write_text(path, self.to_json())
 
     @classmethod
-    def load(cls, path: Path) -> "Tokenizer":
-        """Read what `save` wrote; ValueError for any other file."""
+    def from_json(cls, text: str) -> "Tokenizer":
+        """A tokenizer from what `to_json` gave; ValueError for other text."""
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(text)
             if data["format"] != FORMAT:
                 raise ValueError(f"its format is {data['format']!r}")
             merges = [(a, b) for a, b in data["merges"]]
             return cls(merges, data["special_tokens"], data["pattern"])
-        except (ValueError, KeyError, TypeError, regex.error) as error:
+        except (KeyError, TypeError, regex.error) as error:
+            raise ValueError(f"it cannot be read: {error!r}") from error
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """Read what `save` wrote; ValueError for any other file."""
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except ValueError as error:
             raise ValueError(f"{path} holds no tokenizer: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def remembered(text: str) -> Tokenizer:
+    """The tokenizer of this JSON; with the same text again, the same one."""
+    return Tokenizer.from_json(text)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some texts of many; `first` is the number of the first of them."""
+
+    first: int
+    texts: list[str]
+
+    @property
+    def bytes(self) -> int:
+        """How long they are in UTF-8."""
+        return sum(len(text.encode()) for text in self.texts)
+
+
+def encode_batch(text: str, batch: Batch, separate: bool) -> np.ndarray:
+    """Tokens (N,) of some texts, for another process to compute.
+
+    `text` is the tokenizer's JSON. With `separate` the end token stands
+    behind each of them. This module needs no torch, so a process that only
+    runs this starts at once and is small.
+    """
+    tokenizer = remembered(text)
+    end = [tokenizer.end_id] if separate else []
+    ids: list[int] = []
+    for number, item in enumerate(batch.texts, batch.first):
+        try:
+            ids += tokenizer.encode_ordinary(item) + end
+        except ValueError as error:
+            raise ValueError(f"document {number:,}: {error}") from error
+    return np.array(ids, dtype=np.uint32)
+
+
+def follow_parent() -> None:
+    """Leave Ctrl-C to the process that started this one; end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        Thread(target=end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def end_after(sentinel: int) -> None:
+    """Wait until a process has ended, then end at once."""
+    connection.wait([sentinel])
+    os._exit(1)
 
 
 def split_special(text: str, special: Iterable[str]) -> list[str]:

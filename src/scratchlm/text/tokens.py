@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from scratchlm.text.files import replacing
-from scratchlm.text.tokenizer import Tokenizer
+from scratchlm.text.tokenizer import Batch, Tokenizer, encode_batch
 
 MAGIC = b"SCRLMTOK"
 VERSION = 1
@@ -160,15 +160,9 @@ def encode_documents(
     Text that spells a special token stays text. Raises ValueError for what
     is no text, with the number of the document, counted from 0.
     """
-    kind, end = token_type(tokenizer.vocab_size), [tokenizer.end_id]
-    rows = [np.zeros(0, kind)]
-    for number, document in enumerate(documents):
-        try:
-            ids = tokenizer.encode(document)
-        except ValueError as error:
-            raise ValueError(f"document {number:,}: {error}") from error
-        rows.append(np.array(ids + end, dtype=kind))
-    return np.concatenate(rows)
+    batch = Batch(0, list(documents))
+    ids = encode_batch(tokenizer.to_json(), batch, separate=True)
+    return ids.astype(token_type(tokenizer.vocab_size))
 
 
 class BatchCursor:
