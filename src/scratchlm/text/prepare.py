@@ -13,9 +13,10 @@ import json
 import multiprocessing
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -37,6 +38,7 @@ from scratchlm.text.tokenizer import (
 from scratchlm.text.tokens import token_writer
 
 AnyTokenizer = CharTokenizer | Tokenizer
+Encoding = Generator[tuple[Batch, np.ndarray], None, None]
 BLOCK = 1 << 18  # characters of text that are read at once
 BATCH = 1 << 19  # characters that a process is given at once
 ALONE = 8  # batches that are encoded before other processes are started
@@ -229,7 +231,7 @@ def encode_batches(
     batches: Iterable[Batch],
     separate: bool,
     workers: int,
-) -> Iterator[tuple[Batch, np.ndarray]]:
+) -> Encoding:
     """Each batch with its tokens, in order, whatever `workers` is.
 
     The first few are encoded here; a short text needs no other process.
@@ -262,7 +264,7 @@ def encode_batches(
 
 def encode_characters(
     tokenizer: CharTokenizer, batches: Iterable[Batch], separate: bool
-) -> Iterator[tuple[Batch, np.ndarray]]:
+) -> Encoding:
     """The same with an alphabet, where an empty line is the mark."""
     mark = "\n\n" if separate else ""
     for batch in batches:
@@ -278,6 +280,24 @@ class Encoded:
     bytes: int
 
 
+def encode_texts(
+    tokenizer: AnyTokenizer,
+    texts: Iterable[str],
+    separate: bool,
+    workers: int,
+) -> Encoding:
+    """Batches of texts, each with its tokens.
+
+    Behind each document stands a mark: the end token, or an empty line
+    where there is none.
+    """
+    if isinstance(tokenizer, CharTokenizer):
+        return encode_characters(tokenizer, in_batches(texts), separate)
+    if not separate:  # where the tokenizer's own pattern may be cut
+        texts = in_parts(texts, tokenizer.pattern)
+    return encode_batches(tokenizer, in_batches(texts), separate, workers)
+
+
 def encode_to_file(
     tokenizer: AnyTokenizer,
     texts: Share | list[str],
@@ -285,32 +305,24 @@ def encode_to_file(
     path: Path,
     workers: int,
 ) -> Encoded:
-    """Write the tokens of texts into a file: all of them, or no file.
-
-    Behind each document stands a mark: the end token, or an empty line
-    where there is none.
-    """
+    """Write the tokens of texts into a file: all of them, or no file."""
     total = texts.bytes if isinstance(texts, Share) else None
+    bar = tqdm(
+        desc=f"encoding {path.stem}",
+        total=total,
+        unit="B",
+        unit_scale=True,
+        leave=False,
+        disable=None,  # no bar where nobody watches
+    )
     size = 0
-    if isinstance(tokenizer, CharTokenizer):
-        done = encode_characters(tokenizer, in_batches(texts), separate)
-    else:
-        if not separate:  # where this pattern may be cut
-            parts = in_parts(texts, tokenizer.pattern)
-        batches = in_batches(texts if separate else parts)
-        done = encode_batches(tokenizer, batches, separate, workers)
+    done = encode_texts(tokenizer, texts, separate, workers)
     with (
         token_writer(
             path, tokenizer.vocab_size, tokenizer.fingerprint
         ) as writer,
-        tqdm(
-            desc=f"encoding {path.stem}",
-            total=total,
-            unit="B",
-            unit_scale=True,
-            leave=False,
-            disable=None,
-        ) as bar,
+        bar,
+        closing(done),  # ends the processes, whatever happens
     ):
         for batch, ids in done:
             writer.append(ids)
