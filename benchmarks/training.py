@@ -23,7 +23,6 @@ from benchmarks.measure import Row, load
 from benchmarks.texts import shakespeare
 from scratchlm.generation.speed import (
     fast_model,
-    fast_precision,
     fast_training,
     medians,
     take_turns,
@@ -187,7 +186,7 @@ def our_run(data: Data, steps: int, seed: int) -> Outcome:
     if steps < LONG:
         context, batch = BRIEF_CONTEXT, BRIEF_BATCH
     config = fast_model(VOCABULARY, context)
-    training = fast_training(steps, fast_precision())
+    training = fast_training(steps)
     return run(data, config, training, batch, seed)
 
 

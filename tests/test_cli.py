@@ -108,7 +108,7 @@ def test_train_from_nothing(run: Path, capsys: Any) -> None:
 def test_the_estimate_does_not_change_the_run(
     run: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(cli, "seconds_per_step", lambda model, options: 1.0)
+    monkeypatch.setattr(cli, "seconds_per_step", lambda *_: 1.0)
     folder = run.parent / "unmeasured"
     assert cli.main(["train", *SMALL, "--out", str(folder)]) == 0
     assert last_weights(folder) == last_weights(run)
@@ -136,7 +136,7 @@ def test_stop_and_resume(run: Path, monkeypatch: Any, capsys: Any) -> None:
 
 
 def test_max_minutes(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(cli, "seconds_per_step", lambda model, options: 20.0)
+    monkeypatch.setattr(cli, "seconds_per_step", lambda *_: 20.0)
     arguments = [*SMALL, "--max-minutes", "1", "--out", "short"]
     assert cli.main(["train", *arguments]) == 0
     assert len(read_log(tmp_path / "short")) == 3

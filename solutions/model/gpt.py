@@ -81,11 +81,17 @@ def llama_weights(
 def deepest_that_fits(budget: int, batch: int, config: GPTConfig) -> int:
     """The most layers whose training step fits into `budget` bytes."""
 
-    def total(layers: int) -> int:
-        return memory_estimate(replace(config, layers=layers), batch).total
+    def fits(layers: int) -> bool:
+        deeper = replace(config, layers=layers)
+        return memory_estimate(deeper, batch).peak <= budget
 
-    each = total(2) - total(1)  # every layer costs the same
-    return max(0, 1 + (budget - total(1)) // each)
+    fine, many = 0, 1
+    while fits(many):
+        fine, many = many, 2 * many
+    while many - fine > 1:  # the answer is from fine to many - 1
+        middle = (fine + many) // 2
+        fine, many = (middle, many) if fits(middle) else (fine, middle)
+    return fine
 
 
 def chunked_loss(model: GPT, ids: Tensor, targets: Tensor, size: int) -> Tensor:

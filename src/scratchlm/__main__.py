@@ -7,12 +7,10 @@ during training saves first.
 """
 
 import argparse
-import copy
 import json
 import os
 import sys
 import textwrap
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,13 +39,16 @@ from scratchlm.text.tokens import (
     write_tokens,
 )
 from scratchlm.training.checkpoint import has_run, load_model
-from scratchlm.training.memory import accumulate_gradients
+from scratchlm.training.precision import PRECISIONS, slowdown
 from scratchlm.training.trainer import (
     Interrupted,
     LogRecord,
     NonFiniteLoss,
     TrainConfig,
     Trainer,
+    entropy_floor,
+    seconds_per_step,
+    settle,
 )
 
 AnyTokenizer = CharTokenizer | Tokenizer
@@ -241,23 +242,10 @@ def train_config(options: argparse.Namespace) -> TrainConfig:
         precision=options.precision,
         checkpoint_activations=options.checkpoint_activations,
         evaluate_every=options.evaluate_every,
+        checkpoint_every=options.evaluate_every,
         patience=options.patience,
         snapshots=(*(s for s in SNAPSHOTS if s < options.steps), options.steps),
     )
-
-
-def seconds_per_step(model: GPT, options: argparse.Namespace) -> float:
-    """Time a step on a copy of the model; the run does not notice."""
-    trial = copy.deepcopy(model)
-    shape = (options.batch_size, model.config.context)
-    device = next(model.parameters()).device
-    with torch.random.fork_rng():
-        ids = torch.randint(model.config.vocab_size, shape, device=device)
-        for _ in range(3):  # the last one counts
-            start = time.perf_counter()
-            accumulate_gradients(trial, [(ids, ids)], options.precision)
-            seconds = time.perf_counter() - start
-    return seconds * options.accumulate * 1.05  # and the optimizer
 
 
 def show_estimate(
@@ -281,8 +269,7 @@ def show_estimate(
         f"({seconds:.2f} s a step, just measured)",
         flush=True,
     )
-    if "entropy_nats" in facts:
-        floor = facts["entropy_nats"] / facts["validation_tokens"]
+    if (floor := entropy_floor(facts)) is not None:
         print(f"floor    {floor:.4f} nats per token: no model does better")
 
 
@@ -364,19 +351,31 @@ def new_trainer(options: argparse.Namespace) -> Trainer:
     torch.manual_seed(options.seed)
     model = GPT(model_config(options, tokenizer.vocab_size))
     model.to(options.device)
-    seconds = seconds_per_step(model, options)
+    train = open_tokens(folder / "train.tokens", tokenizer.fingerprint)
+    valid = open_tokens(folder / "validation.tokens", tokenizer.fingerprint)
+    cursor = BatchCursor(
+        train.tokens, options.context, options.batch_size, options.seed
+    )
+    config = settle(config, model, options.batch_size)
+    shape = (options.batch_size * options.context, options.channels)
+    device = torch.device(options.device).type
+    loss = 1.0
+    if config.precision != "float32":
+        loss = slowdown(config.precision, device, *shape)
+    if loss > 1.5:
+        print(
+            f"{config.precision} is {loss:.1f} times slower than float32 on "
+            "this machine, which only imitates it: use --precision auto"
+        )
+    seconds = seconds_per_step(model, cursor, config)
     if options.max_minutes is not None:
         limit = max(1, int(60 * options.max_minutes / seconds))
         options.steps = min(options.steps, limit)
         config = train_config(options)
     show_estimate(model, config, facts, seconds)
-    train = open_tokens(folder / "train.tokens", tokenizer.fingerprint)
-    valid = open_tokens(folder / "validation.tokens", tokenizer.fingerprint)
     return Trainer(
         model,
-        BatchCursor(
-            train.tokens, options.context, options.batch_size, options.seed
-        ),
+        cursor,
         valid.tokens,
         config,
         folder,
@@ -404,9 +403,7 @@ def run_train(options: argparse.Namespace) -> None:
         trainer = new_trainer(options)
     best = trainer.fit()
     print(f"done: best validation loss {best:.4f} nats per token")
-    if "entropy_nats" in trainer.data:
-        data = trainer.data
-        floor = data["entropy_nats"] / data["validation_tokens"]
+    if (floor := entropy_floor(trainer.data)) is not None:
         print(f"      the text's own entropy {floor:.4f}")
     print(f'next: python -m scratchlm sample --run {folder} --prompt "Mrs"')
 
@@ -486,8 +483,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     print(f"nats per token    {nats:.4f}")
     print(f"perplexity        {np.exp(nats):.3f}")
     print(f"bits per byte     {bits:.4f}")
-    if "entropy_nats" in data:
-        floor = data["entropy_nats"] / data["validation_tokens"]
+    if (floor := entropy_floor(data)) is not None:
         print(f"entropy           {floor:.4f} nats per token")
         print(f"distance from it  {nats - floor:.4f}")
 
@@ -852,7 +848,7 @@ def add_loop_options(add: Any) -> None:
     for name, choices, text in (
         ("schedule", ("cosine", "stable"), "how the learning rate falls"),
         ("optimizer", ("adamw", "muon"), "muon: for matrices, AdamW the rest"),
-        ("precision", ("float32", "bfloat16"), "of matrix products"),
+        ("precision", ("auto", *PRECISIONS), "of matrix products"),
     ):
         add(
             f"--{name}",

@@ -5,13 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from scratchlm.evaluation.perplexity import (
     Evaluation,
-    batches,
     bits_per_byte,
     bootstrap,
     by_document,
@@ -19,23 +16,10 @@ from scratchlm.evaluation.perplexity import (
     evaluate,
     gap,
     perplexity,
-    spans,
-    token_losses,
 )
 from scratchlm.model.gpt import GPT, GPTConfig
 from scratchlm.text.toytown import entropy_per_token, write_corpus
 from scratchlm.training.trainer import validation_loss
-
-
-class Table(nn.Module):
-    """Predicts from the last token alone, by a table of logits."""
-
-    def __init__(self, logits: Tensor) -> None:
-        super().__init__()
-        self.logits = nn.Parameter(logits)
-
-    def forward(self, ids: Tensor) -> Tensor:
-        return self.logits[ids]
 
 
 class Uniform(nn.Module):
@@ -63,64 +47,6 @@ def small_gpt(dropout: float = 0.0) -> GPT:
     return model
 
 
-@given(st.integers(2, 60), st.integers(1, 12), st.data())
-@settings(deadline=None, max_examples=60)
-def test_every_token_is_scored_once(
-    length: int, context: int, data: st.DataObject
-) -> None:
-    stride = data.draw(st.integers(1, context))
-    scored: list[int] = []
-    for begin, fresh, end in spans(length, context, stride):
-        assert begin <= fresh < end <= begin + context
-        if begin:  # with overlap, nothing is scored from too little
-            assert fresh - begin >= context - stride
-        scored += range(fresh + 1, end + 1)
-    assert scored == list(range(1, length))
-
-
-def test_spans_refuse_what_cannot_be() -> None:
-    for length in (0, 1):
-        with pytest.raises(ValueError, match="two to predict one"):
-            list(spans(length, 4, 4))
-    for stride in (0, 5):
-        with pytest.raises(ValueError, match="never scored"):
-            list(spans(8, 4, stride))
-
-
-def test_batches_hold_windows_of_one_length() -> None:
-    groups = list(batches(spans(24, 4, 4), 2))
-    assert [len(group) for group in groups] == [2, 2, 1, 1]
-    cuts = [cut for group in groups for cut in group]
-    assert cuts == list(spans(24, 4, 4))
-    for group in groups:
-        assert len({end - begin for begin, _, end in group}) == 1
-
-
-@pytest.mark.parametrize("stride", [None, 3, 1])
-@pytest.mark.parametrize("batch_size", [1, 4, 100])
-def test_a_table_needs_no_window(stride: int | None, batch_size: int) -> None:
-    torch.manual_seed(1)
-    table = torch.randn(7, 7)
-    ids = torch.randint(7, (50,))
-    wanted = -table.log_softmax(dim=1)[ids[:-1], ids[1:]]
-    got = token_losses(Table(table), ids.numpy(), 5, batch_size, stride)
-    assert torch.allclose(got, wanted, atol=1e-6)
-
-
-@pytest.mark.parametrize("stride", [8, 5, 1])
-def test_a_gpt_against_one_window_at_a_time(stride: int) -> None:
-    model = small_gpt().eval()
-    ids = torch.randint(11, (39,))
-    got = token_losses(model, ids.tolist(), 8, 3, stride)
-    wanted = []
-    with torch.no_grad():
-        for begin, fresh, end in spans(39, 8, stride):
-            logs = model(ids[None, begin:end])[0].log_softmax(dim=-1)
-            for i in range(fresh, end):
-                wanted.append(-float(logs[i - begin, ids[i + 1]]))
-    assert got.tolist() == pytest.approx(wanted, abs=1e-5)
-
-
 def test_agrees_with_the_loss_of_the_trainer() -> None:
     model = small_gpt()
     ids = np.random.default_rng(0).integers(11, size=100).astype(np.uint16)
@@ -128,17 +54,6 @@ def test_agrees_with_the_loss_of_the_trainer() -> None:
     assert result.tokens == 99
     wanted = validation_loss(model, ids, 8)
     assert result.nats_per_token == pytest.approx(wanted, abs=1e-6)
-
-
-def test_dropout_is_off_and_the_mode_kept() -> None:
-    model = small_gpt(dropout=0.5)
-    ids = list(range(11)) * 3
-    for mode in (True, False):
-        model.train(mode)
-        first = token_losses(model, ids, 8)
-        assert torch.equal(first, token_losses(model, ids, 8))
-        assert model.training is mode
-    assert not first.requires_grad
 
 
 def test_a_die() -> None:

@@ -13,7 +13,6 @@ from scratchlm.generation.speed import (
     FastStep,
     Roofline,
     fast_model,
-    fast_precision,
     fast_training,
     linear_work,
     matmul_rate,
@@ -172,7 +171,6 @@ def test_ceilings_are_measured() -> None:
     few = matmul_rate(1, 4096, 4096, turns=5)  # 64 MiB, in no cache
     many = matmul_rate(128, 4096, 4096, turns=5)
     assert many > 2 * few  # one row waits for memory
-    assert fast_precision() in ("float32", "bfloat16")
 
 
 def test_the_fast_recipe_is_what_the_text_says() -> None:

@@ -152,7 +152,7 @@ def test_memory_estimate_equals_what_autograd_keeps(
 
 
 def test_memory_estimate_adds_up() -> None:
-    assert MemoryEstimate(1, 2, 3, 4).total == 10
+    assert MemoryEstimate(1, 2, 3, 4, 9).total == 10
     one, two = (memory_estimate(GPT2, batch) for batch in (1, 2))
     assert two.activations == 2 * one.activations
     assert one.moments == 2 * one.gradients == 2 * one.weights

@@ -117,7 +117,7 @@ def test_deepest_that_fits() -> None:
         layers = deepest_that_fits(budget, 4, config)
         for n in (max(layers, 1), layers + 1):
             deep = gpt2_config(1000, 64, n, 4, 64)
-            fits = memory_estimate(deep, 4).total <= budget
+            fits = memory_estimate(deep, 4).peak <= budget
             assert fits == (n <= layers)
     assert deepest_that_fits(1, 4, config) == 0
 

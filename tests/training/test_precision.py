@@ -3,6 +3,7 @@
 import doctest
 import math
 import struct
+from typing import Any
 
 import pytest
 import torch
@@ -22,8 +23,11 @@ from scratchlm.training.precision import (
     Format,
     autocast,
     bit_fields,
-    default_precision,
+    fast_precision,
+    float32_products,
+    product_seconds,
     round_to,
+    slowdown,
 )
 
 TORCH = {
@@ -132,22 +136,53 @@ def test_float32_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "precision", "message"),
-    [("cpu", "float16", "float16"), ("mps", "bfloat16", "not supported")],
+    ("device", "precision"),
+    [("cpu", "float16"), ("mps", "bfloat16"), ("cpu", "tf32"), ("cpu", "auto")],
 )
-def test_what_is_not_supported_is_refused(
-    device: str, precision: str, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_what_is_not_supported_is_refused(device: str, precision: Any) -> None:
+    with pytest.raises(ValueError, match=f"{precision}' on {device}: choose"):
         autocast(device, precision)
 
 
-def test_the_default_is_what_the_hardware_has(
-    monkeypatch: pytest.MonkeyPatch,
+def test_tf32_is_set_inside_and_only_there() -> None:
+    before = torch.get_float32_matmul_precision()
+    settings: dict[Any, str] = {"tf32": "high", "float32": "highest"}
+    for precision, wanted in settings.items():
+        with float32_products(precision):
+            assert torch.get_float32_matmul_precision() == wanted
+        assert torch.get_float32_matmul_precision() == before
+
+    @float32_products("tf32")
+    def fails() -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_products_are_timed_in_each_precision() -> None:
+    seconds = product_seconds("cpu", 64, 32)
+    assert set(seconds) == {"float32", "bfloat16"}
+    assert all(0 < s < 1 for s in seconds.values())
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "wanted"),
+    [(0.5, "bfloat16"), (0.95, "float32"), (3.0, "float32")],
+)
+def test_auto_is_what_the_measurement_says(
+    monkeypatch: pytest.MonkeyPatch, bfloat16: float, wanted: str
 ) -> None:
-    assert default_precision("cpu") == "float32"
-    for supported, wanted in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(
-            torch.cuda, "is_bf16_supported", lambda *_, s=supported: s
-        )
-        assert default_precision("cuda") == wanted
+    times = {"float32": 1.0, "bfloat16": bfloat16}
+    seen: list[Any] = []
+
+    def measured(*arguments: Any) -> Any:
+        seen.append(arguments)
+        return times
+
+    monkeypatch.setattr(module, "product_seconds", measured)
+    assert fast_precision("cpu", 96, 48) == wanted
+    assert seen == [("cpu", 96, 48)]
+    assert slowdown("bfloat16", "cpu", 96, 48) == bfloat16
+    assert slowdown("float32", "cpu", 96, 48) == 1

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from scratchlm.model.gpt import GPT, gpt2_config
+from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config
 from scratchlm.text.files import read_json
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.training import trainer as module
@@ -36,7 +38,10 @@ from scratchlm.training.trainer import (
     make_optimizers,
     make_schedule,
     read_log,
+    span_batches,
+    spans,
     tensorboard_writer,
+    token_losses,
     validation_loss,
 )
 
@@ -54,7 +59,13 @@ def make(folder: Path, on_sample: Any = None, **changes: Any) -> Trainer:
     """A trainer of a small model with dropout."""
     dropout = changes.pop("dropout", 0.2)
     config = replace(
-        TrainConfig(steps=20, warmup=3, accumulate=2, evaluate_every=10),
+        TrainConfig(
+            steps=20,
+            warmup=3,
+            accumulate=2,
+            evaluate_every=10,
+            checkpoint_every=10,
+        ),
         **changes,
     )
     torch.manual_seed(11)
@@ -243,7 +254,7 @@ def test_clips_before_stepping(tmp_path: Path) -> None:
 
 
 def test_nan_stops_and_spares_the_weights(tmp_path: Path) -> None:
-    trainer = make(tmp_path, steps=9, evaluate_every=2)
+    trainer = make(tmp_path, steps=9, evaluate_every=2, checkpoint_every=2)
     original = trainer.next_batch
 
     def next_batch() -> Any:
@@ -334,7 +345,7 @@ def test_validation_counts_tokens_not_batches() -> None:
     assert model.training
     exact = validation_loss(model, tokens[:5], 4)
     assert exact == pytest.approx(math.log(4 / 3), abs=1e-6)
-    with pytest.raises(ValueError, match="two tokens"):
+    with pytest.raises(ValueError, match="takes two to predict"):
         validation_loss(model, tokens[:1], 4)
     model.eval()
     validation_loss(model, tokens, 2)
@@ -349,9 +360,14 @@ def test_validation_counts_tokens_not_batches() -> None:
         ({"evaluate_every": 0}, "evaluate_every"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0"),
         ({"clip": math.nan}, "clip"),
+        ({"checkpoint_every": 0}, "checkpoint_every"),
+        ({"warmup": -1}, "warmup must be 0"),
+        ({"weight_decay": math.nan}, "weight_decay"),
+        ({"learning_rate": math.inf}, "finite"),
+        ({"patience": 0}, "patience"),
         ({"schedule": "linear"}, "cosine or stable"),
-        ({"optimizer": "sgd"}, "adamw or muon"),
-        ({"precision": "float16"}, "float32 or bfloat16"),
+        ({"optimizer": "sgd"}, "adamw or fused_adamw or muon"),
+        ({"precision": "float16"}, "float32 or tf32 or bfloat16"),
     ],
 )
 def test_impossible_settings(changes: dict[str, Any], message: str) -> None:
@@ -414,9 +430,109 @@ def test_tensorboard(tmp_path: Path) -> None:
     assert b"validation_loss" in events[0].read_bytes()
 
 
-def test_tensorboard_that_is_not_there(
-    tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_tensorboard_that_is_not_there(monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ImportError, match="pip install tensorboard"):
-        tensorboard_writer(tmp_path)
+        tensorboard_writer()
+
+
+# --- losses, token by token --------------------------------------------------
+
+
+class Table(nn.Module):
+    """Predicts from the last token alone, by a table of logits."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.logits[ids]
+
+
+def random_gpt(dropout: float = 0.0) -> GPT:
+    """A GPT that has an opinion."""
+    torch.manual_seed(0)
+    model = GPT(
+        GPTConfig(
+            vocab_size=11,
+            context=8,
+            layers=2,
+            heads=2,
+            channels=16,
+            dropout=dropout,
+        )
+    )
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.2)
+    return model
+
+
+@given(st.integers(2, 60), st.integers(1, 12), st.data())
+@settings(deadline=None, max_examples=60)
+def test_every_token_is_scored_once(
+    length: int, context: int, data: st.DataObject
+) -> None:
+    stride = data.draw(st.integers(1, context))
+    scored: list[int] = []
+    for begin, fresh, end in spans(length, context, stride):
+        assert begin <= fresh < end <= begin + context
+        if begin:  # with overlap, nothing is scored from too little
+            assert fresh - begin >= context - stride
+        scored += range(fresh + 1, end + 1)
+    assert scored == list(range(1, length))
+
+
+def test_spans_refuse_what_cannot_be() -> None:
+    for length in (0, 1):
+        with pytest.raises(ValueError, match="two to predict one"):
+            list(spans(length, 4, 4))
+    for stride in (0, 5):
+        with pytest.raises(ValueError, match="never scored"):
+            list(spans(8, 4, stride))
+
+
+def test_batches_hold_windows_of_one_length() -> None:
+    groups = list(span_batches(spans(24, 4, 4), 2))
+    assert [len(group) for group in groups] == [2, 2, 1, 1]
+    cuts = [cut for group in groups for cut in group]
+    assert cuts == list(spans(24, 4, 4))
+    for group in groups:
+        assert len({end - begin for begin, _, end in group}) == 1
+
+
+@pytest.mark.parametrize("stride", [None, 3, 1])
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_a_table_needs_no_window(stride: int | None, batch_size: int) -> None:
+    torch.manual_seed(1)
+    table = torch.randn(7, 7)
+    ids = torch.randint(7, (50,))
+    wanted = -table.log_softmax(dim=1)[ids[:-1], ids[1:]]
+    got = token_losses(Table(table), ids.numpy(), 5, batch_size, stride)
+    assert torch.allclose(got, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("stride", [8, 5, 1])
+def test_a_gpt_against_one_window_at_a_time(stride: int) -> None:
+    model = random_gpt().eval()
+    ids = torch.randint(11, (39,))
+    got = token_losses(model, ids.tolist(), 8, 3, stride)
+    wanted = []
+    with torch.no_grad():
+        for begin, fresh, end in spans(39, 8, stride):
+            logs = model(ids[None, begin:end])[0].log_softmax(dim=-1)
+            for i in range(fresh, end):
+                wanted.append(-float(logs[i - begin, ids[i + 1]]))
+    assert got.tolist() == pytest.approx(wanted, abs=1e-5)
+
+
+def test_dropout_is_off_and_the_mode_kept() -> None:
+    model = random_gpt(dropout=0.5)
+    ids = list(range(11)) * 3
+    for mode in (True, False):
+        model.train(mode)
+        first = token_losses(model, ids, 8)
+        assert torch.equal(first, token_losses(model, ids, 8))
+        assert model.training is mode
+    assert not first.requires_grad

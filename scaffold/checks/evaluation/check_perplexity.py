@@ -74,6 +74,18 @@ def check_mean_over_tokens() -> None:
     close(result.perplexity, 2 ** (21 / 9), "the perplexity", tol=1e-4)
 
 
+def check_stride_is_handed_on() -> None:
+    """`evaluate` looks further back where windows overlap."""
+    zeros = [0] * 9
+    result = perplexity.evaluate(SeesLength(), zeros, 4, 2, stride=2)
+    close(
+        result.nats_per_token,
+        24 / 8 * math.log(2),
+        "the mean of 1, 2, 3, 4, 3, 4, 3 and 4, times ln 2",
+        hint="windows of 4 that advance by 2",
+    )
+
+
 def check_bits_per_byte() -> None:
     """24 ln 2 nats for 8 bytes are 3 bits per byte."""
     close(
@@ -112,17 +124,13 @@ def check_documents() -> None:
 
 
 BUGS = {
-    "the last, shorter window is dropped": (
-        "while end < length - 1:",
-        "while end + context < length:",
+    "the stride is not handed on": (
+        "batch_size, stride, precision",
+        "batch_size, None, precision",
     ),
-    "tokens in the overlap are scored twice": (
-        "losses.append(row[fresh - b :])",
-        "losses.append(row)",
-    ),
-    "windows begin too late": (
-        "begin + stride, end",
-        "begin + stride + 1, end",
+    "the number of tokens is that of the text": (
+        "losses.double().mean()), len(losses)",
+        "losses.double().mean()), len(tokens)",
     ),
     "nats are taken for bits": (
         "nats_total / math.log(2) / size",

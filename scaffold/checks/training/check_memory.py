@@ -135,16 +135,17 @@ def check_parameters_inside_get_gradients() -> None:
 
 BUGS = {
     "each piece weighs the same (mean of means)": (
-        'reduction="sum") / total',
-        'reduction="mean") / len(micro_batches)',
+        "batch_loss(model, ids, targets) / total",
+        "batch_loss(model, ids, targets) / len(micro_batches)"
+        " / max(1, count_targets(targets))",
     ),
     "masked targets are counted as tokens": (
         "(targets != IGNORED).sum()",
         "targets.numel()",
     ),
     "not divided at all": (
-        'reduction="sum") / total',
-        'reduction="sum")',
+        "batch_loss(model, ids, targets) / total",
+        "batch_loss(model, ids, targets)",
     ),
     "other values are dropped the second time": (
         "            torch.set_rng_state(ctx.random_state)\n",

@@ -120,11 +120,12 @@ BUGS = {
         "decays = parameter.ndim >= 2",
     ),
     "each tensor is clipped by itself": (
-        "torch._foreach_mul_(gradients, max_norm / norm)",
-        "[g.mul_(max_norm / g.norm()) for g in gradients]",
+        "torch._foreach_mul_(gradients, torch.where("
+        "norm.isfinite(), factor, 1.0))",
+        "[g.mul_(max_norm / g.norm().clamp(min=max_norm)) for g in gradients]",
     ),
     "short gradients are made longer": (
-        "if max_norm < norm < math.inf:",
-        "if norm < math.inf:",
+        "norm.clamp(min=max_norm)",
+        "norm",
     ),
 }

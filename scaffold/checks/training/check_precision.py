@@ -109,7 +109,7 @@ BUGS = {
         "return torch.autocast(device_type, dtype=torch.float16)",
     ),
     "autocast does nothing": (
-        '    if precision == "float32":\n',
+        '    if precision != "bfloat16":\n',
         '    if precision != "float16":\n',
     ),
 }

@@ -33,7 +33,8 @@ class Coin(nn.Module):
 def make(folder: Path, **settings: Any) -> Any:
     """A trainer of a very small model with dropout."""
     dropout = settings.pop("dropout", 0.1)
-    settings = {"steps": 6, "warmup": 2, "evaluate_every": 3, **settings}
+    rhythm = {"evaluate_every": 3, "checkpoint_every": 3}
+    settings = {"steps": 6, "warmup": 2, **rhythm, **settings}
     torch.manual_seed(8)
     config = gpt2_config(
         vocab_size=11,
@@ -69,6 +70,32 @@ def check_validation_weighs_tokens() -> None:
         "last window, which is shorter, counts",
     )
     true(model.training, "after that, the model is in training mode again")
+
+
+class SeesLength(nn.Module):
+    """Its loss at token 0 is ln 2 for each token it could look back on."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        seen = torch.arange(1.0, ids.shape[1] + 1)
+        rare = -seen * math.log(2)
+        logits = torch.stack([rare, torch.log1p(-rare.exp())], dim=-1)
+        return logits.expand(len(ids), -1, -1)
+
+
+def check_every_token_is_scored_once() -> None:
+    """Windows of 4, side by side and then half over each other."""
+    for stride, wanted in (
+        (4, [1, 2, 3, 4, 1, 2, 3, 4, 1]),
+        (2, [1, 2, 3, 4, 3, 4, 3, 4, 3]),
+    ):
+        got = trainer.token_losses(SeesLength(), [0] * 10, 4, 2, stride)
+        close(
+            got / math.log(2),
+            wanted,
+            f"tokens looked back on, windows of 4 that advance by {stride}",
+            hint="the last window is shorter and counts all the same; what "
+            "the window before has scored is context only",
+        )
 
 
 def check_learning_rate_is_set() -> None:
@@ -180,22 +207,29 @@ class Poisoned(nn.Module):
 
 BUGS = {
     "mean of the batches' means": (
-        "            total += loss.item()\n",
-        "            total += loss.item() / y.numel()"
-        " * (len(ids) - 1) / len(batches)\n",
+        "losses.append(row[fresh - b :])",
+        "losses.append(row[fresh - b :].mean()[None])",
     ),
     "dropout stays on while validating": ("    model.eval()\n", ""),
     "the last, shorter window is left out": (
-        "if full < len(ids) - 1:",
-        "if False:",
+        "while end < length - 1:",
+        "while end + context < length:",
+    ),
+    "tokens in the overlap are scored twice": (
+        "losses.append(row[fresh - b :])",
+        "losses.append(row)",
+    ),
+    "windows begin too late": (
+        "begin + stride, end",
+        "begin + stride + 1, end",
     ),
     "the schedule is computed but not set": (
-        'group["lr"] = base * rate / self.config.learning_rate',
-        'group["lr"] = base',
+        "        set_learning_rate(self.optimizers, rate)\n",
+        "",
     ),
     "gradients are never zeroed": (
         "            optimizer.zero_grad()\n",
-        "",
+        "            pass\n",
     ),
     "the place in the data is not restored": (
         "            self.train.load_state_dict(progress.cursor)\n",

@@ -1,96 +1,25 @@
 """How good is it? The surprise of a model at a text it has not learned.
 
-Every token of the text but the first is predicted exactly once, each from
-the tokens before it in its window. From these losses come the mean in nats,
-perplexity (Jelinek et al., 1977), bits per byte, which do not depend on the
-tokenizer, the distance from a known entropy, and how far chance may have
-moved the result.
+`token_losses` predicts every token of the text but the first exactly once,
+each from the tokens before it in its window; the trainer judges by it, too.
+From these losses come the mean in nats, perplexity (Jelinek et al., 1977),
+bits per byte, which do not depend on the tokenizer, the distance from a known
+entropy, and how far chance may have moved the result.
 
 Left out: tasks with right and wrong answers, and people's opinions.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from scratchlm.model.gpt import next_token_loss
 from scratchlm.text.toytown import Story, entropy_per_token
-
-Span = tuple[int, int, int]
-
-
-def spans(length: int, context: int, stride: int) -> Iterator[Span]:
-    """Cut `length` tokens into windows of which each token is scored once.
-
-    Yields (begin, fresh, end): from the tokens begin ... end - 1 the model
-    predicts the tokens begin + 1 ... end, and those after `fresh` count,
-    the others were scored by the window before. The next window begins
-    `stride` tokens later. Raises ValueError for fewer than two tokens, and
-    for a stride that is longer than the context and would leave a hole.
-
-    >>> list(spans(8, context=4, stride=4))
-    [(0, 0, 4), (4, 4, 7)]
-    >>> list(spans(8, context=4, stride=2))
-    [(0, 0, 4), (2, 4, 6), (4, 6, 7)]
-    """
-    if length < 2:
-        raise ValueError(f"{length} tokens: it takes two to predict one")
-    if not 1 <= stride <= context:
-        raise ValueError(
-            f"stride {stride} with a context of {context}: choose 1 to "
-            f"{context}, or tokens are never scored"
-        )
-    begin = fresh = end = 0
-    while end < length - 1:
-        end = min(begin + context, length - 1)
-        yield begin, fresh, end
-        begin, fresh = begin + stride, end
-
-
-def batches(cuts: Iterator[Span], batch_size: int) -> Iterator[list[Span]]:
-    """Up to `batch_size` windows at a time, all of one length."""
-    for _, equal in groupby(cuts, key=lambda cut: cut[2] - cut[0]):
-        while batch := list(islice(equal, batch_size)):
-            yield batch
-
-
-def token_losses(
-    model: nn.Module,
-    tokens: Any,
-    context: int,
-    batch_size: int = 32,
-    stride: int | None = None,
-) -> Tensor:
-    """Nats for each of N tokens but the first: (N - 1,), in their order.
-
-    `tokens` is a 1-D array or list of ids; a file on disk is read piece by
-    piece. Windows of `context` tokens begin every `stride` tokens, side by
-    side unless told otherwise. Dropout is off meanwhile.
-    """
-    device = next(model.parameters(), torch.empty(0)).device
-    was_training = model.training
-    model.eval()
-    losses = []
-    with torch.inference_mode():
-        cuts = spans(len(tokens), context, stride or context)
-        for batch in batches(cuts, batch_size):
-            rows = [np.asarray(tokens[b : end + 1]) for b, _, end in batch]
-            ids = torch.from_numpy(np.stack(rows).astype(np.int64))
-            ids = ids.to(device)  # (B, T + 1)
-            logits = model(ids[:, :-1])  # (B, T, V)
-            nats = next_token_loss(logits, ids[:, 1:], reduction="none")
-            for row, (b, fresh, _) in zip(
-                nats.view(len(batch), -1).cpu(), batch, strict=True
-            ):
-                losses.append(row[fresh - b :])
-    model.train(was_training)
-    return torch.cat(losses)
+from scratchlm.training.precision import Precision
+from scratchlm.training.trainer import token_losses
 
 
 def perplexity(nats_per_token: float) -> float:
@@ -128,9 +57,12 @@ def evaluate(
     context: int,
     batch_size: int = 32,
     stride: int | None = None,
+    precision: Precision = "float32",
 ) -> Evaluation:
     """Score a model on a whole text; arguments as for `token_losses`."""
-    losses = token_losses(model, tokens, context, batch_size, stride)
+    losses = token_losses(
+        model, tokens, context, batch_size, stride, precision
+    )
     return Evaluation(float(losses.double().mean()), len(losses))
 
 

@@ -26,7 +26,7 @@ from scratchlm.generation.generate import next_logits
 from scratchlm.model.block import Block
 from scratchlm.model.gpt import GPT, GPTConfig
 from scratchlm.model.layers import GELUMLP, LayerNorm
-from scratchlm.training.precision import PRECISIONS
+from scratchlm.training.precision import Precision
 from scratchlm.training.trainer import TrainConfig
 
 # --- a stopwatch -------------------------------------------------------------
@@ -143,15 +143,6 @@ def measure_roofline(dtype: torch.dtype = torch.float32) -> Roofline:
 # --- training ----------------------------------------------------------------
 
 
-def fast_precision() -> str:
-    """The number format in which this processor multiplies faster."""
-    rates = {
-        name: matmul_rate(512, 512, 512, getattr(torch, name))
-        for name in PRECISIONS
-    }
-    return max(rates, key=lambda name: rates[name])
-
-
 def fast_model(vocab_size: int, context: int = 128) -> GPTConfig:
     """0.8 million parameters that learn fast on a processor.
 
@@ -173,7 +164,7 @@ def fast_model(vocab_size: int, context: int = 128) -> GPTConfig:
     )
 
 
-def fast_training(steps: int, precision: str = "bfloat16") -> TrainConfig:
+def fast_training(steps: int, precision: Precision = "auto") -> TrainConfig:
     """Muon at a constant rate that falls to 0 in the last fifth."""
     return TrainConfig(
         steps=steps,
@@ -184,6 +175,7 @@ def fast_training(steps: int, precision: str = "bfloat16") -> TrainConfig:
         weight_decay=0.0,
         precision=precision,
         evaluate_every=steps,
+        checkpoint_every=steps,
     )
 
 

@@ -34,6 +34,8 @@ from scratchlm.model.layers import (
     swiglu_hidden,
 )
 
+LOGITS_AT_ONCE = 2**23  # more are never held: 32 MiB in float32
+
 CHOICES = {
     "norm": ("layernorm", "rmsnorm"),
     "mlp": ("gelu", "gelu_tanh", "swiglu"),
@@ -368,41 +370,68 @@ def flops_per_token(config: GPTConfig) -> int:
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes of a training step in float32, by what they are for."""
+    """Bytes of a training step in float32, by what they are for.
+
+    Weights and moments are there all the time, activations until the
+    gradients are made from them. `peak` is the most held at one moment.
+    """
 
     weights: int
     gradients: int
     moments: int
     activations: int
+    peak: int
 
     @property
     def total(self) -> int:
-        """All four together."""
+        """The four parts together, without what passes by."""
         parts = (self.weights, self.gradients, self.moments)
         return sum(parts) + self.activations
 
 
-def memory_estimate(config: GPTConfig, batch: int) -> MemoryEstimate:
-    """What AdamW on (batch, context) ids will need, before it is tried.
+def activation_floats(config: GPTConfig) -> int:
+    """Numbers that autograd keeps of each token, loss and ids left out.
 
-    Gradients are as large as the weights, the two moments twice that. The
-    activations are what autograd keeps for the way back with this book's
-    layers and fused attention, without dropout, without QK-norm and without
-    recomputation.
+    For this book's layers and fused attention, without dropout, QK-norm
+    and recomputation.
     """
     c = config
     attended = c.heads * c.channels_per_head
     keys = c.key_heads * c.channels_per_head
-    # Numbers kept for each token: by a norm, by attention, by the MLP.
     rms = c.norm == "rmsnorm"
     norm = 3 * c.channels + 1 if rms else 2 * c.channels + 2
     attention = 2 * attended + 2 * keys + c.heads
     if c.position == "rotary":  # turned queries and keys, and a copy
         attention += 2 * attended + keys
     mlp = 4 * c.inner if c.mlp == "swiglu" else 2 * c.inner
-    each = c.layers * (2 * norm + attention + mlp)
-    each += c.channels if c.post_norm else norm  # before the head
-    each += c.vocab_size + 4  # probabilities; ids and targets
-    weights = 4 * sum(parameter_table(c).values())
-    kept = 4 * batch * c.context * each
-    return MemoryEstimate(weights, weights, 2 * weights, kept)
+    blocks = c.layers * (2 * norm + attention + mlp)
+    return blocks + (c.channels if c.post_norm else norm)
+
+
+def memory_estimate(config: GPTConfig, batch: int) -> MemoryEstimate:
+    """What AdamW on (batch, context) ids will need, before it is tried.
+
+    Gradients are as large as the weights, the two moments twice that. The
+    peak comes when the loss is made, at the end of the way back, or while
+    the optimizer works.
+    """
+    c, tokens = config, batch * config.context
+    table = parameter_table(c)
+    weights, matrix = sum(table.values()), c.vocab_size * c.channels
+    kept = tokens * (activation_floats(c) + 4)  # with ids and targets
+    logits = tokens * c.vocab_size
+    if logits > LOGITS_AT_ONCE:  # see training.memory.ChunkedCrossEntropy
+        kept += matrix  # a gradient; the other takes the features' place
+        loss = LOGITS_AT_ONCE + max(LOGITS_AT_ONCE, matrix)
+    else:
+        kept += logits  # their log-softmax
+        loss = 2 * logits
+    decaying = table["attention"] + table["feed-forward"] + table["head"]
+    peak = max(
+        3 * weights + kept + loss,
+        4 * weights + matrix,
+        4 * weights + max(decaying, weights - decaying),
+    )
+    return MemoryEstimate(
+        4 * weights, 4 * weights, 8 * weights, 4 * kept, 4 * peak
+    )

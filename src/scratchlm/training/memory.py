@@ -4,20 +4,38 @@ Gradient accumulation walks through one large batch in small pieces and
 divides by the tokens of the *whole* step, so that the gradient is that of
 the large batch however unevenly the pieces are filled. Activation
 checkpointing (Chen et al., 2016) keeps the input of each block and computes
-the rest again on the way back. `saved_bytes` and `memory_use` measure what
-a step keeps.
+the rest again on the way back. Where logits would be larger than all else,
+the loss and its gradient are computed from some rows at a time.
+`saved_bytes` and `memory_use` measure what a step keeps, and its peak.
 
 Left out: sharding over several machines, and offloading to the main memory.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from scratchlm.model.gpt import MemoryEstimate, next_token_loss
-from scratchlm.training.precision import autocast
+from scratchlm.model.gpt import (
+    GPT,
+    LOGITS_AT_ONCE,
+    MemoryEstimate,
+    next_token_loss,
+)
+from scratchlm.training.optimizer import (
+    AdamW,
+    clip_gradients,
+    parameter_groups,
+)
+from scratchlm.training.precision import (
+    Precision,
+    autocast,
+    float32_products,
+)
 
 IGNORED = -100  # a target that is not to be predicted
 
@@ -31,17 +49,108 @@ def count_targets(targets: Tensor) -> int:
     return int((targets != IGNORED).sum())
 
 
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """The summed loss of (N, C) features, and its gradients, in one pass.
+
+    The gradient of the loss by the logits is their softmax less one at the
+    target. So `rows` rows of logits at a time are made, used for the loss
+    and for both gradients, and dropped; (N, V) logits never exist.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, rows: int
+    ) -> Tensor:
+        """x (N, C), weight (V, C), targets (N,) → the loss, in nats."""
+        total = torch.zeros((), device=x.device)
+        grad_x, grad_weight = torch.empty_like(x), torch.zeros_like(weight)
+        for i in range(0, len(x), rows):
+            part, y = x[i : i + rows], targets[i : i + rows]  # (R, C), (R,)
+            hidden, target = y == IGNORED, y.clamp(min=0)[:, None]
+            logs = (part @ weight.T).float().log_softmax(-1)  # (R, V)
+            nats = -logs.gather(1, target)[:, 0]
+            total += nats.masked_fill(hidden, 0.0).sum()
+            error = logs.exp_()  # softmax, in the same memory
+            error.scatter_add_(1, target, -torch.ones_like(nats)[:, None])
+            error.masked_fill_(hidden[:, None], 0.0)
+            grad_x[i : i + rows] = error @ weight
+            grad_weight += error.T @ part
+            del logs, error  # before the next chunk is made
+        ctx.save_for_backward(grad_x, grad_weight)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        """All is done but the factor by which the loss was multiplied."""
+        grad_x, grad_weight = ctx.saved_tensors
+        (factor,) = gradients
+        return grad_x.mul_(factor), grad_weight.mul_(factor), None, None
+
+
+def chunked_loss(
+    x: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    reduction: str = "sum",
+    size: int = LOGITS_AT_ONCE,
+) -> Tensor:
+    """`next_token_loss` of ``x @ weight.T``, `size` logits at a time.
+
+    x (B, T, C), weight (V, C), targets (B, T). `reduction` is sum, or none
+    where no gradient is asked for.
+    """
+    rows = max(1, size // len(weight))
+    x, targets = x.flatten(0, 1), targets.flatten()
+    if torch.is_grad_enabled():
+        loss: Tensor = ChunkedCrossEntropy.apply(x, weight, targets, rows)
+        return loss
+    parts = zip(x.split(rows), targets.split(rows), strict=True)
+    losses = [
+        next_token_loss((a @ weight.T)[None], b[None], "none")
+        for a, b in parts
+    ]
+    nats = torch.cat(losses)  # (B · T,)
+    return nats.sum() if reduction == "sum" else nats
+
+
+def batch_loss(
+    model: nn.Module, ids: Tensor, targets: Tensor, reduction: str = "sum"
+) -> Tensor:
+    """The loss of a model on ids and targets (B, T), in nats.
+
+    `next_token_loss`, or `chunked_loss` for a `GPT` whose logits would be
+    more than `LOGITS_AT_ONCE` numbers.
+    """
+    if isinstance(model, GPT):
+        weight = model.head.weight  # (V, C)
+        if ids.numel() * len(weight) > LOGITS_AT_ONCE:
+            x = model.features(ids)
+            return chunked_loss(x, weight, targets, reduction)
+    return next_token_loss(model(ids), targets, reduction)
+
+
+def to_device(batch: tuple[Tensor, Tensor], device: torch.device) -> Any:
+    """Ids and targets where the model is; the program does not wait.
+
+    A card copies from pinned memory by itself, while the program goes on.
+    """
+    if device.type == "cuda":
+        batch = batch[0].pin_memory(), batch[1].pin_memory()
+    return tuple(tensor.to(device, non_blocking=True) for tensor in batch)
+
+
 def accumulate_gradients(
     model: nn.Module,
     micro_batches: Sequence[tuple[Tensor, Tensor]],
-    precision: str = "float32",
-) -> float:
+    precision: Precision = "float32",
+) -> Tensor:
     """Add the gradient of the mean loss over all tokens of one step.
 
     Each micro-batch is a pair of ids and targets, both (B, T); B and T may
     differ from one to the next. Gradients are added to those already there,
-    so zero them before. Returns the mean loss in nats per token. Raises
-    ValueError when no target counts: a mean over nothing is not a number.
+    so zero them before. Returns the mean loss in nats per token, a tensor
+    where the model is, which may still be at work on it. Raises ValueError
+    when no target counts: a mean over nothing is not a number.
     """
     total = sum(count_targets(targets) for _, targets in micro_batches)
     if total == 0:
@@ -49,13 +158,15 @@ def accumulate_gradients(
             "no target counts in this step: every one is masked with "
             f"{IGNORED}; drop such rows before they reach the trainer"
         )
-    step_loss = 0.0
-    for ids, targets in micro_batches:
-        with autocast(ids.device.type, precision):
-            logits = model(ids)  # (B, T, V)
-            loss = next_token_loss(logits, targets, reduction="sum") / total
-        loss.backward()  # frees this piece's activations
-        step_loss += loss.item()
+    device = next(model.parameters()).device
+    step_loss = torch.zeros((), device=device)
+    with float32_products(precision):
+        for batch in micro_batches:
+            ids, targets = to_device(batch, device)
+            with autocast(device.type, precision):
+                loss = batch_loss(model, ids, targets) / total
+            loss.backward()  # frees this piece's activations
+            step_loss += loss.detach()
     return step_loss
 
 
@@ -132,16 +243,70 @@ def saved_bytes(model: nn.Module, function: Callable[[], Tensor]) -> int:
     return storage_bytes(activations)
 
 
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of all tensors made inside, and their highest sum.
+
+    PyTorch shows every operation to this mode, those of the way back too.
+    What a kernel needs for itself, and gaps in the memory, it cannot see.
+    """
+
+    def __init__(self) -> None:
+        """Nothing counted yet."""
+        super().__init__()
+        self.now, self.peak = 0, 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Do what was asked, and look at what came out."""
+        result = function(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor):
+                self.count(value.untyped_storage())
+        return result
+
+    def count(self, storage: torch.UntypedStorage) -> None:
+        """Add memory that is new; take it off again when it is freed."""
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self.known:
+            self.known.add(key)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self.release, key, size)
+
+    def release(self, key: int, size: int) -> None:
+        """A piece of memory is gone."""
+        self.known.discard(key)
+        self.now -= size
+
+    def ignore(self, tensors: Sequence[Tensor]) -> None:
+        """Do not count these: they were there before."""
+        self.known |= {t.untyped_storage()._cdata for t in tensors}
+
+
 def memory_use(
     model: nn.Module, ids: Tensor, targets: Tensor
 ) -> MemoryEstimate:
-    """Measure what one step of AdamW on a batch (B, T) needs.
+    """Measure what one step of AdamW on a batch (B, T) needs, on the CPU.
 
-    The step is not taken. Gradients are as large as the weights, Adam's two
-    moments twice that; the activations are counted by `saved_bytes`.
+    A step at rate 0 is taken: the weights stay, gradients are cleared.
+    Gradients are as large as the weights, Adam's two moments twice that;
+    the activations are counted by `saved_bytes`, the peak by `PeakMemory`.
     """
-    weights = storage_bytes(list(model.parameters()))
-    activations = saved_bytes(
-        model, lambda: next_token_loss(model(ids), targets)
+    parameters = list(model.parameters())
+    weights = storage_bytes(parameters)
+    activations = saved_bytes(model, lambda: batch_loss(model, ids, targets))
+    optimizer = AdamW(parameter_groups(model, 0.1), lr=0.0)
+    model.zero_grad()
+    with PeakMemory() as memory:
+        memory.ignore([*parameters, *model.buffers()])
+        accumulate_gradients(model, [(ids, targets)])
+        before, memory.peak = memory.peak, memory.now
+        clip_gradients(parameters, 1.0)
+        optimizer.step()  # the first one makes the moments
+    model.zero_grad()
+    peak = max(before + 2 * weights, memory.peak)
+    return MemoryEstimate(
+        weights, weights, 2 * weights, activations, weights + peak
     )
-    return MemoryEstimate(weights, weights, 2 * weights, activations)

@@ -175,31 +175,28 @@ def parameter_groups(
     return groups
 
 
-def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> float:
+def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     """Shorten all gradients together to `max_norm`; returns their norm.
 
     The norm is that of all gradients as one long vector (Pascanu et al.,
-    2013), before clipping. Below `max_norm` nothing changes. If it is NaN or
-    infinite nothing changes either: look at it, and do not step.
+    2013), before clipping; a tensor, since to look at it is to wait for the
+    device. Below `max_norm` nothing changes. If it is NaN or infinite
+    nothing changes either: look at it, and do not step.
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be above 0, not {max_norm}")
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
-        return 0.0
+        return torch.zeros(())
     norms = torch._foreach_norm(gradients, dtype=torch.float32)
-    norm = torch.linalg.vector_norm(torch.stack(norms)).item()
-    if max_norm < norm < math.inf:
-        torch._foreach_mul_(gradients, max_norm / norm)
+    norm = torch.linalg.vector_norm(torch.stack(norms))
+    factor = max_norm / norm.clamp(min=max_norm)  # 1 below the norm
+    torch._foreach_mul_(gradients, torch.where(norm.isfinite(), factor, 1.0))
     return norm
 
 
-class NonFiniteGradient(FloatingPointError):
-    """A gradient holds values that are NaN or infinite."""
-
-
-def require_finite_gradients(model: nn.Module) -> None:
-    """Raise NonFiniteGradient, naming the parameters, if one is not finite.
+def nonfinite_gradients(model: nn.Module) -> list[str]:
+    """The parameters with NaN or infinity in their gradient, and how many.
 
     It reads every gradient: call it when the norm says that there is
     something to find.
@@ -210,9 +207,4 @@ def require_finite_gradients(model: nn.Module) -> None:
             bad = int((~parameter.grad.isfinite()).sum())
             if bad:
                 found.append(f"{name} ({bad} of {parameter.numel()})")
-    if found:
-        raise NonFiniteGradient(
-            f"gradients are NaN or infinite in {', '.join(found)}. The "
-            "weights have not been changed. Lower the learning rate, or "
-            "look at the batch that came last"
-        )
+    return found

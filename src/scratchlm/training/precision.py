@@ -10,14 +10,18 @@ training in 8 bits.
 """
 
 import math
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.benchmark import Timer
 
-PRECISIONS = ("float32", "bfloat16")
+Precision = Literal["auto", "float32", "tf32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)[1:]  # after "auto"
 
 
 @dataclass(frozen=True)
@@ -104,31 +108,97 @@ def bit_fields(value: float, fmt: Format) -> tuple[str, str, str]:
     return sign, bits[: fmt.exponent], bits[fmt.exponent :]
 
 
-def default_precision(device_type: str) -> str:
-    """bfloat16 on a CUDA card that has it in hardware, else float32."""
-    if device_type == "cuda" and torch.cuda.is_bf16_supported(False):
-        return "bfloat16"
-    return "float32"
+def supported(device_type: str) -> list[Precision]:
+    """The precisions in which a device can train: float32 everywhere."""
+    if device_type == "cuda":
+        return list(PRECISIONS)
+    return ["float32", "bfloat16"] if device_type == "cpu" else ["float32"]
 
 
-def autocast(device_type: str, precision: str) -> AbstractContextManager[Any]:
+def autocast(
+    device_type: str, precision: Precision
+) -> AbstractContextManager[Any]:
     """The context in which to run the model and the loss.
 
     In "bfloat16" matrix products take and give bfloat16; the loss computes
     in float32, as do norms and softmax on CUDA, and the weights stay
-    float32. In "float32" it changes nothing. The way back needs no context
-    of its own. Raises ValueError for other names, and for devices where
-    this is untested.
+    float32. In the others it changes nothing. The way back needs no context
+    of its own. Raises ValueError for other names, and for devices where a
+    precision is untested.
     """
-    if precision not in PRECISIONS:
+    if precision not in supported(device_type):
         raise ValueError(
-            f"unknown precision {precision!r}: choose one of "
-            f"{', '.join(PRECISIONS)}"
+            f"unknown precision {precision!r} on {device_type}: choose one "
+            f"of {', '.join(supported(device_type))}"
         )
-    if precision == "float32":
+    if precision != "bfloat16":
         return nullcontext()
-    if device_type not in ("cpu", "cuda"):
-        raise ValueError(
-            f"bfloat16 is not supported on {device_type} here: use float32"
-        )
     return torch.autocast(device_type, dtype=torch.bfloat16)
+
+
+@contextmanager
+def float32_products(precision: Precision) -> Iterator[None]:
+    """The context in which float32 products are exact, or TF32.
+
+    TF32 cards round the factors to 10 bits of mantissa and add up in
+    float32. Forward and back belong inside. The setting before comes back.
+    """
+    before = torch.get_float32_matmul_precision()
+    fast = precision == "tf32"
+    torch.set_float32_matmul_precision("high" if fast else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def product_seconds(
+    device_type: str, rows: int, channels: int
+) -> dict[Precision, float]:
+    """Seconds of a layer from C to 4C channels, (rows, C), each precision.
+
+    Forward and back, with all conversions, as in training. A fraction of a
+    second; `rows` beyond 512 are left out.
+    """
+    x = torch.ones(min(rows, 512), channels, device=device_type)
+    weight = torch.ones(4 * channels, channels, device=device_type)
+    weight.requires_grad_()
+
+    def work(precision: Precision) -> None:
+        with float32_products(precision):
+            with autocast(device_type, precision):
+                y = F.linear(x, weight).sum()
+            y.backward()
+
+    return {
+        precision: Timer(
+            "work(precision)",
+            globals={"work": work, "precision": precision},
+            num_threads=torch.get_num_threads(),
+        ).blocked_autorange(min_run_time=0.03).median
+        for precision in supported(device_type)
+    }
+
+
+def fast_precision(
+    device_type: str = "cpu", rows: int = 512, channels: int = 512
+) -> Precision:
+    """The precision in which this device trains fastest, by measurement.
+
+    Fewer digits have to win a fifth of the time to be worth it.
+    """
+    seconds = product_seconds(device_type, rows, channels)
+    best = min(seconds, key=lambda name: seconds[name])
+    return best if 1.2 * seconds[best] < seconds["float32"] else "float32"
+
+
+def slowdown(
+    precision: Precision, device_type: str, rows: int, channels: int
+) -> float:
+    """How many times as long as in float32 the products take here.
+
+    Above 1 the device has no instructions for this precision and imitates
+    it.
+    """
+    seconds = product_seconds(device_type, rows, channels)
+    return seconds[precision] / seconds["float32"]

@@ -14,11 +14,12 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby, islice
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from scratchlm.model.gpt import GPT, next_token_loss
+from scratchlm.model.gpt import GPT
 from scratchlm.text.files import SEAL, append_text, read_seal
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.training.checkpoint import (
@@ -43,20 +44,32 @@ from scratchlm.training.checkpoint import (
     sweep,
     undisturbed,
 )
-from scratchlm.training.memory import accumulate_gradients, count_targets
+from scratchlm.training.memory import (
+    accumulate_gradients,
+    batch_loss,
+    count_targets,
+)
 from scratchlm.training.muon import muon_and_adamw
 from scratchlm.training.optimizer import (
     AdamW,
     clip_gradients,
+    nonfinite_gradients,
     parameter_groups,
 )
-from scratchlm.training.precision import autocast
+from scratchlm.training.precision import (
+    Precision,
+    autocast,
+    fast_precision,
+    float32_products,
+)
 from scratchlm.training.schedule import (
     Schedule,
     cosine,
+    set_learning_rate,
     warmup_stable_decay,
 )
 
+Span = tuple[int, int, int]
 FIXED = ("optimizer", "weight_decay")  # what a branch cannot change
 INPUTS = ("tokenizer.json", "train.tokens", "validation.tokens")
 LogRecord = dict[str, Any]  # what the log says of one step
@@ -64,37 +77,71 @@ LogRecord = dict[str, Any]  # what the log says of one step
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All that decides how a run goes, next to the model and the tokens."""
+    """All that decides how a run goes, next to the model and the tokens.
+
+    "auto" becomes the precision in which the device is fastest. The fused
+    AdamW is the library's, one kernel for all tensors. "stable" is warm-up,
+    stable, decay. Raises ValueError for settings that no run can have.
+    """
 
     steps: int
     learning_rate: float = 3e-3
-    schedule: str = "cosine"  # or "stable": warm-up, stable, decay
+    schedule: Literal["cosine", "stable"] = "cosine"
     warmup: int = 50
-    optimizer: str = "adamw"  # or "muon": Muon for the matrices
+    optimizer: Literal["adamw", "fused_adamw", "muon"] = "adamw"
     weight_decay: float = 0.1
     clip: float = 1.0
     accumulate: int = 1  # batches to one step
-    precision: str = "float32"  # or "bfloat16"
+    precision: Precision = "float32"
+    compile: bool = False  # the blocks, by torch.compile
     checkpoint_activations: bool = False
     evaluate_every: int = 100
+    checkpoint_every: int = 100
     patience: int | None = None  # evaluations without a new best
     snapshots: tuple[int, ...] = ()  # steps whose weights are kept
 
     def __post_init__(self) -> None:
         """Refuse settings that no run can have, and say which."""
-        for name in ("steps", "accumulate", "evaluate_every"):
+        for name in (
+            "steps",
+            "accumulate",
+            "evaluate_every",
+            "checkpoint_every",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more")
         for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0")
-        for name, known in (
-            ("schedule", ("cosine", "stable")),
-            ("optimizer", ("adamw", "muon")),
-            ("precision", ("float32", "bfloat16")),
-        ):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be above 0 and finite")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError("weight_decay must be 0 or more, and finite")
+        if self.warmup < 0:
+            raise ValueError("warmup must be 0 or more")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError("patience must be 1 or more, or none at all")
+        for name, known in choices(TrainConfig).items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be {' or '.join(known)}")
+
+
+def choices(config: type) -> dict[str, tuple[str, ...]]:
+    """The fields of a dataclass that name one of several: name → names.
+
+    >>> choices(TrainConfig)["schedule"]
+    ('cosine', 'stable')
+    """
+    found = {}
+    for name, hint in get_type_hints(config).items():
+        parts = [hint, *get_args(hint)]  # a union has its parts as arguments
+        known = [
+            word
+            for part in parts
+            for word in get_args(part)
+            if isinstance(word, str)
+        ]
+        if known:
+            found[name] = tuple(known)
+    return found
 
 
 class NonFiniteLoss(RuntimeError):
@@ -136,36 +183,100 @@ class StopRequest:
             signal.signal(number, handler)
 
 
+def spans(length: int, context: int, stride: int) -> Iterator[Span]:
+    """Cut `length` tokens into windows of which each token is scored once.
+
+    Yields (begin, fresh, end): from the tokens begin ... end - 1 the model
+    predicts the tokens begin + 1 ... end, and those after `fresh` count,
+    the others were scored by the window before. The next window begins
+    `stride` tokens later. Raises ValueError for fewer than two tokens, and
+    for a stride that is longer than the context and would leave a hole.
+
+    >>> list(spans(8, context=4, stride=4))
+    [(0, 0, 4), (4, 4, 7)]
+    >>> list(spans(8, context=4, stride=2))
+    [(0, 0, 4), (2, 4, 6), (4, 6, 7)]
+    """
+    if length < 2:
+        raise ValueError(f"{length} tokens: it takes two to predict one")
+    if not 1 <= stride <= context:
+        raise ValueError(
+            f"stride {stride} with a context of {context}: choose 1 to "
+            f"{context}, or tokens are never scored"
+        )
+    begin = fresh = end = 0
+    while end < length - 1:
+        end = min(begin + context, length - 1)
+        yield begin, fresh, end
+        begin, fresh = begin + stride, end
+
+
+def span_batches(cuts: Iterator[Span], batch_size: int) -> Iterator[list[Span]]:
+    """Up to `batch_size` windows at a time, all of one length."""
+    for _, equal in groupby(cuts, key=lambda cut: cut[2] - cut[0]):
+        while batch := list(islice(equal, batch_size)):
+            yield batch
+
+
+def token_losses(
+    model: nn.Module,
+    tokens: Any,
+    context: int,
+    batch_size: int = 32,
+    stride: int | None = None,
+    precision: Precision = "float32",
+) -> Tensor:
+    """Nats for each of N tokens but the first: (N - 1,), in their order.
+
+    `tokens` is a 1-D array or list of ids; a file on disk is read piece by
+    piece. Windows of `context` tokens begin every `stride` tokens, side by
+    side unless told otherwise. Dropout is off meanwhile.
+    """
+    device = next(model.parameters(), torch.empty(0)).device
+    was_training, losses = model.training, []
+    model.eval()
+    cuts = spans(len(tokens), context, stride or context)
+    with torch.inference_mode(), float32_products(precision):
+        for batch in span_batches(cuts, batch_size):
+            rows = [np.asarray(tokens[b : end + 1]) for b, _, end in batch]
+            ids = torch.from_numpy(np.stack(rows).astype(np.int64))
+            ids = ids.to(device)  # (B, T + 1)
+            with autocast(device.type, precision):
+                nats = batch_loss(model, ids[:, :-1], ids[:, 1:], "none")
+            for row, (b, fresh, _) in zip(
+                nats.view(len(batch), -1), batch, strict=True
+            ):
+                losses.append(row[fresh - b :])
+    model.train(was_training)
+    return torch.cat(losses).cpu()  # the one wait for the device
+
+
 def validation_loss(
     model: nn.Module,
     tokens: Any,
     context: int,
     batch_size: int = 32,
-    precision: str = "float32",
+    precision: Precision = "float32",
 ) -> float:
-    """Mean nats per token over all of `tokens`, each predicted once.
+    """Mean nats per token of a text in windows side by side."""
+    losses = token_losses(
+        model, tokens, context, batch_size, precision=precision
+    )
+    return float(losses.double().mean())
 
-    Cuts the tokens, a 1-D array, into windows of `context`; the last one
-    is shorter, and counts by its tokens. Dropout is off meanwhile.
+
+def entropy_floor(data: Mapping[str, Any]) -> float | None:
+    """Nats per token that no model can beat on a run's validation text.
+
+    `data` is what config.json says of it; None if the entropy is unknown.
+    All tokens but the first are predicted, so by their number it is divided.
+
+    >>> entropy_floor({"entropy_nats": 30.0, "validation_tokens": 21})
+    1.5
     """
-    ids = torch.from_numpy(np.array(tokens, dtype=np.int64))
-    if len(ids) < 2:
-        raise ValueError("validation needs two tokens at least")
-    device = next(model.parameters()).device
-    full = (len(ids) - 1) // context * context
-    x, y = ids[:full].view(-1, context), ids[1 : full + 1].view(-1, context)
-    batches = list(zip(x.split(batch_size), y.split(batch_size), strict=True))
-    if full < len(ids) - 1:
-        batches.append((ids[None, full:-1], ids[None, full + 1 :]))
-    was_training, total = model.training, 0.0
-    model.eval()
-    with torch.inference_mode(), autocast(device.type, precision):
-        for x, y in batches:
-            logits = model(x.to(device))  # (B, T, V)
-            loss = next_token_loss(logits, y.to(device), reduction="sum")
-            total += loss.item()
-    model.train(was_training)
-    return total / (len(ids) - 1)
+    if "entropy_nats" not in data:
+        return None
+    return float(data["entropy_nats"]) / (data["validation_tokens"] - 1)
 
 
 def make_optimizers(model: nn.Module, config: TrainConfig) -> list[Optimizer]:
@@ -175,9 +286,17 @@ def make_optimizers(model: nn.Module, config: TrainConfig) -> list[Optimizer]:
             model,
             learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
-            dtype=getattr(torch, config.precision),
+            dtype=torch.bfloat16
+            if config.precision == "bfloat16"
+            else torch.float32,
         )
     groups = parameter_groups(model, config.weight_decay)
+    if config.optimizer == "fused_adamw":
+        return [
+            torch.optim.AdamW(
+                groups, config.learning_rate, (0.9, 0.95), fused=True
+            )
+        ]
     return [AdamW(groups, lr=config.learning_rate)]
 
 
@@ -230,8 +349,8 @@ def read_log(folder: Path) -> list[LogRecord]:
     return lines
 
 
-def tensorboard_writer(folder: Path) -> Any:
-    """A writer of TensorBoard's event files; the package is optional."""
+def tensorboard_writer() -> Any:
+    """The class that writes TensorBoard's files; the package is optional."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -239,7 +358,54 @@ def tensorboard_writer(folder: Path) -> Any:
             "TensorBoard is asked for but not installed; get it with: "
             "pip install tensorboard"
         ) from error
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter
+
+
+def apply_settings(model: GPT, config: TrainConfig) -> None:
+    """Let the model recompute or compile its blocks, as the run wants."""
+    model.checkpoint_activations = config.checkpoint_activations
+    if config.compile:
+        for block in model.blocks:  # alike, so one is compiled for all
+            block.compile()
+
+
+def settle(config: TrainConfig, model: GPT, batch_size: int) -> TrainConfig:
+    """The settings with the precision that "auto" stands for here."""
+    if config.precision != "auto":
+        return config
+    shape, device = model.config, next(model.parameters()).device
+    rows = batch_size * shape.context
+    fast = fast_precision(device.type, rows, shape.channels)
+    return replace(config, precision=fast)
+
+
+def seconds_per_step(
+    model: GPT, train: BatchCursor, config: TrainConfig
+) -> float:
+    """Time a step, at rate 0 and on the model itself: nothing is changed.
+
+    Weights, random state and the place in the data are as they were, and
+    the gradients are cleared. Needs no more memory than training will.
+    """
+    config = settle(config, model, train.batch_size)
+    apply_settings(model, config)
+    place, optimizers = train.state_dict(), make_optimizers(model, config)
+    set_learning_rate(optimizers, 0.0)
+    model.train()
+    with undisturbed(next(model.parameters()).device):
+        for _ in range(2):  # the first one warms up
+            start = time.perf_counter()
+            batch = [train.next_batch()]
+            accumulate_gradients(model, batch, config.precision).item()
+            middle = time.perf_counter()
+            clip_gradients(model.parameters(), config.clip)
+            for optimizer in optimizers:
+                optimizer.step()
+            next(model.parameters())[0, 0].item()  # waits for all of it
+            end = time.perf_counter()
+            model.zero_grad()
+    train.load_state_dict(place)
+    return config.accumulate * (middle - start) + (end - middle)
 
 
 class Trainer:
@@ -262,22 +428,24 @@ class Trainer:
         `on_sample` is called after every evaluation with the model and the
         log's line. `data` says what the tokens are, for config.json.
         """
+        if len(validation) < 2:
+            raise ValueError(
+                f"{len(validation)} tokens to validate with: it takes two to "
+                "predict one; hold out more of the text"
+            )
         self.model, self.train, self.validation = model, train, validation
-        self.config, self.folder = config, Path(folder)
+        self.folder = Path(folder)
         self.on_sample, self.data = on_sample, dict(data or {})
         self.device = next(model.parameters()).device
+        self.config = config = settle(config, model, train.batch_size)
         self.optimizers = make_optimizers(model, config)
-        self.bases = [
-            [group["lr"] for group in optimizer.param_groups]
-            for optimizer in self.optimizers
-        ]
         self.schedule = make_schedule(config)
-        self.board = tensorboard_writer(self.folder) if tensorboard else None
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.best, self.waiting = math.inf, 0
         self.line: LogRecord = {}  # of the last step, without its evaluation
-        self.resumed = False
-        model.checkpoint_activations = config.checkpoint_activations
+        self.resumed, self.board = False, None
+        self.writer = tensorboard_writer() if tensorboard else None
+        apply_settings(model, config)
 
     def settings(self) -> dict[str, Any]:
         """What config.json says: model, training and data."""
@@ -380,20 +548,23 @@ class Trainer:
         self.resumed = True
 
     def next_batch(self) -> tuple[Tensor, Tensor]:
-        """The cursor's next batch, where the model is."""
-        x, y = self.train.next_batch()
-        return x.to(self.device), y.to(self.device)
+        """The cursor's next batch, in main memory."""
+        return self.train.next_batch()
 
     def train_step(self) -> LogRecord:
-        """One update of the weights; returns the log's line about it."""
+        """One update of the weights; returns the log's line about it.
+
+        Waits for the device once, when all but the update is done.
+        """
+        config = self.config
         rate = self.schedule.rate(self.step)
-        for optimizer, bases in zip(self.optimizers, self.bases, strict=True):
-            for group, base in zip(optimizer.param_groups, bases, strict=True):
-                group["lr"] = base * rate / self.config.learning_rate
+        set_learning_rate(self.optimizers, rate)
+        for optimizer in self.optimizers:
             optimizer.zero_grad()
-        batches = [self.next_batch() for _ in range(self.config.accumulate)]
-        loss = accumulate_gradients(self.model, batches, self.config.precision)
-        norm = clip_gradients(self.model.parameters(), self.config.clip)
+        batches = [self.next_batch() for _ in range(config.accumulate)]
+        total = accumulate_gradients(self.model, batches, config.precision)
+        length = clip_gradients(self.model.parameters(), config.clip)
+        loss, norm = torch.stack([total, length]).tolist()  # the wait
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFiniteLoss(self.describe_failure(loss, norm))
         for optimizer in self.optimizers:
@@ -410,8 +581,10 @@ class Trainer:
 
     def describe_failure(self, loss: float, norm: float) -> str:
         """What to say when the loss is no longer a number."""
+        bad = ", ".join(nonfinite_gradients(self.model)) or "none"
         return (
-            f"step {self.step + 1}: loss {loss}, gradient norm {norm}. The "
+            f"step {self.step + 1}: loss {loss}, gradient norm {norm}; "
+            f"gradients that are NaN or infinite: {bad}. The "
             "weights are as they were before this step, and the last "
             f"checkpoint is in {self.folder}. Usual causes: a learning rate "
             f"too high (now {self.config.learning_rate}), no warm-up (now "
@@ -433,10 +606,9 @@ class Trainer:
             self.waiting += 1
         return loss
 
-    def is_due(self) -> bool:
-        """Whether this step ends with a checkpoint and an evaluation."""
-        every, last = self.config.evaluate_every, self.config.steps
-        return self.step % every == 0 or self.step == last
+    def is_due(self, every: int) -> bool:
+        """Whether what comes every so many steps comes after this one."""
+        return self.step % every == 0 or self.step == self.config.steps
 
     def out_of_patience(self) -> bool:
         """Whether the validation loss has not fallen for too long."""
@@ -451,18 +623,28 @@ class Trainer:
     def finish_step(self) -> None:
         """All that follows an update: evaluate, keep, log, show."""
         line = {**self.line, "seconds": round(self.seconds, 3)}
-        if self.is_due():
+        if self.is_due(self.config.evaluate_every):
             line["validation_loss"] = self.evaluate()
         self.snapshot()
         append_text(self.folder / "log.jsonl", json.dumps(line) + "\n")
-        if self.board:
-            for name in line.keys() - {"step"}:
-                self.board.add_scalar(name, line[name], self.step)
+        self.show_on_board(line)
         if self.on_sample and "validation_loss" in line:
             self.model.eval()
             with undisturbed(self.device):  # watching changes nothing
                 self.on_sample(self.model, line)
             self.model.train()
+
+    def show_on_board(self, line: LogRecord) -> None:
+        """Write the line for TensorBoard, if it is asked for.
+
+        Steps that were shown and then lost in a crash are shown no more.
+        """
+        if self.writer and not self.board:
+            board = str(self.folder / "tensorboard")
+            self.board = self.writer(board, purge_step=self.step)
+        if self.board:
+            for name in line.keys() - {"step"}:
+                self.board.add_scalar(name, line[name], self.step)
 
     def begin(self) -> None:
         """Open the folder of a new run, or finish a resumed run's step."""
@@ -482,22 +664,32 @@ class Trainer:
         the loss is no longer a number; FileExistsError rather than writing
         over another run.
         """
-        self.begin()
-        with StopRequest() as stop, self.progress_bar() as bar:
-            while self.step < self.config.steps and not self.out_of_patience():
-                start = time.perf_counter()
-                self.line = self.train_step()
-                self.seconds += time.perf_counter() - start
-                if self.is_due() or stop.requested:
-                    self.save()  # before evaluating, which may fail
-                if stop.requested:
-                    raise Interrupted(self.how_to_resume())
-                self.finish_step()
-                bar.set_postfix(loss=f"{self.line['train_loss']:.3f}")
-                bar.update()
-        if self.board:
-            self.board.close()
+        try:
+            self.begin()
+            with StopRequest() as stop, self.progress_bar() as bar:
+                while not self.is_done():
+                    self.advance(stop)
+                    bar.set_postfix(loss=f"{self.line['train_loss']:.3f}")
+                    bar.update()
+        finally:
+            if self.board:
+                self.board.close()
         return self.best
+
+    def is_done(self) -> bool:
+        """Whether the last step is taken, or patience is at its end."""
+        return self.step >= self.config.steps or self.out_of_patience()
+
+    def advance(self, stop: StopRequest) -> None:
+        """One step and all that follows it; a checkpoint comes first."""
+        start = time.perf_counter()
+        self.line = self.train_step()
+        self.seconds += time.perf_counter() - start
+        if self.is_due(self.config.checkpoint_every) or stop.requested:
+            self.save()  # before evaluating, which may fail
+        if stop.requested:
+            raise Interrupted(self.how_to_resume())
+        self.finish_step()
 
     def progress_bar(self) -> Any:
         """A bar on a terminal, silence in a file."""
