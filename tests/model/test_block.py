@@ -138,6 +138,17 @@ def test_depth_profile_of_multiplications() -> None:
     assert gradients[-1] == pytest.approx(1, abs=0.5)
 
 
+def test_the_direction_is_random_and_always_the_same() -> None:
+    blocks, x = [make()], torch.randn(2, 50, 16)
+    torch.manual_seed(1)
+    first = depth_profile(blocks, x)
+    torch.manual_seed(2)
+    assert depth_profile(blocks, x) == first
+    size = first[1][-1]  # that of the direction itself
+    assert size == pytest.approx(1, abs=0.1)
+    assert size != 1
+
+
 def test_depth_profile_leaves_no_gradients_behind() -> None:
     blocks = [make(seed=i) for i in range(2)]
     x = torch.randn(2, 5, 16)

@@ -141,6 +141,17 @@ def test_large_numbers_in_half_the_bits() -> None:
         )
 
 
+def test_sums_are_made_in_float32() -> None:
+    for dtype in (torch.float16, torch.bfloat16):
+        x = (random_rows(9, 3, 64) + 40).to(dtype)
+        weight, bias = random_rows(10, 2, 64).to(dtype)
+        exact = x.float(), weight.float(), bias.float()
+        wanted = layer_norm(*exact).to(dtype)
+        assert torch.equal(layer_norm(x, weight, bias), wanted)
+        wanted = rms_norm(*exact[:2]).to(dtype)
+        assert torch.equal(rms_norm(x, weight), wanted)
+
+
 def test_biases_can_be_left_out() -> None:
     assert LayerNorm(4, bias=False).bias is None
     assert len(list(LayerNorm(4, bias=False).parameters())) == 1
@@ -189,7 +200,7 @@ def test_swiglu_is_its_equation() -> None:
 
 @pytest.mark.parametrize(
     ("channels", "hidden"),
-    [(128, 352), (384, 1024), (768, 2048), (2048, 5632), (4096, 11008)],
+    [(128, 352), (768, 2048), (992, 2656), (1024, 2816), (4096, 11008)],
 )
 def test_swiglu_hidden(channels: int, hidden: int) -> None:
     assert swiglu_hidden(channels) == hidden
