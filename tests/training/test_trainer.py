@@ -10,7 +10,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -19,7 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config
+from scratchlm.model.gpt import (
+    GPT,
+    GPTConfig,
+    gpt2_config,
+    memory_estimate,
+)
 from scratchlm.text.files import read_json
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.training import trainer as module
@@ -29,15 +34,19 @@ from scratchlm.training.checkpoint import (
     load_model,
     weights_file,
 )
+from scratchlm.training.memory import PeakMemory
 from scratchlm.training.trainer import (
     Interrupted,
     NonFiniteLoss,
     StopRequest,
     TrainConfig,
     Trainer,
+    choices,
+    entropy_floor,
     make_optimizers,
     make_schedule,
     read_log,
+    seconds_per_step,
     span_batches,
     spans,
     tensorboard_writer,
@@ -536,3 +545,277 @@ def test_dropout_is_off_and_the_mode_kept() -> None:
         assert torch.equal(first, token_losses(model, ids, 8))
         assert model.training is mode
     assert not first.requires_grad
+
+
+# --- waiting, rhythm, watching -----------------------------------------------
+
+
+def test_a_step_waits_for_its_device_once(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    # Tensors on "meta" have no numbers: to look at one is an error.
+    waits: list[str] = []
+
+    def look(tensor: Tensor) -> list[float]:
+        waits.append(tensor.device.type)
+        return [1.0] * len(tensor)
+
+    trainer = make(tmp_path, accumulate=3)
+    far = Trainer(
+        trainer.model.to("meta"),
+        cursor(),
+        HELD_OUT,
+        replace(trainer.config, optimizer="muon"),
+        tmp_path,
+    )
+    monkeypatch.setattr(Tensor, "tolist", look)
+    for step in (1, 2):
+        assert far.train_step()["step"] == step
+    assert waits == ["meta", "meta"]
+
+
+class Disk:
+    """Tokens that tell how many of them were asked for at once."""
+
+    def __init__(self, tokens: np.ndarray) -> None:
+        self.tokens, self.asked = tokens, [0]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, places: slice) -> np.ndarray:
+        found = self.tokens[places]
+        self.asked.append(len(found))
+        return found
+
+
+def test_validation_reads_window_by_window_and_waits_once(
+    monkeypatch: Any,
+) -> None:
+    disk, waits = Disk(HELD_OUT), []
+    original = Tensor.cpu
+    monkeypatch.setattr(
+        Tensor, "cpu", lambda t: (waits.append(len(t)), original(t))[1]
+    )
+    got = token_losses(Table(torch.randn(VOCAB, VOCAB)), disk, CONTEXT, 3)
+    assert len(got) == len(HELD_OUT) - 1
+    assert max(disk.asked) == CONTEXT + 1
+    assert waits == [len(HELD_OUT) - 1]
+
+
+def test_evaluations_and_checkpoints_have_their_own_rhythm(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    trainer = make(tmp_path, steps=11, evaluate_every=4, checkpoint_every=3)
+    saved: list[int] = []
+    original = trainer.save
+
+    def save() -> None:
+        saved.append(trainer.step)
+        original()
+
+    monkeypatch.setattr(trainer, "save", save)
+    trainer.fit()
+    scored = [x["step"] for x in read_log(tmp_path) if "validation_loss" in x]
+    assert scored == [4, 8, 11]
+    assert saved == [0, 3, 6, 9, 11]
+
+
+def test_a_resumed_run_evaluates_as_if_it_had_not_stopped(
+    tmp_path: Path,
+) -> None:
+    rhythm = {"steps": 9, "evaluate_every": 2, "checkpoint_every": 5}
+    make(tmp_path / "whole", **rhythm).fit()
+    assert_crash_changes_nothing(tmp_path, rhythm, 6)
+
+
+def assert_crash_changes_nothing(
+    folder: Path, rhythm: dict[str, Any], step: int
+) -> None:
+    """Crash in the sample of a step, and go on from the checkpoint."""
+
+    def crash(model: GPT, line: dict[str, Any]) -> None:
+        if line["step"] == step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(folder / "parts", crash, **rhythm).fit()
+    again = Trainer.resume(folder / "parts", cursor(), HELD_OUT)
+    assert again.step == 5
+    again.fit()
+    assert_same_run(folder / "whole", folder / "parts")
+
+
+def test_a_validation_set_that_is_too_short_is_found_at_once(
+    tmp_path: Path,
+) -> None:
+    trainer = make(tmp_path / "a")
+    with pytest.raises(ValueError, match="1 tokens to validate with"):
+        Trainer(
+            trainer.model,
+            cursor(),
+            HELD_OUT[:1],
+            trainer.config,
+            tmp_path / "b",
+        )
+    assert not (tmp_path / "b").exists()
+
+
+class Board:
+    """What stands in for TensorBoard's writer."""
+
+    made: ClassVar[list["Board"]] = []
+
+    def __init__(self, folder: str, purge_step: int) -> None:
+        self.purge_step, self.open = purge_step, True
+        self.seen: list[tuple[str, int]] = []
+        self.made.append(self)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self.seen.append((name, step))
+
+    def close(self) -> None:
+        self.open = False
+
+
+def test_tensorboard_is_closed_and_forgets_lost_steps(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(module, "tensorboard_writer", lambda: Board)
+    Board.made.clear()
+    rhythm = {"steps": 8, "evaluate_every": 6, "checkpoint_every": 4}
+    trainer = make(tmp_path, **rhythm)
+    trainer.writer = Board
+
+    def crash(model: GPT, line: dict[str, Any]) -> None:
+        raise KeyboardInterrupt
+
+    trainer.on_sample = crash
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    Trainer.resume(tmp_path, cursor(), HELD_OUT, tensorboard=True).fit()
+    assert [board.open for board in Board.made] == [False, False]
+    assert [board.purge_step for board in Board.made] == [1, 4]
+    losses = [
+        [step for name, step in board.seen if name == "train_loss"]
+        for board in Board.made
+    ]
+    assert losses == [[1, 2, 3, 4, 5, 6], [4, 5, 6, 7, 8]]
+
+
+def test_a_refused_run_gets_no_events(tmp_path: Path) -> None:
+    trainer = make(tmp_path, steps=1)
+    trainer.fit()
+    again = make(tmp_path, steps=1)
+    again.writer = Board
+    Board.made.clear()
+    with pytest.raises(FileExistsError):
+        again.fit()
+    assert not Board.made
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "fused_adamw"])
+def test_timing_a_step_leaves_everything_as_it_was(
+    tmp_path: Path, optimizer: Any
+) -> None:
+    trainer = make(tmp_path, optimizer=optimizer, accumulate=3)
+    model, source = trainer.model, cursor()
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    state, place = torch.get_rng_state(), source.state_dict()
+    config = replace(trainer.config, checkpoint_activations=True)
+    assert 0 < seconds_per_step(model, source, config) < 5
+    assert model.checkpoint_activations  # that is how it will train
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert all(p.grad is None for p in model.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert source.state_dict() == place
+
+
+def test_timing_a_step_holds_no_second_model(tmp_path: Path) -> None:
+    config = gpt2_config(512, 16, 2, 2, 64)
+    model, tokens = GPT(config), np.arange(999) % 512
+    source = BatchCursor(tokens, 16, 1, seed=0)
+    with PeakMemory() as memory:
+        memory.ignore([*model.parameters(), *model.buffers()])
+        seconds_per_step(model, source, TrainConfig(steps=1))
+    weights = 4 * sum(p.numel() for p in model.parameters())
+    assert memory.peak + weights < 1.05 * memory_estimate(config, 1).peak
+    assert memory.now < 0.01 * weights
+
+
+def test_auto_precision_is_settled_before_the_run(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    seen: list[Any] = []
+
+    def measured(*arguments: Any) -> str:
+        seen.append(arguments)
+        return "bfloat16"
+
+    monkeypatch.setattr(module, "fast_precision", measured)
+    trainer = make(tmp_path, precision="auto")
+    assert trainer.config.precision == "bfloat16"
+    assert trainer.settings()["training"]["precision"] == "bfloat16"
+    assert seen == [("cpu", 4 * CONTEXT, 16)]  # rows and channels of a step
+    assert make(tmp_path, precision="float32").config.precision == "float32"
+    assert len(seen) == 1
+
+
+def test_blocks_are_compiled_where_asked(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self: compiled.append(self)
+    )
+    trainer = make(tmp_path, compile=True)
+    assert compiled == list(trainer.model.blocks)
+    compiled.clear()
+    make(tmp_path)
+    assert not compiled
+
+
+@pytest.mark.judge
+def test_a_compiled_run_learns_the_same(tmp_path: Path) -> None:
+    settings = {"steps": 3, "dropout": 0.0}
+    plain = make(tmp_path / "plain", **settings)
+    fast = make(tmp_path / "fast", compile=True, **settings)
+    assert fast.fit() == pytest.approx(plain.fit(), abs=1e-4)
+    again = Trainer.resume(tmp_path / "fast", cursor(), HELD_OUT)
+    assert again.config.compile
+
+
+def test_fused_adamw_is_adamw(tmp_path: Path) -> None:
+    rhythm = {"steps": 8, "evaluate_every": 3, "checkpoint_every": 5}
+    ours = make(tmp_path / "ours", dropout=0.0, **rhythm)
+    fused = make(
+        tmp_path / "whole", dropout=0.0, optimizer="fused_adamw", **rhythm
+    )
+    assert fused.fit() == pytest.approx(ours.fit(), abs=1e-5)
+    rhythm |= {"optimizer": "fused_adamw", "dropout": 0.0}
+    assert_crash_changes_nothing(tmp_path, rhythm, 6)
+
+
+def test_evaluation_runs_in_the_precision_of_the_run(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    trainer = make(tmp_path, steps=1, precision="bfloat16", dropout=0.0)
+    best = trainer.fit()
+    exact = validation_loss(trainer.model, HELD_OUT, CONTEXT)
+    rough = validation_loss(
+        trainer.model, HELD_OUT, CONTEXT, precision="bfloat16"
+    )
+    assert best == rough != exact
+
+
+def test_the_floor_counts_what_is_scored() -> None:
+    facts = {"entropy_nats": 30.0, "validation_tokens": 61}
+    assert entropy_floor(facts) == 30.0 / (len(HELD_OUT) - 1)
+    assert entropy_floor({"validation_tokens": 61}) is None
+
+
+def test_words_to_choose_from_are_read_from_the_types() -> None:
+    known = choices(TrainConfig)
+    assert set(known) == {"schedule", "optimizer", "precision"}
+    assert known["precision"] == ("auto", "float32", "tf32", "bfloat16")

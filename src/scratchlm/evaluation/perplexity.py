@@ -96,7 +96,7 @@ def by_position(losses: Tensor, context: int) -> Tensor:
     `losses` are those of windows side by side; place t has t + 1 tokens to
     look back on. The last window, if shorter, counts where it reaches.
 
-    >>> by_position(torch.tensor([4.0, 2.0, 1.0, 6.0, 4.0]), 3)
+    >>> by_position(Tensor([4.0, 2.0, 1.0, 6.0, 4.0]), 3)
     tensor([5., 3., 1.])
     """
     missing = -len(losses) % context
