@@ -71,6 +71,13 @@ def test_by_hand() -> None:
     assert p.tolist() == pytest.approx([2 / 3, 1 / 3])
 
 
+def test_a_large_vocabulary_is_scored_at_once() -> None:
+    p = NGram(2, 10**6, 1.0).fit([7, 5, 7, 5]).next_probabilities([9, 7])
+    assert p.shape == (10**6,)
+    assert p.argmax() == 5
+    assert p[5] == pytest.approx(3 / (10**6 + 2))
+
+
 def test_shakespeare(shakespeare: str) -> None:
     """Nats per character on the last tenth, as measured independently."""
     ids = np.array(CharTokenizer.train(shakespeare).encode(shakespeare))

@@ -86,10 +86,8 @@ class NGram:
         last = list(context)[len(context) - self.order + 1 :]
         if len(last) < self.order - 1:
             raise ValueError(f"a context of {self.order - 1} tokens is needed")
-        rows = [[*last, token] for token in range(self.vocab_size)]
-        return self.probability(
-            np.concatenate([self.windows(row) for row in rows])
-        )
+        first = self.windows([*last, 0])  # one n-gram; its last digit is 0
+        return self.probability(first + np.arange(self.vocab_size))
 
 
 def look_up(
