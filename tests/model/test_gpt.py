@@ -28,6 +28,7 @@ from scratchlm.model.gpt import (
     next_token_loss,
     parameter_table,
 )
+from scratchlm.model.layers import LayerNorm
 
 GPT2 = gpt2_config(40, 16, 2, 4, 32)
 LLAMA = llama_config(40, 16, 2, 4, 32, kv_heads=2)
@@ -219,6 +220,77 @@ def test_the_model_has_what_the_configuration_says() -> None:
     assert GPT(replace(GPT2, norm_eps=0.02)).norm.eps == 0.02
 
 
+@pytest.mark.parametrize("config", [GPT2, LLAMA])
+def test_every_part_is_made_as_the_configuration_says(
+    config: GPTConfig,
+) -> None:
+    config = replace(config, dropout=0.25, hidden=50, kv_heads=2)
+    for qk_norm, fused, post_norm in (
+        (True, False, True),
+        (False, True, False),
+    ):
+        model = GPT(
+            replace(config, qk_norm=qk_norm, fused=fused, post_norm=post_norm)
+        )
+        drops = [m.p for m in model.modules() if isinstance(m, nn.Dropout)]
+        assert drops == [0.25] * 5  # before the blocks, and two in each
+        for block in model.blocks:
+            attention = block.attention
+            assert attention.reference is not fused
+            assert attention.qk_norm is qk_norm
+            assert (attention.heads, attention.kv_heads) == (4, 2)
+            rotates = config.position == "rotary"
+            assert (attention.rotary is not None) is rotates
+            assert block.post_norm is post_norm
+            assert block.mlp.up.out_features == 50
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("config", [GPT2, LLAMA, replace(GPT2, mlp="gelu")])
+def test_biases_are_everywhere_or_nowhere(
+    config: GPTConfig, bias: bool
+) -> None:
+    model = GPT(replace(config, bias=bias))
+    for part in model.modules():
+        if isinstance(part, nn.Linear) and part is not model.head:
+            assert (part.bias is not None) is bias
+        if isinstance(part, LayerNorm):
+            assert (part.bias is not None) is bias
+    assert model.head.bias is None
+
+
+def test_the_bend_is_the_one_that_is_named() -> None:
+    for name, approximate in (("gelu", "none"), ("gelu_tanh", "tanh")):
+        mlp = GPT(replace(GPT2, mlp=name)).blocks[0].mlp
+        assert mlp.approximate == approximate
+
+
+def test_families_take_what_they_are_given() -> None:
+    config = llama_config(7, 8, 1, 2, 12, 1, 50, 0.5, True)
+    wanted = GPTConfig(
+        7,
+        8,
+        1,
+        2,
+        12,
+        kv_heads=1,
+        hidden=50,
+        norm="rmsnorm",
+        mlp="swiglu",
+        position="rotary",
+        dropout=0.5,
+        bias=False,
+        tied=True,
+    )
+    assert config == wanted
+    config = gpt2_config(7, 8, 1, 2, 12, 0.5, False, False)
+    wanted = GPTConfig(
+        7, 8, 1, 2, 12, mlp="gelu_tanh", dropout=0.5, bias=False, tied=False
+    )
+    assert config == wanted
+    assert gpt2_config() == GPTConfig(50257, 1024, 12, 12, 768, mlp="gelu_tanh")
+
+
 def test_a_model_built_on_meta_is_the_same_model() -> None:
     model, ids = make(LLAMA), some_ids()
     with torch.device("meta"):
@@ -329,8 +401,41 @@ def test_initial_weights() -> None:
 def test_dropout_only_while_training() -> None:
     model, ids = make(replace(GPT2, dropout=0.2)), some_ids()
     assert torch.equal(model(ids), model(ids))
+    calm = model.embed(ids, 0)
     model.train()
     assert not torch.equal(model(ids), model(ids))
+    stream = model.embed(ids, 0)
+    assert 0.1 < (stream == 0).float().mean() < 0.3
+    kept = stream != 0
+    torch.testing.assert_close(stream[kept], calm[kept] / 0.8)
+
+
+@pytest.mark.parametrize(
+    ("on", "training", "runs"),
+    [(True, True, 2), (False, True, 1), (True, False, 1)],
+)
+def test_blocks_are_run_again_only_where_it_is_asked_for(
+    on: bool, training: bool, runs: int
+) -> None:
+    model, ids = make(GPT2).train(training), some_ids()
+    assert not model.checkpoint_activations
+    model.checkpoint_activations = on
+    calls = []
+    for block in model.blocks:
+        block.norm1.register_forward_hook(lambda *_: calls.append(1))
+    next_token_loss(model(ids), ids).backward()
+    assert len(calls) == 2 * runs
+
+
+def test_stores_are_filled_where_activations_are_not_kept() -> None:
+    model, ids = make(LLAMA).train(), some_ids()
+    wanted = model(ids)
+    model.checkpoint_activations = True
+    stores = [Memory() for _ in range(2)]
+    pieces = [model(piece, stores) for piece in ids.split(8, dim=1)]
+    torch.testing.assert_close(
+        torch.cat(pieces, dim=1), wanted, atol=1e-5, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("config", FORMS)

@@ -22,7 +22,6 @@ from scratchlm.model.embeddings import (
     LearnedPositions,
     Rotary,
     TokenEmbedding,
-    check_positions,
     wave_frequencies,
 )
 from scratchlm.model.heads import KVStore, MultiHeadAttention, check_heads
@@ -167,7 +166,7 @@ def llama_config(
         heads,
         channels,
         kv_heads,
-        hidden,
+        hidden=hidden,
         norm="rmsnorm",
         mlp="swiglu",
         position="rotary",
@@ -252,7 +251,6 @@ class GPT(nn.Module):
     def embed(self, ids: Tensor, start: int) -> Tensor:
         """The stream before the first block: (B, T) → (B, T, C)."""
         check_ids(ids, self.config.vocab_size)
-        check_positions(start, ids.shape[1], self.config.context)
         x = self.token(ids)
         if self.position is not None:
             x = x + self.position(ids.shape[1], start)
@@ -268,6 +266,7 @@ class GPT(nn.Module):
         """
         x = self.embed(ids, 0 if stores is None else stores[0].length)
         recompute = self.checkpoint_activations and self.training
+        recompute = recompute and stores is None  # keys are stored once
         for i, block in enumerate(self.blocks):
             if recompute:
                 x = checkpoint(block, x, use_reentrant=False)
