@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,11 @@ import yaml
 from tqdm import tqdm
 
 from press.dependencies import BUILD, RUN, closure, everything, versions
+from press.edition import edition
+from press.epub import finish as finish_epub
 from press.files import ROOT, write_whole
+from press.pdf import finish as finish_pdf
+from press.pdf import write_edition
 from press.sources import COVERAGE
 
 LOGS = BUILD / "logs"
@@ -74,7 +78,7 @@ def run(
     command: list[str],
     folder: Path = ROOT,
     bar: bool = False,
-    check: bool = True,
+    more: Mapping[str, str] = {},
 ) -> Path:
     """Run a command into its log; with `bar`, show the percent it prints."""
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -92,7 +96,7 @@ def run(
         subprocess.Popen(
             command,
             cwd=folder,
-            env=environment(),
+            env={**environment(), **more},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -106,7 +110,7 @@ def run(
                 progress.set_postfix_str(found[2], refresh=False)
                 progress.n = int(found[1])
                 progress.refresh()
-    if check and process.returncode:
+    if process.returncode:
         raise BuildError(f"{name} failed; from {log}:\n{complaints(log)}")
     return log
 
@@ -274,7 +278,8 @@ def write_config(builder: str) -> Path:
     if builder == "html":
         config["sphinx"]["extra_extensions"] += ["sphinx-mathjax-offline"]
     if builder == "epub":  # which cannot do without them
-        facts = {"version": "0.1.0", "project": config["title"]}
+        facts = {"version": edition().version, "project": config["title"]}
+        facts |= {"epub_tocscope": "includehidden"}
         config["sphinx"]["config"] |= facts
     path = BUILD / "config.yml"
     path.write_text(yaml.safe_dump(config, allow_unicode=True))
@@ -312,7 +317,10 @@ def typeset(folder: Path, name: str = "latex") -> Path:
     """Run XeLaTeX on a finished LaTeX folder until references settle."""
     options = "-interaction=nonstopmode -halt-on-error"
     command = ["latexmk", "-xelatex", *options.split(), "book.tex"]
-    run(name, command, folder=folder)
+    write_edition(folder, edition())
+    clock = {"SOURCE_DATE_EPOCH": str(edition().epoch)}
+    clock |= {"FORCE_SOURCE_DATE": "1", "TZ": "UTC"}
+    run(name, command, folder=folder, more=clock)
     return folder / "book.pdf"
 
 
@@ -341,7 +349,7 @@ def write_pdf() -> str:
     pdf = typeset(latex)
     if wide := overfull(latex):
         raise BuildError("lines that are too wide:\n" + "\n".join(wide))
-    os.replace(shutil.copy(pdf, BUILD / "book.partial"), BUILD / "book.pdf")
+    finish_pdf(pdf, BUILD / "book.pdf", edition())
     text = (latex / "book.log").read_text(encoding="utf-8", errors="replace")
     found = re.search(r"\((\d+) pages", text)
     pages = found[1] if found else "?"
@@ -364,7 +372,7 @@ def write_epub() -> str:
     shutil.rmtree(out / "_build" / "epub", ignore_errors=True)
     jupyter_book("epub", ROOT / "_toc.yml", out, True, "epub")
     epub = next((out / "_build").rglob("*.epub"))
-    shutil.copy(epub, BUILD / "book.epub")
+    finish_epub(epub, BUILD / "book.epub", edition())
     return "_build/book.epub"
 
 

@@ -18,6 +18,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 
 from press.files import ROOT
+from press.pdf import timeless
 from press.roadmap import TRACKS, Topic, load
 
 COLORS = {  # part → fill, edge
@@ -195,7 +196,9 @@ class ResolveRoadmap(SphinxPostTransform):
     def tex(self, node: roadmap_node) -> str:
         """The drawing, and over each box a link to its chapter."""
         name = f"roadmap-{abs(hash_text(node['dot'])):x}.pdf"
-        (Path(self.app.outdir) / name).write_bytes(dot(node["dot"], "pdf"))
+        (Path(self.app.outdir) / name).write_bytes(
+            timeless(dot(node["dot"], "pdf"))
+        )
         graph = json.loads(dot(node["dot"], "json0"))
         left, bottom, right, top = map(float, graph["bb"].split(","))
         width, height = right - left, top - bottom

@@ -1,0 +1,113 @@
+"""Which book this is: title, authors, version, commit, day.
+
+Every output names them at its foot and in its metadata. The same commit
+gives the same words, in whatever folder; a tree with changes that are not
+committed says so.
+"""
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+from press.files import ROOT
+
+LICENSE = "https://creativecommons.org/licenses/by/4.0/"
+RIGHTS = (
+    "Text and figures: Creative Commons Attribution 4.0 (CC BY 4.0). "
+    "Program code: MIT license."
+)
+DESCRIPTION = (
+    "A book on building a large language model part by part, from bytes to a "
+    "model that writes, in which every line of code shown is run by a test."
+)
+LANGUAGE = "en"
+
+
+@dataclass(frozen=True)
+class Edition:
+    """What an output says of itself."""
+
+    title: str
+    author: str
+    version: str
+    commit: str  # "" where git does not know this folder
+    changed: bool  # whether something is not committed
+    date: datetime  # of the commit, in UTC
+
+    @property
+    def words(self) -> str:
+        """Version and commit, as they stand at the foot of a page."""
+        if not self.commit:
+            return f"version {self.version}"
+        words = f"version {self.version}, commit {self.commit}"
+        return words + (" with changes" if self.changed else "")
+
+    @property
+    def identifier(self) -> str:
+        """A name for this edition that no other has."""
+        parts = ["scratchlm", self.version, self.commit]
+        parts += ["changed"] if self.changed else []
+        return "-".join(part for part in parts if part)
+
+    @property
+    def epoch(self) -> int:
+        """The date in seconds, for programs that write a time."""
+        return int(self.date.timestamp())
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What git prints; "" where there is no git or no repository.
+
+    Variables such as GIT_DIR would make git speak of another repository.
+    """
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=clean,
+        )
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def read(folder: Path = ROOT) -> Edition:
+    """The edition that the files of the folder make."""
+    config = yaml.safe_load((folder / "_config.yml").read_text("utf-8"))
+    project = (folder / "pyproject.toml").read_text("utf-8")
+    version = re.search(r'^version = "([^"]+)"', project, re.M)
+    citation = yaml.safe_load((folder / "CITATION.cff").read_text("utf-8"))
+    assert version is not None
+    date = datetime.combine(
+        citation["date-released"], datetime.min.time(), timezone.utc
+    )
+    top = git(folder, "rev-parse", "--show-toplevel")
+    commit = ""
+    if top and Path(top).resolve() == folder.resolve():
+        commit = git(folder, "rev-parse", "--short=10", "HEAD")
+    if commit:
+        seconds = int(git(folder, "log", "-1", "--format=%ct"))
+        date = datetime.fromtimestamp(seconds, timezone.utc)
+    return Edition(
+        title=config["title"],
+        author=config["author"],
+        version=version[1],
+        commit=commit,
+        changed=bool(commit and git(folder, "status", "--porcelain")),
+        date=date,
+    )
+
+
+@lru_cache(maxsize=1)
+def edition() -> Edition:
+    """The edition of this repository, read once."""
+    return read()
