@@ -446,7 +446,7 @@ def test_a_model_of_another_form_is_not_taken(tmp_path: Path) -> None:
     config = read_json(path)
     config["model"]["heads"] = 4
     write_json(path, config)
-    with pytest.raises(CheckpointError, match=r"config\.json is not what was"):
+    with pytest.raises(CheckpointError, match=r"config\.json is not what seal"):
         load_model(tmp_path)
     assert load_model(tmp_path, verify=False).config.heads == 4
 

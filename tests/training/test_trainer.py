@@ -25,7 +25,7 @@ from scratchlm.model.gpt import (
     gpt2_config,
     memory_estimate,
 )
-from scratchlm.text.files import read_json
+from scratchlm.text.files import FileError, read_json
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.training import trainer as module
 from scratchlm.training.checkpoint import (
@@ -319,7 +319,7 @@ def test_resume_refuses_changed_settings(tmp_path: Path) -> None:
     make(tmp_path, steps=2).fit()
     path = tmp_path / "config.json"
     path.write_text(path.read_text().replace('"steps": 2', '"steps": 3'))
-    with pytest.raises(CheckpointError, match=r"config\.json is not what was"):
+    with pytest.raises(CheckpointError, match=r"config\.json is not what seal"):
         Trainer.resume(tmp_path, cursor(), HELD_OUT)
     with pytest.raises(CheckpointError, match="steps: saved 2, now 3"):
         Trainer.resume(tmp_path, cursor(), HELD_OUT, verify=False)
@@ -329,6 +329,13 @@ def test_log_survives_a_torn_line(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text('{"step": 1}\n{"step": 2}\n{"ste')
     assert [line["step"] for line in read_log(tmp_path)] == [1, 2]
+    for damaged in ('{"step": 1}\n{"step"\n', "3\n", '{"a": "\xff"}\n', "\n"):
+        log.write_bytes(damaged.encode("latin-1"))
+        with pytest.raises(FileError, match=r"log\.jsonl:\d is damaged"):
+            read_log(tmp_path)
+    log.unlink()
+    with pytest.raises(FileError, match=r"log\.jsonl is not there"):
+        read_log(tmp_path)
 
 
 class Constant(nn.Module):

@@ -9,7 +9,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from scratchlm.text.files import write_text
+from scratchlm.text.files import FileError, read_bytes, write_text
 
 FORMAT = "scratchlm characters 1"
 
@@ -86,13 +86,14 @@ class CharTokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "CharTokenizer":
-        """Read what `save` wrote; ValueError for any other file."""
+        """Read what `save` wrote; FileError for any other file."""
+        text = read_bytes(path)
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(text.decode())
             known = data["format"] == FORMAT
             alphabet = str(data["alphabet"])
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} holds no tokenizer: {error}") from error
+            raise FileError(f"{path} holds no tokenizer: {error}") from error
         if not known:
-            raise ValueError(f"{path} is of another format: {data['format']}")
+            raise FileError(f"{path} is of another format: {data['format']}")
         return cls(alphabet)

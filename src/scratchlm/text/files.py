@@ -116,10 +116,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
-def read_bytes(path: Path) -> bytes:
-    """What is in a file; FileError, with its name, if it cannot be read."""
+def read_bytes(path: Path, size: int = -1) -> bytes:
+    """What is in a file, or its first `size` bytes; errors name the file."""
     try:
-        return Path(path).read_bytes()
+        with open(path, "rb") as file:
+            return file.read(size)
     except FileNotFoundError:
         raise FileError(f"{path} is not there") from None
     except OSError as error:
@@ -199,11 +200,12 @@ def damage(path: Path, sealed: Entry) -> str | None:
     try:
         size = path.stat().st_size
         if size < sealed["size"]:
-            return f"has {size:,} bytes of {sealed['size']:,}: it was cut"
+            wanted = f"{sealed['size']:,}"
+            return f"has {size:,} bytes, not the {wanted} of {SEAL}: it was cut"
         if file_sha256(path, sealed["size"]) != sealed["sha256"]:
-            return "is not what was sealed: it was changed or is damaged"
+            return f"is not what {SEAL} says: it was changed or is damaged"
     except FileNotFoundError:
-        return "is not there"
+        return f"is not there, though {SEAL} names it"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return None

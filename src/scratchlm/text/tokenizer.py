@@ -40,7 +40,7 @@ from scratchlm.text.bpe import (
     pre_tokenize,
     spell,
 )
-from scratchlm.text.files import write_text
+from scratchlm.text.files import FileError, read_bytes, write_text
 
 FORMAT = "scratchlm byte pairs 1"
 END = "<|endoftext|>"
@@ -359,11 +359,12 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Read what `save` wrote; ValueError for any other file."""
+        """Read what `save` wrote; FileError for any other file."""
+        text = read_bytes(path)
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
+            return cls.from_json(text.decode())
         except ValueError as error:
-            raise ValueError(f"{path} holds no tokenizer: {error}") from error
+            raise FileError(f"{path} holds no tokenizer: {error}") from error
 
 
 @lru_cache(maxsize=1)

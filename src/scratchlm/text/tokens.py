@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scratchlm.text.files import replacing
+from scratchlm.text.files import FileError, read_bytes, replacing
 from scratchlm.text.tokenizer import Batch, Tokenizer, encode_batch
 
 MAGIC = b"SCRLMTOK"
@@ -27,7 +27,7 @@ VERSION = 1
 HEADER = struct.Struct("<8sIIQQ32s")
 
 
-class TokenFileError(ValueError):
+class TokenFileError(FileError):
     """The file cannot be used; the message says why and what to do."""
 
 
@@ -118,8 +118,7 @@ def open_tokens(path: Path, fingerprint: str | None = None) -> TokenFile:
     Raises TokenFileError for a file of another kind, of another version,
     that was cut short, or that another tokenizer made.
     """
-    with open(path, "rb") as file:
-        head = file.read(HEADER.size)
+    head = read_bytes(path, HEADER.size)
     if len(head) < HEADER.size or not head.startswith(MAGIC):
         raise TokenFileError(f"{path} is no token file")
     _, version, width, vocab_size, count, seal = HEADER.unpack(head)

@@ -170,8 +170,6 @@ def muon_and_adamw(
         {"params": stays, "weight_decay": 0.0},
     ]
     return [
-        Muon(
-            inside, lr=learning_rate, weight_decay=weight_decay, dtype=dtype
-        ),
+        Muon(inside, lr=learning_rate, weight_decay=weight_decay, dtype=dtype),
         AdamW(groups, lr=learning_rate),
     ]

@@ -28,7 +28,13 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from scratchlm.model.gpt import GPT
-from scratchlm.text.files import SEAL, append_text, read_seal
+from scratchlm.text.files import (
+    SEAL,
+    FileError,
+    append_text,
+    read_bytes,
+    read_seal,
+)
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.training.checkpoint import (
     Progress,
@@ -343,9 +349,11 @@ def read_log(folder: Path) -> list[LogRecord]:
     """
     path = Path(folder) / "log.jsonl"
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if text.endswith("\n"):
-            lines.append(json.loads(text))
+    for number, text in enumerate(read_bytes(path).split(b"\n")[:-1], 1):
+        try:
+            lines.append(dict(json.loads(text)))
+        except (ValueError, TypeError) as error:
+            raise FileError(f"{path}:{number} is damaged: {error}") from error
     return lines
 
 
@@ -494,6 +502,7 @@ class Trainer:
         config: TrainConfig,
         train: BatchCursor,
         validation: Any,
+        verify: bool = True,
         **options: Any,
     ) -> "Trainer":
         """A new run that begins where the checkpoint of another one is.
@@ -510,8 +519,8 @@ class Trainer:
                 "the optimizer's moments belong to what was; train from the "
                 "beginning"
             )
-        branch_run(source, folder, asdict(config))
-        return cls.resume(folder, train, validation, **options)
+        branch_run(source, folder, asdict(config), verify)
+        return cls.resume(folder, train, validation, verify=verify, **options)
 
     def save(self) -> None:
         """Write the checkpoint: the run as it is between two steps."""
