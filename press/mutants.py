@@ -6,8 +6,8 @@
 Each mutant of `press.mutations` runs the tests of its own module; one that
 survives them, those of the whole package and of the module's solutions. It
 runs in a process of its own, forked from one that has imported torch and
-all else but the library, so that a mutant costs a second or two. A test that
-takes four times as long as it should counts as one that noticed.
+all else but the library, so that a mutant costs a second or two. Tests that
+take four times the work they should count as tests that noticed.
 
 Survivors that change nothing that can be seen are listed in
 ``press/mutants.yml``, each with the reason, and do not count. The command
@@ -21,6 +21,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import json
+import math
 import os
 import random
 import resource
@@ -48,6 +49,7 @@ OPTIONS = (
 )
 BAR = 0.85
 MEMORY = 12 * 2**30  # bytes that a mutant may take
+ASLEEP = 20  # times its work may a mutant take, by the clock
 
 
 # --- what to run -------------------------------------------------------------
@@ -129,8 +131,12 @@ class Planted(importlib.machinery.SourceFileLoader):
         return compile(self.code, self.path, "exec")
 
 
-def child(mutant: Mutant, tests: list[str], folder: str) -> int:
-    """Run the tests on a mutant, in this process, which is to end then."""
+def child(mutant: Mutant, tests: list[str], folder: str, limit: int) -> int:
+    """Run the tests on a mutant, in this process, which is to end then.
+
+    After `limit` seconds of work, as its processor counts them, the system
+    ends it.
+    """
     import pytest
 
     os.setsid()
@@ -138,6 +144,7 @@ def child(mutant: Mutant, tests: list[str], folder: str) -> int:
     for stream in (0, 1, 2):
         os.dup2(quiet, stream)
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = folder + "/examples"
     os.chdir(ROOT)
     sys.meta_path.insert(0, Planted(mutant))
@@ -157,29 +164,32 @@ class Job:
     began: float = field(default_factory=time.monotonic)
 
 
-def start(mutant: Mutant, tests: list[str]) -> tuple[int, Job]:
+def start(mutant: Mutant, tests: list[str], limit: int) -> tuple[int, Job]:
     """Fork, and let the fork run; its process and the job."""
     job = Job(mutant, tempfile.TemporaryDirectory(prefix="mutant-"))
     process = os.fork()
     if process == 0:
         code = 1
         try:
-            code = child(mutant, tests, job.folder.name)
+            code = child(mutant, tests, job.folder.name, limit)
         finally:
             os._exit(code)
     return process, job
 
 
-def wait(jobs: dict[int, Job], limit: float) -> tuple[Job, bool]:
-    """The next job that ends, and whether its tests noticed nothing."""
+def wait(jobs: dict[int, Job], limit: int) -> tuple[Job, bool]:
+    """The next job that ends, and whether its tests noticed nothing.
+
+    One that neither ends nor works is ended after a long while.
+    """
     while True:
         for process, job in list(jobs.items()):
             done, status = os.waitpid(process, os.WNOHANG)
-            late = time.monotonic() - job.began > limit
-            if not done and late:
+            asleep = time.monotonic() - job.began > ASLEEP * limit
+            if not done and asleep:
                 os.killpg(process, signal.SIGKILL)
                 _, status = os.waitpid(process, 0)
-            if done or late:
+            if done or asleep:
                 del jobs[process]
                 job.folder.cleanup()
                 return job, status == 0
@@ -187,14 +197,14 @@ def wait(jobs: dict[int, Job], limit: float) -> tuple[Job, bool]:
 
 
 def survivors(
-    mutants: Iterable[Mutant], tests: list[str], limit: float, at_once: int
+    mutants: Iterable[Mutant], tests: list[str], limit: int, at_once: int
 ) -> list[Mutant]:
     """The mutants that these tests do not notice."""
     waiting, jobs = list(mutants)[::-1], dict[int, Job]()
     alive: list[Mutant] = []
     while waiting or jobs:
         while waiting and len(jobs) < at_once:
-            process, job = start(waiting.pop(), tests)
+            process, job = start(waiting.pop(), tests, limit)
             jobs[process] = job
         job, survived = wait(jobs, limit)
         if survived:
@@ -202,16 +212,18 @@ def survivors(
     return alive
 
 
-def clean_run(unchanged: Mutant, tests: list[str]) -> float:
-    """Seconds of the tests on a mutant that is none; they must pass.
+def clean_run(unchanged: Mutant, tests: list[str]) -> int:
+    """A limit for the tests, from a run on a mutant that is none.
 
     They run twice: what the first run imported and is not ours is imported
     here, so that it is there in the second, and in every fork to come.
+    Raises SystemExit where they fail.
     """
+    seconds = 0.0
     for _ in range(2):
-        process, job = start(unchanged, tests)
-        _, status = os.waitpid(process, 0)
-        seconds = time.monotonic() - job.began
+        process, job = start(unchanged, tests, 3600)
+        _, status, used = os.wait4(process, 0)
+        seconds = used.ru_utime + used.ru_stime
         if status != 0:
             raise SystemExit(f"without a mistake these tests fail: {tests}")
         names = Path(job.folder.name, "modules").read_text(encoding="utf-8")
@@ -220,7 +232,7 @@ def clean_run(unchanged: Mutant, tests: list[str]) -> float:
                 importlib.import_module(name)
         job.folder.cleanup()
     gc.freeze()
-    return seconds
+    return math.ceil(10 + 4 * seconds)
 
 
 def shared(name: str) -> bool:
@@ -271,7 +283,7 @@ def judge(module: str, sample: int, seed: int, at_once: int) -> Verdict:
     excused = [mutant for mutant in mutants if mutant.key in known]
     for tests in (own_tests(module), more_tests(module)):
         if alive and tests:
-            limit = 10 + 4 * clean_run(unchanged, tests)
+            limit = clean_run(unchanged, tests)
             alive = survivors(alive, tests, limit, at_once)
     return Verdict(module, len(source), len(mutants), excused, alive)
 

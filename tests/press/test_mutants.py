@@ -147,6 +147,6 @@ def test_a_mistake_is_noticed_and_no_mistake_is_not(tmp_path: Path) -> None:
     ]
     assert len({m.source for m in planted}) == 3
     tests = mutants.own_tests(module)
-    limit = 10 + 4 * mutants.clean_run(planted[0], tests)
+    limit = mutants.clean_run(planted[0], tests)
     alive = mutants.survivors(planted, tests, limit, 2)
     assert [mutant.before for mutant in alive] == [""]
