@@ -3,8 +3,7 @@
 import pytest
 import tiktoken
 
-from scratchlm.text.bpe import GPT2_PATTERN
-from scratchlm.text.bpe import pre_tokenize
+from scratchlm.text.bpe import GPT2_PATTERN, pre_tokenize
 from scratchlm.text.exchange import to_tiktoken
 from scratchlm.text.tokenizer import Tokenizer
 from scratchlm.text.toytown import join, write_corpus

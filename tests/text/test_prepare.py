@@ -375,6 +375,7 @@ def test_a_signal_ends_all_processes_and_leaves_no_file(
     else:
         work.kill()
     work.wait(60)
+    work.stdout.close()
     for _ in range(100):
         try:
             os.killpg(group, 0)
