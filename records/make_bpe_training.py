@@ -1,5 +1,6 @@
 """Learning merges, naively and incrementally, by size of the vocabulary."""
 
+import random
 import statistics
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from scratchlm.text.toytown import join, write_corpus
 CHARACTERS = 2_000_000
 SYLLABLES = ["", "ba", "do", "fi", "gu", "ha", "ka", "lo", "mi", "nu"]
 SYLLABLES += ["re", "sa", "te", "vo", "s"]
+WORD, WORD_MERGES = 100_000, 500  # characters, merges
 NAIVE, FAST = (16, 64, 256, 512), (16, 64, 256, 512)
 
 
@@ -57,6 +59,24 @@ def collector_times() -> list[float]:
     return [seconds(learn, words, 2000) for learn in (with_it, learn_merges)]
 
 
+def long_word() -> str:
+    """Ideographs without an end; few are frequent, most are rare."""
+    signs = [chr(0x4E00 + number) for number in range(3000)]
+    weights = [1 / (number + 1) for number in range(3000)]
+    return "".join(random.Random(1).choices(signs, weights, k=WORD))
+
+
+def one_word() -> dict[str, Any]:
+    """Seconds to learn from one word, cut as usual and as a whole."""
+    word, times = long_word(), {}
+    whole = Counter({word.encode(): 1})
+    for name, words in (("cut", count_words([word])), ("uncut", whole)):
+        start = time.process_time()
+        learn_merges(words, WORD_MERGES)
+        times[name] = time.process_time() - start
+    return {"characters": WORD, "merges": WORD_MERGES, **times}
+
+
 def record() -> dict[str, Any]:
     """Times of both forms, and the first merges."""
     words = corpus()
@@ -69,6 +89,7 @@ def record() -> dict[str, Any]:
         "first": [token.decode() for token in tokens],
         "collector": collector_times(),
         "many": len(many_words()),
+        "one_word": one_word(),
     }
 
 
@@ -79,3 +100,6 @@ def replay(data: dict[str, Any]) -> None:
     tokens = spell(learn_merges(words, 64))[256:]
     assert [token.decode() for token in tokens] == data["first"]
     assert len(many_words()) == data["many"]
+    word = data["one_word"]
+    assert (word["characters"], word["merges"]) == (WORD, WORD_MERGES)
+    assert word["uncut"] > 2 * word["cut"]

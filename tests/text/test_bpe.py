@@ -2,6 +2,7 @@
 
 import doctest
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 
@@ -150,6 +151,23 @@ def test_parts_are_cut_and_not_held_back() -> None:
     assert next(parts) == "The"
     assert read == ["The baker"]
     assert list(parts) == [" baker and the", " smith"]
+
+
+def test_the_version_of_unicode_is_found_by_its_letters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = bpe.unicode_version()
+    assert known in bpe.NEW_LETTERS
+    versions = [tuple(map(int, v.split("."))) for v in bpe.NEW_LETTERS]
+    assert versions == sorted(versions, reverse=True)
+    for version, letter in bpe.NEW_LETTERS.items():
+        monkeypatch.setattr(bpe, "NEW_LETTERS", {version: letter})
+        old = unicodedata.unidata_version.split(".")[:2]
+        if tuple(map(int, old)) >= tuple(map(int, version.split("."))):
+            assert unicodedata.category(letter)[0] == "L"
+            assert bpe.unicode_version() == version
+    monkeypatch.setattr(bpe, "NEW_LETTERS", {"99.0": "\U000e0fff"})
+    assert bpe.unicode_version() == "older"
 
 
 def test_text_is_cut_into_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

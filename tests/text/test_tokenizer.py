@@ -14,7 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratchlm.text import tokenizer as module
-from scratchlm.text.bpe import GPT2_PATTERN, PATTERN, in_blocks, merge_word
+from scratchlm.text.bpe import (
+    GPT2_PATTERN,
+    PATTERN,
+    in_blocks,
+    merge_word,
+    unicode_version,
+)
 from scratchlm.text.tokenizer import (
     END,
     Tokenizer,
@@ -217,6 +223,9 @@ def test_saved_and_loaded_it_is_the_same(
     text = "Mrs Pell counts 12 loaves."
     assert again.encode(text) == town.encode(text)
     assert [p.name for p in tmp_path.iterdir()] == ["tokenizer.json"]
+    data = json.loads((tmp_path / "tokenizer.json").read_text())
+    assert data.pop("unicode") == unicode_version()
+    assert data == json.loads(town.to_json())
 
 
 def test_fingerprints_differ_where_tokens_do(town: Tokenizer) -> None:

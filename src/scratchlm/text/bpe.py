@@ -35,6 +35,13 @@ COMPLETE = (PATTERN, GPT2_PATTERN)  # every character is in some word
 # The last place behind a letter and before what is neither a letter nor
 # printable ASCII. Read from the end, (?r). Both patterns end a word there.
 LAST_EDGE = regex.compile(r"(?r)(?<=\p{L})(?=[^\p{L}!-~])")
+NEW_LETTERS = {
+    "17.0": "\U000323b0",  # an ideograph
+    "16.0": "\U00010d50",  # Garay
+    "15.1": "\U0002ebf0",  # an ideograph
+    "15.0": "\U00011f04",  # Kawi
+    "14.0": "\U00010570",  # Vithkuqi
+}
 BLOCK = 1 << 16  # characters that are cut into words at once
 LONGEST = 50  # characters of a word, when learning
 
@@ -57,6 +64,18 @@ def pre_tokenize(text: str, pattern: str = PATTERN) -> list[str]:
         words += [text[end : match.start()], match[0]]
         end = match.end()
     return [word for word in [*words, text[end:]] if word]
+
+
+def unicode_version() -> str:
+    r"""The newest Unicode whose letters `\p{L}` knows, or "older".
+
+    What is a letter decides where words are cut. Each version is asked for
+    by one of the letters that came with it.
+    """
+    for version, letter in NEW_LETTERS.items():
+        if regex.match(r"\p{L}", letter):
+            return version
+    return "older"
 
 
 def in_blocks(text: str) -> Iterator[str]:

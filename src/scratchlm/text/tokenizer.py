@@ -39,6 +39,7 @@ from scratchlm.text.bpe import (
     learn_merges,
     pre_tokenize,
     spell,
+    unicode_version,
 )
 from scratchlm.text.files import FileError, read_bytes, write_text
 
@@ -342,8 +343,14 @@ class Tokenizer:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write the tokenizer as JSON: all of it, or nothing."""
-        write_text(path, self.to_json())
+        """Write the tokenizer as JSON: all of it, or nothing.
+
+        The version of Unicode is noted beside it. It is no part of the
+        tokenizer, but decides where new scripts are cut.
+        """
+        data = json.loads(self.to_json())
+        data["unicode"] = unicode_version()
+        write_text(path, json.dumps(data, ensure_ascii=True) + "\n")
 
     @classmethod
     def from_json(cls, text: str) -> "Tokenizer":
