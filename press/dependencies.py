@@ -38,6 +38,7 @@ CELL = re.compile(r"^(`{3,}|:{3,})\{code-cell\}[^\n]*\n(.*?)^\1", re.M | re.S)
 DIRECTIVE = re.compile(r"^\s*(?:`{3,}|:{3,})\{([\w-]+)\}[ \t]*([\w.]*)", re.M)
 DOTTED = re.compile(rf"\b(?:{'|'.join(FOLDERS)})\b(?:\.\w+)*")
 RECORD = re.compile(r"\brecord\(\s*([\"'])([\w-]+)\1")
+CALLED = re.compile(r"^([\w.]+):\w+$")  # module:function, imported by name
 FROM_ROADMAP = {"roadmap", "plan", "topic", "check"}
 # The scaffold reads all of these to write its repositories.
 SCAFFOLDED = ("scaffold", "src", "tests", "solutions")
@@ -67,6 +68,8 @@ def imports(tree: ast.AST, package: str = "") -> set[str]:
             base = ".".join(part for part in parts if part)
             found.add(base)
             found |= {f"{base}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant):
+            found |= set(CALLED.findall(str(node.value)))
     return found
 
 

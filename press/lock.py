@@ -1,7 +1,7 @@
 """Write ``requirements.lock`` anew: ``python -m press.lock`` (`make lock`).
 
 Exact versions with the hashes of their files, for every system and every
-Python from 3.10 to 3.13. PyTorch and what it brings along for CUDA stay out:
+Python from 3.11 to 3.13. PyTorch and what it brings along for CUDA stay out:
 its builds for processors and for CUDA have the same version and other
 hashes, so `press.setup` installs it by its version, in a step of its own.
 """
@@ -25,7 +25,7 @@ def resolve(asked: Path) -> str:
     """Versions and hashes of all that is asked for, as uv finds them."""
     uv = str(Path(sys.executable).with_name("uv"))
     command = [uv, "--no-config", "pip", "compile", "--quiet", "--universal"]
-    command += ["--python-version", "3.10", "--generate-hashes"]
+    command += ["--python-version", "3.11", "--generate-hashes"]
     command += ["--no-header", "--no-annotate", str(asked)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -26,7 +26,7 @@ VENV = Path(os.environ.get("VENV") or ROOT / ".venv").absolute()
 LOG = ROOT / "_build" / "logs" / "setup.log"
 PYTHON = VENV / "bin" / "python"
 OURS = "made-for-scratchlm"
-OLDEST, NEWEST = (3, 10), (3, 13)
+OLDEST, NEWEST = (3, 11), (3, 13)
 
 
 def show(text: str) -> None:
@@ -122,7 +122,7 @@ def main() -> None:
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         found = sys.version.split()[0]
         sys.exit(
-            f"Python 3.10 to 3.13 is needed, and this is {found}. "
+            f"Python 3.11 to 3.13 is needed, and this is {found}. "
             "Name another: make PYTHON=python3.12 …"
         )
     if os.name == "nt":

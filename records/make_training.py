@@ -4,21 +4,25 @@ The command line trains it with its defaults; the record keeps a thinned log.
 """
 
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from scratchlm import __main__ as cli
+from scratchlm.cli.app import main, make_app
+from scratchlm.cli.train import Job, new_trainer
 from scratchlm.text.files import read_json
 from scratchlm.training.trainer import read_log
+
+PLAIN = ["--device", "cpu", "--precision", "float32"]  # everywhere the same
 
 
 def train(folder: Path) -> list[dict[str, Any]]:
     """Train with the defaults of the command line; returns the log."""
     arguments = ["train", "--out", str(folder), "--sample-every", "0"]
-    if cli.main(arguments) != 0:
+    if main([*arguments, *PLAIN]) != 0:
         raise RuntimeError("the training did not end well")
     return read_log(folder)
 
@@ -43,9 +47,12 @@ def record() -> dict[str, Any]:
 def first_losses(count: int) -> list[float]:
     """The training losses of the first steps, computed again."""
     folder = Path(tempfile.mkdtemp()) / "toytown"
-    parser = cli.make_parser()
-    options = parser.parse_args(["train", "--out", str(folder)])
-    trainer = cli.new_trainer(options)
+    words = ["train", "--out", str(folder), *PLAIN]
+    _, bound, _ = make_app().parse_args(words, exit_on_error=False)
+    bound.apply_defaults()
+    parts = ("text", "model", "training", "batch", "run")
+    job = Job(**{name: bound.arguments[name] for name in parts})
+    trainer = new_trainer(job, time.monotonic())
     trainer.model.train()
     return [trainer.train_step()["train_loss"] for _ in range(count)]
 

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -116,6 +117,9 @@ def module_file(name: str) -> Path | None:
     return None
 
 
+CALLED = re.compile(r"^([\w.]+):\w+$")  # module:function, imported by name
+
+
 def imports_of(path: Path) -> Iterator[Path]:
     """The library's files that a file imports, wherever it does."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -125,6 +129,8 @@ def imports_of(path: Path) -> Iterator[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module]
             names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = CALLED.findall(node.value)
         for name in names:
             if found := module_file(name):
                 yield found

@@ -107,17 +107,17 @@ def test_a_budget_changes_the_configuration(tmp_path: Path) -> None:
 
 def test_the_options_of_every_budget_are_understood(tmp_path: Path) -> None:
     """Every key of a budget is an option of the command `train`."""
-    from scratchlm.__main__ import make_parser
+    from scratchlm.cli.app import make_app
 
     for budget in budgets().values():
-        words = ["train"]
-        for name, value in budget["train"].items():
-            value = "cpu" if name == "device" else value
-            words.append(f"--{name}")
-            words += [] if value is True else [str(value)]
-        options = vars(make_parser().parse_args(words))
-        names = {name.replace("-", "_") for name in budget["train"]}
-        assert names <= set(options)
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(budget["train"]), encoding="utf-8")
+        words = ["train", "--config", str(path)]
+        app = make_app()
+        _, bound, _ = app.parse_args(
+            words, exit_on_error=False, print_error=False
+        )
+        assert bound.arguments["model"].layers == budget["train"]["layers"]
 
 
 @pytest.mark.parametrize(

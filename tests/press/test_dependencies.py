@@ -152,7 +152,7 @@ def test_the_real_pages_depend_on_what_they_read() -> None:
         if path.is_relative_to(ROOT / "src/scratchlm")
     }
     # its cells run the command line in a process of its own
-    assert {"__main__.py", "text/corpus.py", "generation/sampling.py"} <= names
+    assert {"cli/app.py", "cli/sample.py", "generation/sampling.py"} <= names
 
 
 def test_the_mark_is_put_behind_the_first_setup_and_not_shown() -> None:

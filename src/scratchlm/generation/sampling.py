@@ -24,11 +24,11 @@ class SamplingConfig:
     distribution can be made with.
     """
 
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    repetition_penalty: float = 1.0
+    temperature: float = 1.0  # 0: always the likeliest
+    top_k: int | None = None  # choose among the k likeliest
+    top_p: float | None = None  # among the likeliest that make up p
+    min_p: float | None = None  # those p times as likely as the likeliest
+    repetition_penalty: float = 1.0  # above 1: seldom the same again
 
     def __post_init__(self) -> None:
         """Refuse values out of range; NaN is in no range."""

@@ -51,25 +51,25 @@ class GPTConfig:
     Raises ValueError for what no model can be built from.
     """
 
-    vocab_size: int
-    context: int
-    layers: int
-    heads: int
-    channels: int
-    kv_heads: int | None = None
-    head_size: int | None = None
-    hidden: int | None = None
-    norm: str = "layernorm"
-    mlp: str = "gelu"
-    position: str = "learned"
-    dropout: float = 0.0
-    bias: bool = True
-    tied: bool = True
-    post_norm: bool = False
-    qk_norm: bool = False
+    vocab_size: int  # tokens there are; for bpe, how many to learn
+    context: int  # tokens it looks back on
+    layers: int  # blocks
+    heads: int  # of attention, in a block
+    channels: int  # numbers for a token
+    kv_heads: int | None = None  # of keys and values; fewer share
+    head_size: int | None = None  # numbers of a head
+    hidden: int | None = None  # numbers inside a feed-forward layer
+    norm: str = "layernorm"  # or rmsnorm
+    mlp: str = "gelu"  # or gelu_tanh, or swiglu
+    position: str = "learned"  # or rotary
+    dropout: float = 0.0  # share of values dropped in training
+    bias: bool = True  # added by linear layers and norms
+    tied: bool = True  # the head shares its weights with the tokens
+    post_norm: bool = False  # norms after the sublayers, not before
+    qk_norm: bool = False  # normalize queries and keys
     fused: bool = True  # attention by the library's kernel
-    rope_base: float = 10000.0
-    norm_eps: float = 1e-5
+    rope_base: float = 10000.0  # of rotary positions: how slow they get
+    norm_eps: float = 1e-5  # added under the root of a norm
 
     def __post_init__(self) -> None:
         """Refuse what no model can be built from."""

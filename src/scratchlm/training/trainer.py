@@ -90,19 +90,19 @@ class TrainConfig:
     stable, decay. Raises ValueError for settings that no run can have.
     """
 
-    steps: int
-    learning_rate: float = 3e-3
-    schedule: Literal["cosine", "stable"] = "cosine"
-    warmup: int = 50
-    optimizer: Literal["adamw", "fused_adamw", "muon"] = "adamw"
-    weight_decay: float = 0.1
-    clip: float = 1.0
+    steps: int  # updates of the weights
+    learning_rate: float = 3e-3  # the highest
+    schedule: Literal["cosine", "stable"] = "cosine"  # of the rate
+    warmup: int = 50  # steps until the rate is highest
+    optimizer: Literal["adamw", "fused_adamw", "muon"] = "adamw"  # the steps
+    weight_decay: float = 0.1  # pull of matrices towards zero
+    clip: float = 1.0  # largest norm of the gradient
     accumulate: int = 1  # batches to one step
-    precision: Precision = "float32"
+    precision: Precision = "float32"  # of matrix products
     compile: bool = False  # the blocks, by torch.compile
-    checkpoint_activations: bool = False
-    evaluate_every: int = 100
-    checkpoint_every: int = 100
+    checkpoint_activations: bool = False  # less memory, a third more time
+    evaluate_every: int = 100  # steps from evaluation to evaluation
+    checkpoint_every: int = 100  # steps from checkpoint to checkpoint
     patience: int | None = None  # evaluations without a new best
     snapshots: tuple[int, ...] = ()  # steps whose weights are kept
 

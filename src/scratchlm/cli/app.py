@@ -1,0 +1,219 @@
+"""The frame of the command line: which commands there are, and how they end.
+
+Nothing here imports torch. A command's help is read from its docstring as
+text, and its module is imported when the command is called; so the list of
+commands is there at once.
+"""
+
+import ast
+import contextlib
+import importlib.util
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.help import (
+    ColumnSpec,
+    DefaultFormatter,
+    DescriptionRenderer,
+    HelpEntry,
+    PanelSpec,
+)
+from rich.box import SIMPLE
+from rich.text import Text
+
+from scratchlm.cli.errors import UserError, from_system, is_mendable
+from scratchlm.cli.settings import fill_in
+
+PROGRAM = "python -m scratchlm"
+INTERRUPTED, CLOSED_PIPE = 130, 141  # 128 and the number of the signal
+START = f"""\
+Begin with:
+  {PROGRAM} train --preset tiny --out runs/first
+  {PROGRAM} sample --run runs/first
+
+Help for a command: {PROGRAM} COMMAND --help"""
+
+
+def label(entry: HelpEntry) -> Text:
+    """How an option is typed: "--steps INT", "--[no-]bias", "TEXT"."""
+    if entry.positional_label:
+        return Text(entry.positional_label)
+    names = ", ".join(entry.positive_names + entry.positive_shorts)
+    if entry.negative_names and not entry.metavar:
+        names = names.replace("--", "--[no-]", 1)
+    return Text(f"{names} {entry.metavar}" if entry.metavar else names)
+
+
+def purpose(entry: HelpEntry) -> Any:
+    """What an option is for; its default stands there already."""
+    render = DescriptionRenderer()
+    return render(entry.copy(required=False, default=None))
+
+
+def teaching(module: str, name: str) -> dict[str, str]:
+    """Help of a function, and its example, without importing the module.
+
+    Both are its docstring: what stands before "Example:", and the rest.
+    """
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            text = ast.get_docstring(node) or ""
+            before, _, after = text.partition("\n\nExample:")
+            return {"help": before, "help_epilogue": f"Example:{after}"}
+    raise LookupError(f"{module} has no function {name}")
+
+
+def add(parent: App, path: str, **settings: Any) -> None:
+    """A command, "module:function", that is imported when it is called."""
+    module, _, name = path.partition(":")
+    parent.command(path, name=name, **teaching(module, name), **settings)
+
+
+def installed() -> str:
+    """The version; in a repository that was made for a reader there is none."""
+    try:
+        return version("scratchlm")
+    except PackageNotFoundError:
+        return "run from its folder, not installed"
+
+
+def make_app() -> App:
+    """The tree of commands."""
+    looks: dict[str, Any] = {
+        "help_format": "plaintext",
+        "help_formatter": DefaultFormatter(
+            panel_spec=PanelSpec(box=SIMPLE, padding=(0, 0)),
+            column_specs=(
+                ColumnSpec(label, style="cyclopts.name", overflow="fold"),
+                ColumnSpec(purpose, overflow="fold"),
+            ),
+        ),
+    }
+    app = App(
+        name=PROGRAM,
+        help="A large language model from scratch.",
+        help_epilogue=START,
+        version=installed,
+        result_action="return_value",
+        default_parameter=Parameter(allow_repeating=True),  # the last wins
+        **looks,
+    )
+    corpus = App(
+        name="corpus",
+        help="Get, write or clean text.",
+        help_epilogue=f"Example:\n  {PROGRAM} corpus get shakespeare",
+    )
+    add(corpus, "scratchlm.cli.corpus:get")
+    add(corpus, "scratchlm.cli.corpus:toytown")
+    add(corpus, "scratchlm.cli.corpus:prepare")
+    tokenizer = App(
+        name="tokenizer",
+        help="Train, try or export a tokenizer.",
+        help_epilogue=f"Example:\n  {PROGRAM} tokenizer train notes.txt",
+    )
+    add(tokenizer, "scratchlm.cli.tokenizer:train")
+    add(tokenizer, "scratchlm.cli.tokenizer:encode")
+    add(tokenizer, "scratchlm.cli.tokenizer:export")
+    app.command(corpus)
+    app.command(tokenizer)
+    add(app, "scratchlm.cli.train:train", config=(fill_in,))
+    add(app, "scratchlm.cli.sample:sample")
+    add(app, "scratchlm.cli.evaluate:evaluate")
+    add(app, "scratchlm.cli.compare:compare")
+    add(app, "scratchlm.cli.doctor:doctor")
+    return app
+
+
+def tolerate_any_encoding() -> None:
+    """Letters that a terminal or a file cannot take are written as codes.
+
+    Standard output is not UTF-8 everywhere; a run must not die of a dash.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # replaced by a plain object
+            stream.reconfigure(errors="backslashreplace")  # type: ignore
+
+
+def stop_at_once(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C while modules are imported, which no `except` sees reliably."""
+    print("\nstopped; nothing was begun", file=sys.stderr, flush=True)
+    os._exit(INTERRUPTED)
+
+
+@contextlib.contextmanager
+def stopping_at_once() -> Iterator[None]:
+    """Inside, Ctrl-C ends the process without a traceback."""
+    try:
+        before = signal.signal(signal.SIGINT, stop_at_once)
+    except ValueError:  # not in the main thread, where signals do not come
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def complain(error: object) -> int:
+    """Say what is wrong, in one paragraph; returns the exit code."""
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+def parse(app: App, words: list[str]) -> Any:
+    """The command that the words ask for, with its arguments: a call.
+
+    Configurations are made here, so a ValueError is about their values.
+    """
+    with stopping_at_once():
+        try:
+            command, bound, _ = app.parse_args(
+                words, exit_on_error=False, print_error=False
+            )
+        except CycloptsError as error:
+            raise UserError(f"{error} Try: {app.name[0]} --help") from error
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    return lambda: command(*bound.args, **bound.kwargs)
+
+
+def close_quietly() -> int:
+    """Nobody reads our output any more; that is no error of ours."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return CLOSED_PIPE
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit code.
+
+    0: done. 2: a mistake that the message tells how to mend. 130: stopped
+    with Ctrl-C. 141: the reader of our output went away.
+    """
+    tolerate_any_encoding()
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        parse(make_app(), words)()
+        sys.stdout.flush()
+    except KeyboardInterrupt as stopped:
+        print(f"\n{str(stopped) or 'stopped'}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return close_quietly()
+    except OSError as error:
+        return complain(from_system(error))
+    except Exception as error:
+        if not is_mendable(error):
+            raise
+        return complain(error)
+    return 0

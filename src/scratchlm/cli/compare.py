@@ -1,0 +1,83 @@
+"""The command `compare`: runs side by side."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from scratchlm.cli.errors import UserError
+from scratchlm.cli.plot import save_plot, terminal_plot
+from scratchlm.cli.runs import asked, read_settings
+from scratchlm.training.trainer import read_log
+
+Rows = list[tuple[str, ...]]
+
+
+def summary(log: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Steps, minutes, best validation loss and where it was."""
+    judged = [line for line in log if "validation_loss" in line]
+    if not judged:
+        return (str(len(log)), "", "", "")
+    best = min(judged, key=lambda line: line["validation_loss"])
+    return (
+        str(log[-1]["step"]),
+        f"{log[-1]['seconds'] / 60:.1f}",
+        f"{best['validation_loss']:.4f}",
+        str(best["step"]),
+    )
+
+
+def differing(runs: tuple[Path, ...]) -> dict[str, list[str]]:
+    """The settings that are not the same in all runs, by name."""
+    settings = [asked(run) for run in runs]
+    found = {}
+    for name in dict.fromkeys(key for each in settings for key in each):
+        values = [str(each.get(name, "")) for each in settings]
+        if len(set(values)) > 1:
+            found[name] = values
+    return found
+
+
+def table(rows: Rows) -> str:
+    """Columns that line up, the first to the left."""
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *rest in rows:
+        cells = [text.rjust(w) for text, w in zip(rest, wide[1:], strict=True)]
+        lines.append("  ".join([first.ljust(wide[0]), *cells]).rstrip())
+    return "\n".join(lines)
+
+
+def compare(
+    *runs: Annotated[Path, Parameter(help="the runs' folders")],
+    svg: Annotated[
+        Path | None, Parameter(help="draw into this file as well")
+    ] = None,
+) -> None:
+    """Show runs side by side.
+
+    Their validation losses as a curve in the terminal, the best of each,
+    and the settings in which they differ. Of one run, both its losses.
+
+    Example:
+      python -m scratchlm compare runs/toytown runs/muon --svg losses.svg
+
+    Book: The loop
+    """
+    if not runs:
+        raise UserError("name the folders of one run or more")
+    for run in runs:
+        read_settings(run)
+    logs = {str(run): read_log(run) for run in runs}
+    if not all(logs.values()):
+        empty = [name for name, log in logs.items() if not log]
+        raise UserError(f"{empty[0]} has no step yet: there is nothing to show")
+    print(terminal_plot(logs), end="\n\n")
+    head = ("run", "steps", "minutes", "best", "at step")
+    print(table([head, *((name, *summary(log)) for name, log in logs.items())]))
+    if found := differing(runs):
+        print("\nwhat differs:")
+        print(table([(name, *values) for name, values in found.items()]))
+    if svg is not None:
+        save_plot(logs, svg)
+        print(f"\n{svg}: drawn")

@@ -1,0 +1,87 @@
+"""The command `doctor`: what this machine can do, and what is missing."""
+
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import psutil
+import torch
+from cyclopts import Parameter
+
+from scratchlm.cli.corpus import mirror
+from scratchlm.cli.estimate import machine_memory, size
+from scratchlm.cli.runs import devices
+from scratchlm.generation.speed import matmul_rate
+
+
+def bfloat16_speed(size: int = 512) -> float:
+    """How many times as fast products of matrices are as in float32."""
+    rates = [
+        matmul_rate(size, size, size, dtype)
+        for dtype in (torch.bfloat16, torch.float32)
+    ]
+    return rates[0] / rates[1]
+
+
+def findings(out: Path, ratio: float) -> dict[str, str]:
+    """What there is, by name."""
+    free = shutil.disk_usage(next(p for p in (out, *out.parents) if p.exists()))
+    text = mirror()
+    return {
+        "python": f"{platform.python_version()} in {sys.prefix}",
+        "torch": f"{torch.__version__}, numpy {np.__version__}",
+        "devices": ", ".join(devices()),
+        "cores": f"{psutil.cpu_count(logical=False)} ({os.cpu_count()} "
+        f"threads), torch uses {torch.get_num_threads()}",
+        "memory": f"{size(psutil.virtual_memory().available)} free of "
+        f"{size(machine_memory('cpu'))}",
+        "disk": f"{size(free.free)} free for {out}",
+        "bfloat16": f"{ratio:.1f} times as fast as float32 on the processor",
+        "output": f"{sys.stdout.encoding}",
+        "mirror": "none: texts are fetched" if text is None else str(text),
+    }
+
+
+def advice(ratio: float) -> list[str]:
+    """What to do about what is found, a sentence each."""
+    found, text = [], mirror()
+    if text is not None and not text.is_dir():
+        found.append(f"SCRATCHLM_MIRROR names {text}, which is no folder")
+    if ratio < 1:
+        found.append("this processor has no bfloat16: use float32")
+    if psutil.virtual_memory().available < 2e9:
+        found.append("less than 2 GB of memory is free: close some programs")
+    if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
+        found.append(
+            "output is not UTF-8, so some letters appear as codes: "
+            "set PYTHONUTF8=1"
+        )
+    return found
+
+
+def doctor(
+    *,
+    out: Annotated[
+        Path, Parameter(help="where runs would be written (runs)")
+    ] = Path("runs"),
+) -> None:
+    """Say what this machine can do, and what is missing.
+
+    Versions, devices, memory, disk, whether bfloat16 pays, how letters are
+    written, and where texts come from.
+
+    Example:
+      python -m scratchlm doctor
+
+    Next: python -m scratchlm train --preset tiny --out runs/first
+    Book: From nothing to a running model
+    """
+    ratio = bfloat16_speed()
+    for name, value in findings(out, ratio).items():
+        print(f"{name:9} {value}")
+    print()
+    print("\n".join(advice(ratio)) or "nothing is missing")

@@ -1,0 +1,75 @@
+"""The command `evaluate`: score a trained model on its validation text."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from scratchlm.cli.errors import UserError
+from scratchlm.cli.runs import check_device, open_run
+from scratchlm.evaluation.perplexity import bits_per_byte, perplexity
+from scratchlm.evaluation.perplexity import evaluate as score
+from scratchlm.training.checkpoint import load_model
+from scratchlm.training.trainer import entropy_floor
+
+
+def evaluate(
+    *,
+    run: Annotated[
+        Path, Parameter(help="the run's folder (runs/toytown)")
+    ] = Path("runs/toytown"),
+    snapshot: Annotated[
+        int | None, Parameter(help="as it was at this step, not at its best")
+    ] = None,
+    stride: Annotated[
+        int | None,
+        Parameter(help="tokens from window to window (the context)"),
+    ] = None,
+    batch_size: Annotated[
+        int, Parameter(help="windows at a time (32)")
+    ] = 32,
+    device: Annotated[
+        str, Parameter(help="cpu, cuda or mps (cpu)")
+    ] = "cpu",
+    verify: Annotated[
+        bool, Parameter(help="whether files must be as they were sealed (on)")
+    ] = True,
+) -> None:
+    """Score a trained model on its validation text.
+
+    Perplexity, bits per byte, and for Toytown the distance from the lowest
+    loss that is possible. With a stride below the context, windows overlap
+    and every token is judged with more of what stands before it.
+
+    Example:
+      python -m scratchlm evaluate --run runs/toytown
+      python -m scratchlm evaluate --run runs/toytown --stride 64
+
+    Next: python -m scratchlm compare runs/toytown runs/other
+    Book: How good is it?
+    """
+    if batch_size < 1:
+        raise UserError(f"--batch-size {batch_size}: choose 1 or more")
+    device = check_device(device)
+    opened = open_run(run, verify)
+    model = load_model(run, snapshot, verify).to(device)
+    context, data = model.config.context, opened.settings["data"]
+    if stride is not None and not 1 <= stride <= context:
+        raise UserError(
+            f"--stride {stride}: choose 1 to {context}, the context, or "
+            "tokens are left out"
+        )
+    precision = opened.settings["training"].get("precision", "float32")
+    result = score(
+        model, opened.validation, context, batch_size, stride, precision
+    )
+    nats = result.nats_per_token
+    print(f"tokens            {result.tokens:,}")
+    print(f"precision         {precision}")
+    print(f"nats per token    {nats:.4f}")
+    print(f"perplexity        {perplexity(nats):.3f}")
+    bits = bits_per_byte(result.nats, data["validation_bytes"])
+    print(f"bits per byte     {bits:.4f}")
+    if (floor := entropy_floor(data)) is not None:
+        print(f"entropy           {floor:.4f} nats per token")
+        print(f"distance from it  {nats - floor:.4f}")

@@ -1,0 +1,77 @@
+"""Losses as a picture: in the terminal, and as a file beside the run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import plotext
+
+from scratchlm.text.files import replacing
+
+Log = Sequence[Mapping[str, Any]]
+Curve = tuple[list[int], list[float]]
+
+
+def curve(log: Log, name: str) -> Curve:
+    """Steps and losses of the lines of a log that have this loss.
+
+    >>> curve([{"step": 1, "a": 3.0}, {"step": 2}], "a")
+    ([1], [3.0])
+    """
+    lines = [line for line in log if name in line]
+    return [line["step"] for line in lines], [line[name] for line in lines]
+
+
+def curves(logs: Mapping[str, Log]) -> dict[str, Curve]:
+    """What to draw: of one run both losses, of several the validation's."""
+    if len(logs) == 1:
+        (log,) = logs.values()
+        return {
+            "training": curve(log, "train_loss"),
+            "validation": curve(log, "validation_loss"),
+        }
+    return {
+        name: curve(log, "validation_loss") for name, log in logs.items()
+    }
+
+
+def terminal_plot(
+    logs: Mapping[str, Log], width: int = 72, height: int = 16
+) -> str:
+    """The losses by step in characters, without colours."""
+    figure = plotext.figure
+    figure.clear()
+    figure.theme("colorless")
+    figure.plot_size(width, height)
+    figure.title("loss, in nats per token")
+    for (name, (steps, losses)), mark in zip(
+        curves(logs).items(), "·ox+*#%@", strict=False
+    ):
+        signal = figure.signal(steps, losses, marker=mark)
+        signal.label(name)
+        figure.draw(signal)
+    figure.legend(x=width - 8, ha="right")
+    text: str = plotext.uncolorize(str(figure.build()))
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def save_plot(logs: Mapping[str, Log], path: Path) -> None:
+    """The losses by step as SVG; equal logs are equal files."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    settings: Any = {"svg.hashsalt": "loss", "svg.fonttype": "none"}
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=(6, 3.5), layout="constrained")
+        axes = figure.add_subplot()
+        for i, (name, (steps, losses)) in enumerate(curves(logs).items()):
+            mark = "-" if name == "training" else "o-"
+            axes.plot(
+                steps, losses, mark, color=f"C{i}", label=name, markersize=3
+            )
+        axes.set_xlabel("step")
+        axes.set_ylabel("nats per token")
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
+        with replacing(path) as partial:
+            figure.savefig(partial, format="svg", metadata={"Date": None})

@@ -1,0 +1,75 @@
+"""What a run shows of itself while it trains, and a limit on its time."""
+
+import signal
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+from tqdm import tqdm
+
+from scratchlm.cli.estimate import duration
+from scratchlm.cli.sample import stream
+from scratchlm.model.gpt import GPT
+from scratchlm.text.prepare import AnyTokenizer
+from scratchlm.training.trainer import LogRecord
+
+
+def show_progress(
+    tokenizer: AnyTokenizer, every: int
+) -> Callable[[GPT, LogRecord], None]:
+    """What to print after an evaluation: losses, now and then a text."""
+    count = 0
+
+    def show(model: GPT, line: LogRecord) -> None:
+        nonlocal count
+        tqdm.write(
+            f"step {line['step']:6}   train {line['train_loss']:.4f}   "
+            f"validation {line['validation_loss']:.4f}   "
+            f"{duration(line['seconds'])}"
+        )
+        count += 1
+        if every and count % every == 0:
+            pieces = stream(model, tokenizer, "", 40)
+            tqdm.write("    " + "".join(pieces).replace("\n", "\n    "))
+
+    return show
+
+
+class TimeLimit:
+    """Asks the run to stop, as Ctrl-C does, when its minutes are over.
+
+    The trainer hears it between two steps and saves. `over` tells this stop
+    from one that somebody asked for.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        """None: no limit."""
+        self.over = False
+        self.timer = None if seconds is None else self.make_timer(seconds)
+
+    def make_timer(self, seconds: float) -> threading.Timer:
+        """A thread that waits and ends with the process."""
+        timer = threading.Timer(max(0.0, seconds), self.expire)
+        timer.daemon = True
+        return timer
+
+    def expire(self) -> None:
+        """The minutes are over."""
+        self.over = True
+        signal.raise_signal(signal.SIGINT)
+
+    def __enter__(self) -> "TimeLimit":
+        """Begin to wait."""
+        if self.timer:
+            self.timer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """The run is over first; no need to wait any longer."""
+        if self.timer:
+            self.timer.cancel()

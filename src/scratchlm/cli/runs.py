@@ -1,0 +1,131 @@
+"""Runs in their folders: what they were asked for, and what is in them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scratchlm.cli.errors import UserError
+from scratchlm.text.files import read_json
+from scratchlm.text.prepare import AnyTokenizer, load_tokenizer
+from scratchlm.text.tokens import BatchCursor, open_tokens
+from scratchlm.training.checkpoint import check_seal, has_run, sealed_names
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What a run's config.json says; the folder must hold a run."""
+    if not has_run(folder):
+        raise UserError(
+            f"{folder} holds no run; train one first: "
+            f"python -m scratchlm train --out {folder}"
+        )
+    path = folder / "config.json"
+    found = read_json(path)
+    for name in ("model", "training", "data"):
+        if not isinstance(found, dict) or not isinstance(found.get(name), dict):
+            raise UserError(
+                f"{path} is damaged: it does not say {name!r}; copy it from "
+                "a backup, or train again in another folder"
+            )
+    return found
+
+
+def asked(folder: Path) -> dict[str, Any]:
+    """The settings of `train` that a run was asked for, by name.
+
+    What was found out at its beginning (a vocabulary, a precision, how many
+    steps fit into the time) is as it was asked, unless a branch changed it.
+    """
+    found = read_settings(folder)
+    data = found["data"]
+    settings = {**data.get("text", {}), **found["model"], **found["training"]}
+    settings |= {k: data[k] for k in ("batch_size", "seed") if k in data}
+    for name, (wanted, got) in data.get("resolved", {}).items():
+        if settings[name] == got:
+            settings[name] = wanted
+    return settings
+
+
+def check_files(folder: Path, *names: str) -> None:
+    """Refuse files of a run that are not as they were sealed."""
+    sealed = set(sealed_names(folder))
+    check_seal(folder, [name for name in names if name in sealed])
+
+
+def run_tokenizer(folder: Path, verify: bool = True) -> AnyTokenizer:
+    """The tokenizer that the run was trained with, and no other."""
+    settings = read_settings(folder)
+    if verify:
+        check_files(folder, "config.json", "tokenizer.json")
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    wanted = settings["data"].get("fingerprint", tokenizer.fingerprint)
+    size = settings["model"].get("vocab_size")
+    if tokenizer.fingerprint != wanted or tokenizer.vocab_size != size:
+        raise UserError(
+            f"{folder / 'tokenizer.json'} is not the tokenizer that this run "
+            "was trained with; its numbers would mean other pieces. Copy the "
+            "run's own there"
+        )
+    return tokenizer
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run's settings, tokenizer, training cursor and validation tokens."""
+
+    settings: dict[str, Any]
+    tokenizer: AnyTokenizer
+    train: BatchCursor
+    validation: Any
+
+
+def open_run(folder: Path, verify: bool = True) -> Opened:
+    """Open what training and evaluation need of a run."""
+    settings = read_settings(folder)
+    tokenizer = run_tokenizer(folder, verify)
+    if verify:
+        check_files(folder, "train.tokens", "validation.tokens")
+    mark, data = tokenizer.fingerprint, settings["data"]
+    train = open_tokens(folder / "train.tokens", mark)
+    validation = open_tokens(folder / "validation.tokens", mark)
+    cursor = BatchCursor(
+        train.tokens,
+        settings["model"]["context"],
+        data["batch_size"],
+        data["seed"],
+    )
+    return Opened(settings, tokenizer, cursor, validation.tokens)
+
+
+def opening(folder: Path, words: int = 3) -> str:
+    """The first words of a run's validation text, to try it with."""
+    tokenizer = run_tokenizer(folder)
+    tokens = open_tokens(folder / "validation.tokens", tokenizer.fingerprint)
+    text = tokenizer.decode([int(i) for i in tokens.tokens[:80]])
+    return " ".join(text.split()[:words])
+
+
+def devices() -> list[str]:
+    """The devices that are here, the processor first."""
+    found = ["cpu"]
+    if torch.cuda.is_available():
+        found.append("cuda")
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return found
+
+
+def check_device(name: str) -> str:
+    """The name of a device that is here; others are refused."""
+    kind = name.partition(":")[0]
+    try:
+        if kind in devices():
+            torch.empty(0, device=name)
+            return name
+    except (RuntimeError, AssertionError):
+        pass  # cuda:9 where there are two
+    raise UserError(
+        f"--device {name}: there is no such device here; there are: "
+        f"{', '.join(devices())}"
+    )

@@ -1,0 +1,132 @@
+"""The command `sample`: let a trained model write."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from cyclopts import Parameter
+
+from scratchlm.cli.errors import UserError, users_input
+from scratchlm.cli.runs import check_device, run_tokenizer
+from scratchlm.cli.settings import describe, options
+from scratchlm.generation.generate import generate
+from scratchlm.generation.sampling import SamplingConfig
+from scratchlm.generation.speed import FastStep
+from scratchlm.model.gpt import GPT
+from scratchlm.text.characters import CharTokenizer
+from scratchlm.text.prepare import AnyTokenizer
+from scratchlm.training.checkpoint import load_model
+
+describe(SamplingConfig, vars(SamplingConfig()))
+LIKELY = SamplingConfig()  # what the model believes
+
+
+def first_ids(tokenizer: AnyTokenizer, prompt: str) -> list[int]:
+    """The prompt's tokens; without one, what stands before a text begins."""
+    with users_input():  # characters that it has never seen
+        ids = tokenizer.encode(prompt)
+        if ids:
+            return ids
+        if isinstance(tokenizer, CharTokenizer):
+            return tokenizer.encode("\n")
+    return [tokenizer.end_id]
+
+
+def stream(
+    model: GPT,
+    tokenizer: AnyTokenizer,
+    prompt: str,
+    count: int,
+    seed: int = 0,
+    sampling: SamplingConfig | None = None,
+) -> Iterator[str]:
+    """Pieces of text that continue the prompt, as they are written."""
+    end = None if isinstance(tokenizer, CharTokenizer) else tokenizer.end_id
+    device = next(model.parameters()).device
+    new = generate(
+        model,
+        torch.tensor([first_ids(tokenizer, prompt)], device=device),
+        count,
+        sampling=sampling,
+        generator=torch.Generator(device).manual_seed(seed),
+        stop_id=end,
+        step=FastStep(model),
+    )
+    numbers = (int(step[0]) for step in new)
+    wanted = (number for number in numbers if number != end)
+    if isinstance(tokenizer, CharTokenizer):
+        yield from (tokenizer.decode([number]) for number in wanted)
+    else:
+        yield from tokenizer.decode_stream(wanted)
+
+
+def read_prompt(prompt: str) -> str:
+    """The prompt; "-" stands for what comes from standard input."""
+    return sys.stdin.read().rstrip("\n") if prompt == "-" else prompt
+
+
+def prompts() -> Iterator[str]:
+    """What somebody types, line by line, until an empty one or Ctrl-D."""
+    print("Type how a text begins; an empty line ends this.", flush=True)
+    while True:
+        print("> ", end="", flush=True)
+        line = sys.stdin.readline().rstrip("\n")
+        if not line:
+            return
+        yield line
+
+
+def sample(
+    *,
+    run: Annotated[
+        Path, Parameter(help="the run's folder (runs/toytown)")
+    ] = Path("runs/toytown"),
+    prompt: Annotated[
+        str,
+        Parameter(
+            help="how the text begins; -: standard input",
+            allow_leading_hyphen=True,
+        ),
+    ] = "",
+    tokens: Annotated[int, Parameter(help="how many at most (200)")] = 200,
+    seed: Annotated[int, Parameter(help="of the dice (0)")] = 0,
+    sampling: Annotated[SamplingConfig, options("Model")] = LIKELY,
+    snapshot: Annotated[
+        int | None, Parameter(help="as it was at this step, not at its best")
+    ] = None,
+    device: Annotated[
+        str, Parameter(help="cpu, cuda or mps (cpu)")
+    ] = "cpu",
+    verify: Annotated[
+        bool, Parameter(help="whether files must be as they were sealed (on)")
+    ] = True,
+    interactive: Annotated[
+        bool, Parameter(negative="", help="continue line after line")
+    ] = False,
+) -> None:
+    """Let a trained model write.
+
+    The text appears as it is written, until the model ends it or so many
+    tokens are written.
+
+    Example:
+      python -m scratchlm sample --run runs/toytown --temperature 0.8
+      echo "Mrs Pell" | python -m scratchlm sample --prompt -
+
+    Next: python -m scratchlm evaluate --run runs/toytown
+    Book: Letting it speak; Choosing the next word
+    """
+    if tokens < 1:
+        raise UserError(f"--tokens {tokens}: ask for 1 or more")
+    device = check_device(device)
+    tokenizer = run_tokenizer(run, verify)
+    model = load_model(run, snapshot, verify).to(device)
+    texts = prompts() if interactive else iter([read_prompt(prompt)])
+    for text in texts:
+        pieces = stream(model, tokenizer, text, tokens, seed, sampling)
+        print(text, end="", flush=True)
+        for piece in pieces:
+            print(piece, end="", flush=True)
+        print()

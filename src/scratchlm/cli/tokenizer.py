@@ -1,0 +1,104 @@
+"""The commands about tokens: train, try and export a tokenizer."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from scratchlm.cli.corpus import DATA
+from scratchlm.cli.errors import UserError, users_input
+from scratchlm.text import exchange
+from scratchlm.text.characters import CharTokenizer
+from scratchlm.text.prepare import (
+    file_material,
+    load_tokenizer,
+    train_tokenizer,
+)
+
+
+def train(
+    file: Annotated[Path, Parameter(help="the text to learn from")],
+    /,
+    *,
+    kind: Annotated[
+        Literal["bpe", "characters"],
+        Parameter(help="byte pairs or characters (bpe)"),
+    ] = "bpe",
+    vocab_size: Annotated[
+        int, Parameter(help="how many tokens, for bpe (1024)")
+    ] = 1024,
+    out: Annotated[
+        Path, Parameter(help="the file to write (data/tokenizer.json)")
+    ] = DATA / "tokenizer.json",
+) -> None:
+    """Learn a tokenizer from a text.
+
+    The file may be plain text, or JSON lines with a "text" each.
+
+    Example:
+      python -m scratchlm tokenizer train data/tinyshakespeare.txt
+
+    Next: python -m scratchlm train --corpus data/tinyshakespeare.txt \\
+              --tokenizer data/tokenizer.json
+    Book: Learning an alphabet of pieces
+    """
+    if not file.exists():
+        raise UserError(f"{file}: there is no such file; is the path right?")
+    with users_input():
+        material = file_material(file, str(file))
+        texts = [*material.train, *material.validation]
+        tokenizer = train_tokenizer(kind, texts, vocab_size)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(out)
+    print(f"{out}: {tokenizer.vocab_size:,} tokens")
+
+
+def encode(
+    text: Annotated[str, Parameter(help="what to encode")],
+    /,
+    *,
+    tokenizer: Annotated[Path, Parameter(help="its file")],
+) -> None:
+    """Show the tokens of a text.
+
+    A line each: its number, and its piece.
+
+    Example:
+      python -m scratchlm tokenizer encode "Mrs Pell" \\
+          --tokenizer runs/toytown/tokenizer.json
+
+    Book: From text to tokens and back
+    """
+    loaded = load_tokenizer(tokenizer)
+    with users_input():
+        ids = loaded.encode(text)
+    for number in ids:
+        print(f"{number:7} {loaded.decode([number])!r}")
+    print(f"{len(text)} characters, {len(ids)} tokens")
+
+
+def export(
+    *,
+    tokenizer: Annotated[Path, Parameter(help="its file")],
+    format: Annotated[
+        Literal["tokenizers", "tiktoken"],
+        Parameter(help="which library is to read it (tokenizers)"),
+    ] = "tokenizers",
+    out: Annotated[Path, Parameter(help="the file to write")],
+) -> None:
+    """Write a tokenizer in the form that other libraries read.
+
+    The format tokenizers is the tokenizer.json of Hugging Face; tiktoken is
+    a file of ranks.
+
+    Example:
+      python -m scratchlm tokenizer export --out town.json \\
+          --tokenizer runs/toytown/tokenizer.json
+
+    Book: The same tokens as everybody else
+    """
+    loaded = load_tokenizer(tokenizer)
+    if isinstance(loaded, CharTokenizer):
+        raise UserError("a tokenizer of characters has no merges to export")
+    exchange.export(loaded, format, out)
+    print(f"{out}: {loaded.vocab_size:,} tokens")

@@ -1,0 +1,523 @@
+"""The command `train`: from a text to a trained model, in one folder."""
+
+import contextlib
+import json
+import re
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from cyclopts import Parameter
+
+from scratchlm.cli import estimate
+from scratchlm.cli.corpus import DATA, mirror
+from scratchlm.cli.errors import UserError, users_input
+from scratchlm.cli.plot import save_plot, terminal_plot
+from scratchlm.cli.presets import PRESETS, WORDS
+from scratchlm.cli.progress import TimeLimit, show_progress
+from scratchlm.cli.runs import asked, check_device, devices, open_run, opening
+from scratchlm.cli.settings import describe, options
+from scratchlm.model.gpt import GPT, GPTConfig
+from scratchlm.text import corpus
+from scratchlm.text.prepare import (
+    AnyTokenizer,
+    Material,
+    file_material,
+    load_tokenizer,
+    toytown_material,
+    train_tokenizer,
+    write_material,
+)
+from scratchlm.text.tokens import BatchCursor, open_tokens
+from scratchlm.training.checkpoint import has_run
+from scratchlm.training.trainer import (
+    Interrupted,
+    TrainConfig,
+    Trainer,
+    entropy_floor,
+    read_log,
+    read_train_config,
+    same_rates,
+    settle,
+)
+
+KINDS = ("bpe", "characters")
+BRANCH = Parameter(
+    name="--from",
+    help="go on with this run in the new folder --out, with other --steps",
+)
+VERIFY = Parameter(
+    negative="--no-verify",
+    help="whether files of a run must be as they were sealed (on)",
+)
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """What to learn from."""
+
+    corpus: str = "toytown"  # toytown, shakespeare, address, file or folder
+    characters: int = 5_000_000  # how much of Toytown to write
+    corpus_seed: int = 2026  # which of its stories
+    tokenizer: str = "bpe"  # bpe, characters, or a tokenizer's file
+
+    def __post_init__(self) -> None:
+        """Refuse what no text can have."""
+        if self.characters < 1:
+            raise ValueError("characters must be 1 or more")
+        if self.tokenizer not in KINDS and not Path(self.tokenizer).is_file():
+            raise ValueError(
+                f"tokenizer {self.tokenizer!r} is no file here; choose "
+                f"{', '.join(KINDS)}, or a file that `tokenizer train` wrote"
+            )
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What a step sees, and which chance it is."""
+
+    batch_size: int = 32  # windows in a batch
+    seed: int = 1  # of weights, batches and dropout
+
+    def __post_init__(self) -> None:
+        """Refuse what no batch can be."""
+        if self.batch_size < 1:
+            raise ValueError("batch_size must be 1 or more")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError("seed must be 0 or more, and below 2^63")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where, how long, and what to see of it; none changes the numbers."""
+
+    out: Path | None = None  # folder for all of it (runs/, and the text's name)
+    resume: bool = False  # go on with the run in --out
+    from_: Annotated[Path | None, BRANCH] = None
+    max_minutes: float | None = None  # fewer steps, to end in time
+    device: str = "auto"  # auto, cpu, cuda or mps
+    sample_every: int = 5  # evaluations from sample to sample, 0: none
+    tensorboard: bool = False  # write its log as well
+    verify: Annotated[bool, VERIFY] = True
+    dry_run: bool = False  # say what it would take, and write nothing
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can have."""
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise ValueError("max_minutes must be above 0")
+        if self.sample_every < 0:
+            raise ValueError("sample_every must be 0 or more; 0 is none")
+        if self.resume and self.from_:
+            raise ValueError("--resume and --from exclude each other")
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a run was asked for."""
+
+    text: TextOptions
+    model: GPTConfig
+    training: TrainConfig
+    batch: BatchOptions
+    run: RunOptions
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the numbers, by name, as JSON keeps it."""
+        parts = (self.text, self.model, self.training, self.batch)
+        together = {k: v for part in parts for k, v in asdict(part).items()}
+        kept: dict[str, Any] = json.loads(json.dumps(together))
+        return kept
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lives: as told, or under the name of its text."""
+        if self.run.out is not None:
+            return self.run.out
+        name = Path(self.text.corpus.rstrip("/")).stem
+        name = re.sub(r"\W+", "-", name).strip("-")
+        return Path("runs") / (name or "text")
+
+
+# --- text --------------------------------------------------------------------
+
+
+def read_material(text: TextOptions) -> Material:
+    """The text that --corpus names."""
+    if text.corpus == "toytown":
+        return toytown_material(text.characters, text.corpus_seed)
+    path = Path(text.corpus)
+    with users_input():
+        if not path.exists():
+            path = corpus.get(text.corpus, DATA, mirror=mirror())
+        return file_material(path, text.corpus)
+
+
+def make_tokenizer(job: Job, material: Material) -> AnyTokenizer:
+    """The tokenizer of a file, or one that learns from the text."""
+    kind = job.text.tokenizer
+    with users_input():
+        if kind not in KINDS:
+            return load_tokenizer(Path(kind))
+        texts = list(material.train)
+        if kind == "characters":  # a letter may be in one part alone
+            texts += list(material.validation)
+        return train_tokenizer(kind, texts, job.model.vocab_size)
+
+
+def write_text(job: Job) -> dict[str, Any]:
+    """Write tokenizer and tokens into the run's folder; return the facts."""
+    material = read_material(job.text)
+    tokenizer = make_tokenizer(job, material)
+    with users_input():
+        facts = write_material(material, tokenizer, job.folder)
+    return {
+        **facts,
+        "tokenizer": job.text.tokenizer,
+        "fingerprint": tokenizer.fingerprint,
+        "batch_size": job.batch.batch_size,
+        "seed": job.batch.seed,
+        "text": asdict(job.text),
+    }
+
+
+@contextlib.contextmanager
+def all_or_nothing(folder: Path) -> Iterator[None]:
+    """Take away what was written, unless it became a run.
+
+    A folder that was there before stays, with what was in it.
+    """
+    there = {p.name for p in folder.iterdir()} if folder.is_dir() else None
+    try:
+        yield
+    except BaseException:
+        if folder.is_dir() and not has_run(folder):
+            for path in folder.iterdir():
+                if there is None or path.name not in there:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if there is None:
+                folder.rmdir()
+        raise
+
+
+# --- a run -------------------------------------------------------------------
+
+
+def check(job: Job) -> None:
+    """Refuse what cannot work, before any text is read."""
+    if has_run(job.folder):
+        raise UserError(
+            f"{job.folder} holds another run; go on with it (train --resume "
+            f"--out {job.folder}), branch it (train --from {job.folder} "
+            "--out NEW), or name another folder with --out"
+        )
+    with users_input(), torch.device("meta"):  # impossible shapes
+        GPT(job.model)
+    if job.text.corpus == "toytown" and job.model.context > job.text.characters:
+        raise UserError(
+            f"--context {job.model.context}: the text has only "
+            f"{job.text.characters} characters; write more with --characters"
+        )
+
+
+def make_model(job: Job, vocab_size: int, device: str) -> GPT:
+    """The model, with its first weights, on its device."""
+    torch.manual_seed(job.batch.seed)
+    return GPT(replace(job.model, vocab_size=vocab_size)).to(device)
+
+
+def device_for(job: Job) -> str:
+    """The device to train on: the one named, or the fastest here."""
+
+    def trial(device: str) -> float:
+        model = make_model(job, job.model.vocab_size, device)
+        batch = job.batch.batch_size
+        batches = estimate.exercise(job.model.context, batch)
+        training = settle(job.training, model, batch)
+        return estimate.measure(model, batches, training).step
+
+    if job.run.device != "auto":
+        return check_device(job.run.device)
+    return estimate.choose_device("auto", trial)
+
+
+def within(job: Job, speed: estimate.Speed, judge: float, start: float) -> Job:
+    """The job with as many steps as fit into --max-minutes."""
+    minutes = job.run.max_minutes
+    if minutes is None:
+        return job
+    left = minutes - (time.monotonic() - start) / 60
+    every = job.training.evaluate_every
+    steps = estimate.steps_in(left, every, speed, judge)
+    if steps < 1:
+        raise UserError(
+            f"--max-minutes {minutes}: a step takes {speed.step:.1f} s and "
+            "preparing the text took the rest; allow more, or choose a "
+            "smaller model or text"
+        )
+    steps = min(steps, job.training.steps)
+    return replace(job, training=replace(job.training, steps=steps))
+
+
+def kept(training: TrainConfig) -> TrainConfig:
+    """Snapshots that the run reaches, and of its last step, if any."""
+    if not training.snapshots:
+        return training
+    reached = [s for s in training.snapshots if s < training.steps]
+    return replace(training, snapshots=(*reached, training.steps))
+
+
+def dry_run(job: Job) -> None:
+    """Say what the run would take; nothing is read or written."""
+    check(job)
+    device = device_for(job)
+    memory = estimate.check_memory(
+        job.model, job.training, job.batch.batch_size, device
+    )
+    model = make_model(job, job.model.vocab_size, device)
+    batch = job.batch.batch_size
+    training = settle(job.training, model, batch)
+    batches = estimate.exercise(job.model.context, batch)
+    speed = estimate.measure(model, batches, training)
+    facts = {"batch_size": batch}
+    print(estimate.describe_run(model, training, facts, speed))
+    for line in estimate.slow_choices(model, training, batch):
+        print(f"slow     {line}")
+    print(f"memory   {memory}")
+    print(f"nothing is written; the run would go to {job.folder}")
+
+
+def cursors(job: Job, tokenizer: AnyTokenizer) -> tuple[BatchCursor, Any]:
+    """The batches to learn from, and the tokens to be judged by."""
+    mark = tokenizer.fingerprint
+    train = open_tokens(job.folder / "train.tokens", mark).tokens
+    valid = open_tokens(job.folder / "validation.tokens", mark).tokens
+    batch = job.batch
+    with users_input():  # a text that is shorter than one batch
+        cursor = BatchCursor(
+            train, job.model.context, batch.batch_size, batch.seed
+        )
+    return cursor, valid
+
+
+def new_trainer(job: Job, start: float) -> Trainer:
+    """Text, tokenizer, tokens and model for a run that starts."""
+    check(job)
+    asked_for = job.settings
+    device, batch = device_for(job), job.batch.batch_size
+    memory = estimate.check_memory(job.model, job.training, batch, device)
+    facts = write_text(job)
+    tokenizer = load_tokenizer(job.folder / "tokenizer.json")
+    cursor, validation = cursors(job, tokenizer)
+    model = make_model(job, tokenizer.vocab_size, device)
+    training = settle(job.training, model, batch)
+    job = replace(job, training=training)
+    speed = estimate.measure(model, cursor, training)
+    judge = speed.evaluation(len(validation), job.model.context)
+    training = kept(within(job, speed, judge, start).training)
+    print(estimate.describe_run(model, training, facts, speed))
+    print(f"memory   {memory}")
+    for line in estimate.slow_choices(model, training, batch):
+        print(f"slow     {line}")
+    if (floor := entropy_floor(facts)) is not None:
+        print(f"floor    {floor:.4f} nats per token: no model is better")
+    sys.stdout.flush()
+    now = asdict(model.config) | asdict(training)
+    facts["resolved"] = resolved(asked_for, now)
+    return Trainer(
+        model,
+        cursor,
+        validation,
+        training,
+        job.folder,
+        show_progress(tokenizer, job.run.sample_every),
+        facts,
+        job.run.tensorboard,
+    )
+
+
+def resolved(wanted: dict[str, Any], got: dict[str, Any]) -> dict[str, Any]:
+    """What was found out since it was asked: name → both values."""
+    return {
+        name: [wanted[name], value]
+        for name, value in json.loads(json.dumps(got)).items()
+        if wanted[name] != value
+    }
+
+
+def changed(job: Job, run: Path) -> list[str]:
+    """The settings that are asked for and not those of a run, by name."""
+    before, now = asked(run), job.settings
+    return [name for name in before if before[name] != now.get(name)]
+
+
+def refuse(names: list[str], why: str) -> None:
+    """Refuse settings that a run cannot change any more."""
+    if names:
+        options = ", ".join("--" + name.replace("_", "-") for name in names)
+        raise UserError(f"{options} cannot change when a run {why}")
+
+
+def later_device(job: Job) -> str:
+    """The device of a run that goes on: the one named, or the first here."""
+    device = job.run.device
+    return check_device(devices()[-1] if device == "auto" else device)
+
+
+def resumed_trainer(job: Job) -> Trainer:
+    """The trainer of a run that goes on, unless other settings are asked."""
+    run = job.run
+    refuse(
+        changed(job, job.folder),
+        "is resumed; leave it out, or branch the run: "
+        f"train --from {job.folder} --out NEW",
+    )
+    opened = open_run(job.folder, run.verify)
+    trainer = Trainer.resume(
+        job.folder,
+        opened.train,
+        opened.validation,
+        show_progress(opened.tokenizer, run.sample_every),
+        run.tensorboard,
+        later_device(job),
+        run.verify,
+    )
+    print(f"resuming {job.folder} after step {trainer.step}", flush=True)
+    return trainer
+
+
+def branched_trainer(job: Job, source: Path) -> Trainer:
+    """The trainer of a new run that begins where another one is."""
+    if job.run.out is None:
+        raise UserError(f"--from {source} needs a new folder: add --out NEW")
+    fixed = asdict(job.model) | asdict(job.text) | asdict(job.batch)
+    names = changed(job, source)
+    refuse([n for n in names if n in fixed], "is branched; train a new one")
+    opened, old = open_run(source, job.run.verify), read_train_config(source)
+    config = replace(old, **{n: getattr(job.training, n) for n in names})
+    with users_input():  # no more steps, another optimizer
+        trainer = Trainer.branch(
+            source,
+            job.folder,
+            config,
+            opened.train,
+            opened.validation,
+            on_sample=show_progress(opened.tokenizer, job.run.sample_every),
+            tensorboard=job.run.tensorboard,
+            device=later_device(job),
+        )
+    print(f"going on in {job.folder} after step {trainer.step} of {source}")
+    if not same_rates(old, config, trainer.step):
+        print(
+            "its learning rates would have been others from the first step; "
+            "with --schedule stable more steps change the end alone"
+        )
+    return trainer
+
+
+def fit(job: Job, trainer: Trainer, start: float) -> float | None:
+    """Train to the end, or until the minutes are over: then None."""
+    minutes = job.run.max_minutes
+    left = None
+    if minutes is not None:
+        left = 60 * minutes - (time.monotonic() - start)
+    limit = TimeLimit(left)
+    try:
+        with limit:
+            return trainer.fit()
+    except Interrupted as stopped:
+        if not limit.over:
+            raise KeyboardInterrupt(str(stopped)) from None
+        print(f"the {minutes:g} minutes are over: {stopped}")
+    return None
+
+
+def report(folder: Path, trainer: Trainer, best: float) -> None:
+    """What came out, drawn and in words, and what to try now."""
+    log = {str(folder): read_log(folder)}
+    save_plot(log, folder / "loss.svg")
+    if sys.stdout.isatty():
+        print(terminal_plot(log))
+    print(f"done: best validation loss {best:.4f} nats per token")
+    if (floor := entropy_floor(trainer.data)) is not None:
+        print(f"      the text's own entropy {floor:.4f}")
+    print(f"      drawn in {folder / 'loss.svg'}")
+    prompt = shlex.quote(opening(folder))
+    print(
+        f"next: python -m scratchlm sample --run {shlex.quote(str(folder))} "
+        f"--prompt {prompt}"
+    )
+
+
+describe(TextOptions, PRESETS["small"] | asdict(TextOptions()))
+describe(GPTConfig, PRESETS["small"])
+describe(TrainConfig, PRESETS["small"])
+describe(BatchOptions, PRESETS["small"] | asdict(BatchOptions()))
+describe(RunOptions, asdict(RunOptions()))
+
+PRESET_HELP = "; ".join(f"{name}: {text}" for name, text in WORDS.items())
+
+
+def train(
+    *,
+    preset: Annotated[
+        str, Parameter(help=f"settings under a name ({PRESET_HELP})")
+    ] = "small",
+    config: Annotated[
+        Path | None,
+        Parameter(help="file of settings over the preset: TOML, YAML, JSON"),
+    ] = None,
+    text: Annotated[TextOptions, options("Text")] = TextOptions(),
+    model: Annotated[GPTConfig, options("Model")],
+    training: Annotated[TrainConfig, options("Training")],
+    batch: Annotated[BatchOptions, options("Training")] = BatchOptions(),
+    run: Annotated[RunOptions, options("Run")] = RunOptions(),
+) -> None:
+    """Train a model, from nothing.
+
+    Writes or fetches the text, learns the tokenizer, says what it will take,
+    trains, and keeps all in one folder. Ctrl-C saves; --resume goes on as if
+    nothing had happened. Without options it trains the model of the book.
+    An option wins over the file, the file over the preset.
+
+    Example:
+      python -m scratchlm train --preset tiny --out runs/first
+      python -m scratchlm train --corpus shakespeare --tokenizer characters
+      python -m scratchlm train --preset llama --steps 2000 --dry-run
+      python -m scratchlm train --resume --out runs/first
+      python -m scratchlm train --from runs/first --steps 400 --out runs/more
+
+    Next: python -m scratchlm sample --run runs/first
+    Book: The loop
+    """
+    start = time.monotonic()
+    job = Job(text, model, training, batch, run)
+    if run.dry_run:
+        return dry_run(job)
+    try:
+        if run.resume or run.from_:
+            trainer = (
+                branched_trainer(job, run.from_)
+                if run.from_
+                else resumed_trainer(job)
+            )
+            best = fit(job, trainer, start)
+        else:
+            with all_or_nothing(job.folder):
+                trainer = new_trainer(job, start)
+                best = fit(job, trainer, start)
+    except Exception as error:
+        if not estimate.is_out_of_memory(error):
+            raise
+        device = "cpu" if run.device == "auto" else run.device
+        raise UserError(
+            estimate.advice_on_memory(model, training, batch.batch_size, device)
+        ) from error
+    if best is not None:
+        report(job.folder, trainer, best)

@@ -1,0 +1,101 @@
+"""Runs side by side, drawn and in numbers."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from scratchlm.cli import plot
+from scratchlm.cli.app import main
+from scratchlm.cli.compare import table
+from scratchlm.text.files import read_json, write_json
+
+Fails = Callable[[list[str]], str]
+LOG = [
+    {"step": 1, "train_loss": 5.0, "seconds": 60.0},
+    {"step": 2, "train_loss": 4.0, "seconds": 90.0, "validation_loss": 4.5},
+    {"step": 3, "train_loss": 3.0, "seconds": 120.0, "validation_loss": 4.6},
+]
+
+
+@pytest.fixture
+def other(run: Path) -> Path:
+    """A run that differs in its rate and is better."""
+    shutil.copytree(run, "other")
+    found = read_json(Path("other/config.json"))
+    found["training"]["learning_rate"] = 0.5
+    write_json(Path("other/config.json"), found)
+    lines = "".join(json.dumps(line) + "\n" for line in LOG)
+    Path("other/log.jsonl").write_text(lines)
+    return Path("other")
+
+
+def test_two_runs(
+    run: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", str(run), "other", "--svg", "both.svg"]) == 0
+    text = capsys.readouterr().out
+    assert "nats per token" in text
+    row = next(x for x in text.splitlines() if x.startswith("other "))
+    assert row.split() == ["other", "3", "2.0", "4.5000", "2"]
+    assert text.split("what differs:")[1].split("both.svg")[0].split() == [
+        "learning_rate",
+        "0.003",
+        "0.5",
+    ]
+    assert "both.svg: drawn" in text
+
+
+def test_one_run_shows_both_its_losses(
+    other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "other"]) == 0
+    text = capsys.readouterr().out
+    assert "training" in text
+    assert "validation" in text
+    assert "what differs" not in text
+
+
+def test_what_cannot_be(run: Path, fails: Fails) -> None:
+    assert "one run or more" in fails(["compare"])
+    assert "nowhere holds no run" in fails(["compare", str(run), "nowhere"])
+    shutil.copytree(run, "young")
+    Path("young/log.jsonl").write_text("")
+    assert "young has no step yet" in fails(["compare", "young"])
+    assert not fails(["compare", "young"]).count("Traceback")
+
+
+def test_a_run_that_was_not_judged_yet(
+    other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("other/log.jsonl").write_text(json.dumps(LOG[0]) + "\n")
+    assert main(["compare", "other"]) == 0
+    assert "\nother      1\n" in capsys.readouterr().out
+
+
+def test_columns_line_up() -> None:
+    rows = [("run", "steps"), ("a long one", "5"), ("b", "1000")]
+    lines = ["run         steps", "a long one      5", "b            1000"]
+    assert table(rows).splitlines() == lines
+
+
+def test_a_picture_for_the_terminal() -> None:
+    text = plot.terminal_plot({"a": LOG}, width=60, height=12)
+    lines = text.splitlines()
+    assert len(lines) == 12
+    assert max(map(len, lines)) <= 60
+    assert "\x1b" not in text
+    assert lines[2].lstrip().startswith("5.0┤·")  # the highest is on top
+
+
+def test_a_picture_as_a_file() -> None:
+    for name in ("one.svg", "two.svg"):
+        plot.save_plot({"a": LOG, "b": LOG[:2]}, Path(name))
+    one = Path("one.svg").read_text()
+    assert one == Path("two.svg").read_text()
+    assert "<dc:date>" not in one
+    texts = [e.text for e in ElementTree.fromstring(one).iter() if e.text]
+    assert {"step", "nats per token", "a", "b"} <= set(texts)

@@ -1,0 +1,56 @@
+"""What `doctor` finds, and what it advises."""
+
+import platform
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from scratchlm.cli import doctor
+from scratchlm.cli.app import main
+
+
+def test_it_says_what_is_there(
+    monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "bfloat16_speed", lambda: 2.5)
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert f"python    {platform.python_version()} in" in text
+    for name in ("torch", "devices", "cores", "memory", "disk", "output"):
+        assert f"\n{name} " in text
+    assert "bfloat16  2.5 times as fast" in text
+    assert "mirror    none" in text
+
+
+def test_bfloat16_is_measured(monkeypatch: Any) -> None:
+    rates = {torch.bfloat16: 6e9, torch.float32: 3e9}
+    monkeypatch.setattr(doctor, "matmul_rate", lambda *x: rates[x[3]])
+    assert doctor.bfloat16_speed() == 2
+
+
+def test_it_says_what_to_do(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr(
+        psutil, "virtual_memory", lambda: SimpleNamespace(available=1e9)
+    )
+    monkeypatch.setenv("SCRATCHLM_MIRROR", str(tmp_path / "gone"))
+    narrow = SimpleNamespace(encoding="cp1252")
+    monkeypatch.setattr(doctor.sys, "stdout", narrow)
+    found = doctor.advice(0.5)
+    for word in ("gone, which is no folder", "float32", "2 GB", "PYTHONUTF8"):
+        assert any(word in line for line in found)
+    assert len(found) == 4
+
+
+def test_it_can_be_content(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr(
+        psutil, "virtual_memory", lambda: SimpleNamespace(available=9e9)
+    )
+    monkeypatch.setenv("SCRATCHLM_MIRROR", str(tmp_path))
+    monkeypatch.setattr(
+        doctor.sys, "stdout", SimpleNamespace(encoding="UTF-8")
+    )
+    assert doctor.advice(1.5) == []

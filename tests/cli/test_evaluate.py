@@ -1,0 +1,58 @@
+"""Scores of a run, from the command line."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scratchlm.cli.app import main
+from scratchlm.training.trainer import read_log
+
+
+def scores(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, float]:
+    """What `evaluate` prints, by name."""
+    assert main(["evaluate", *words]) == 0
+    text = capsys.readouterr().out.replace(",", "")
+    found = re.findall(r"^(\S.*?)\s{2,}([\d.]+)", text, re.M)
+    return {name: float(value) for name, value in found}
+
+
+def test_evaluate(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = scores(capsys, "--run", str(run))
+    nats = found["nats per token"]
+    losses = [x.get("validation_loss", 99) for x in read_log(run)]
+    assert nats == pytest.approx(min(losses), abs=1e-3)
+    gap = nats - found["entropy"]
+    assert found["distance from it"] == pytest.approx(gap, abs=2e-4)
+    assert found["perplexity"] == pytest.approx(2.718281828**nats, rel=1e-3)
+    assert found["bits per byte"] > 0
+    begin = scores(capsys, "--run", str(run), "--snapshot", "0")
+    assert begin["nats per token"] > nats
+
+
+def test_windows_that_overlap_see_more(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [
+        scores(capsys, "--run", str(run), "--stride", stride)
+        for stride in ("16", "4")
+    ]
+    assert found[0] == scores(capsys, "--run", str(run), "--batch-size", "7")
+    assert found[0]["tokens"] == found[1]["tokens"]
+    assert found[0]["nats per token"] != found[1]["nats per token"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--stride", "0"], "choose 1 to 16, the context"),
+        (["--stride", "17"], "choose 1 to 16, the context"),
+        (["--batch-size", "0"], "--batch-size 0"),
+        (["--device", "abacus"], "no such device"),
+    ],
+)
+def test_what_cannot_be(
+    words: list[str], message: str, run: Path, fails: Callable[[list[str]], str]
+) -> None:
+    assert message in fails(["evaluate", "--run", str(run), *words])

@@ -1,0 +1,178 @@
+"""Where settings come from, and which of two wins."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scratchlm.cli import app as cli
+from scratchlm.cli import settings
+from scratchlm.cli.errors import UserError
+from scratchlm.cli.presets import PRESETS, WORDS, preset
+from scratchlm.cli.train import BatchOptions, RunOptions, TextOptions
+from scratchlm.generation.sampling import SamplingConfig
+from scratchlm.model.gpt import GPT, GPTConfig, count_parameters
+from scratchlm.training.trainer import TrainConfig
+
+OURS = (TextOptions, GPTConfig, TrainConfig, BatchOptions, RunOptions)
+OTHER = {  # a value that is not the default, for each kind of field
+    "int": "2",
+    "float": "0.5",
+    "int | None": "2",
+    "float | None": "0.5",
+}
+
+
+def parsed(*words: str) -> dict[str, Any]:
+    """What the function `train` would be called with, by field."""
+    _, bound, _ = cli.make_app().parse_args(
+        ["train", *words], exit_on_error=False, print_error=False
+    )
+    found: dict[str, Any] = {}
+    for part in bound.arguments.values():
+        if hasattr(part, "__dataclass_fields__"):
+            found |= {f.name: getattr(part, f.name) for f in fields(part)}
+    return found
+
+
+def test_without_options_it_is_the_preset_small() -> None:
+    found = parsed()
+    for name, value in PRESETS["small"].items():
+        assert found[name] == value, name
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_understood(name: str) -> None:
+    found = parsed("--preset", name)
+    for key, value in PRESETS[name].items():
+        assert found[key] == value, key
+
+
+def test_presets_are_what_their_words_say() -> None:
+    assert PRESETS.keys() == WORDS.keys()
+    with pytest.raises(UserError, match="there are: small, tiny"):
+        preset("huge")
+    names = [field.name for field in fields(GPTConfig)]
+    models = {
+        name: GPTConfig(**{k: v for k, v in found.items() if k in names})
+        for name, found in PRESETS.items()
+    }
+    small, tiny = (count_parameters(GPT(models[n])) for n in ("small", "tiny"))
+    assert 5 < small / tiny < 6
+    assert models["gpt2"].vocab_size == 50257
+    assert models["llama"].norm == "rmsnorm"
+
+
+def test_an_option_wins_over_the_file_over_the_preset(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(
+        'preset = "llama"\nsteps = 7\nbatch-size = 5\nlearning_rate = 0.5\n'
+        "tied = true\nsnapshots = [0, 3]\n"
+    )
+    found = parsed("--config", "run.toml", "--batch-size", "6")
+    assert found["batch_size"] == 6
+    assert found["steps"] == 7
+    assert found["learning_rate"] == 0.5
+    assert found["tied"] is True
+    assert found["snapshots"] == (0, 3)
+    assert found["norm"] == "rmsnorm"
+    assert found["layers"] == PRESETS["llama"]["layers"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.toml", "steps = 7\ncheckpoint-activations = true\n"),
+        ("a.yaml", "steps: 7\ncheckpoint-activations: true\n"),
+        ("a.yml", "steps: 7\ncheckpoint_activations: true\n"),
+        ("a.json", '{"steps": 7, "checkpoint-activations": true}'),
+    ],
+)
+def test_every_form_of_file(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text)
+    found = parsed("--config", name)
+    assert found["steps"] == 7
+    assert found["checkpoint_activations"] is True
+    found = parsed("--config", name, "--no-checkpoint-activations")
+    assert found["checkpoint_activations"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.ini", "steps = 7\n", ".toml, .yaml"),
+        ("gone.toml", None, "gone.toml: there is no such file"),
+        ("a.toml", "stepz = 7\n", "stepz"),
+        ("a.toml", "steps = \n", "a.toml"),
+        ("a.toml", "steps = 0\n", "steps"),
+        ("a.json", "[1]", "a.json"),
+        ("a.yaml", "steps: [\n", "a.yaml"),
+    ],
+)
+def test_files_that_do_not_do(
+    name: str,
+    text: str | None,
+    message: str,
+    tmp_path: Path,
+    fails: Callable[[list[str]], str],
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    assert message in fails(["train", "--config", name])
+
+
+def test_every_field_is_an_option() -> None:
+    for kind in OURS:
+        for field in fields(kind):
+            option = "--" + field.name.strip("_").replace("_", "-")
+            if field.type in ("bool", bool):
+                name, value = parsed(option)[field.name], True
+                assert name is value
+            elif str(field.type) in OTHER:
+                value = OTHER[str(field.type)]
+                got = parsed(option, value)[field.name]
+                assert got == float(value), option
+
+
+def test_every_field_has_a_word_of_help() -> None:
+    for kind in (*OURS, SamplingConfig):
+        comments = settings.field_comments(kind)
+        for field in fields(kind):
+            if field.name not in ("from_", "verify"):  # have their own
+                assert comments.get(field.name), f"{kind.__name__}.{field.name}"
+
+
+def test_comments_beside_fields_are_their_help() -> None:
+    @dataclass
+    class Example:
+        """A class, with # no comment in here."""
+
+        count: int  # how many
+        name: str = "x"  # of whom
+        off: bool = False  # dark
+        on: bool = True  # bright
+        own: int = 3
+
+        def other(self) -> int:
+            return self.count  # not this
+
+    comments = settings.field_comments(Example)
+    words = ["how many", "of whom", "dark", "bright"]
+    assert list(comments.values()) == words
+    settings.describe(Example, {"count": 3, "off": False, "on": True})
+    helps = [field.metadata.get("help") for field in fields(Example)]
+    assert helps == ["how many (3)", "of whom", "dark", "bright (on)", None]
+
+
+def test_presets_are_json() -> None:
+    for found in PRESETS.values():
+        assert json.loads(json.dumps(found)).keys() == found.keys()
+
+
+def test_groups_are_in_the_order_of_the_work() -> None:
+    order = sorted(settings.GROUPS.values(), key=lambda g: g.sort_key)
+    names = [group.name for group in order]
+    assert names == ["Text", "Model", "Training", "Run"]
+    assert asdict(TextOptions())["corpus"] == "toytown"

@@ -1,0 +1,55 @@
+"""Tokenizers from the command line."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scratchlm.cli.app import main
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_train_and_encode(capsys: Capture) -> None:
+    Path("text.txt").write_text("low lower lowest " * 20)
+    for kind in ("bpe", "characters"):
+        words = ["text.txt", "--kind", kind, "--vocab-size", "260"]
+        out = f"made/{kind}.json"
+        assert main(["tokenizer", "train", *words, "--out", out]) == 0
+        capsys.readouterr()
+        assert main(["tokenizer", "encode", "--tokenizer", out, "lower"]) == 0
+        text = capsys.readouterr().out
+        pieces = re.findall(r"^ +\d+ '(.*)'$", text, re.M)
+        assert "".join(pieces) == "lower"
+        assert f"5 characters, {len(pieces)} tokens" in text
+
+
+def test_export(capsys: Capture, fails: Callable[[list[str]], str]) -> None:
+    Path("text.txt").write_text("low lower lowest " * 20)
+    for kind in ("bpe", "characters"):
+        words = ["--kind", kind, "--vocab-size", "260", "--out", f"{kind}.json"]
+        assert main(["tokenizer", "train", "text.txt", *words]) == 0
+    for name in ("tokenizers", "tiktoken"):
+        words = ["--tokenizer", "bpe.json", "--format", name, "--out", name]
+        assert main(["tokenizer", "export", *words]) == 0
+        assert Path(name).stat().st_size > 0
+    words = ["tokenizer", "export", "--tokenizer", "characters.json"]
+    assert "no merges to export" in fails([*words, "--out", "x"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "gone.txt"], "gone.txt"),
+        (["train", "text.txt", "--vocab-size", "5"], "5"),
+        (["encode", "low", "--tokenizer", "gone.json"], "gone.json"),
+        (["encode", "low", "--tokenizer", "text.txt"], "text.txt"),
+        (["encode", "low"], "--tokenizer"),
+    ],
+)
+def test_what_cannot_be(
+    words: list[str], message: str, fails: Callable[[list[str]], str]
+) -> None:
+    Path("text.txt").write_text("low lower lowest " * 20)
+    assert message in fails(["tokenizer", *words])

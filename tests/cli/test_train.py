@@ -1,0 +1,391 @@
+"""From a text to a trained model: one command, and nothing left half done."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from scratchlm.cli import estimate, train
+from scratchlm.cli.app import main
+from scratchlm.text.files import read_json, write_json
+from scratchlm.training.checkpoint import load_model
+from scratchlm.training.trainer import Interrupted, Trainer, read_log
+
+from .conftest import SMALL
+
+TEXT = "How many loaves has Mrs Pell? Seven. " * 60
+Fails = Callable[[list[str]], str]
+Capture = pytest.CaptureFixture[str]
+
+
+def weights(run: Path, snapshot: int | None = None) -> list[torch.Tensor]:
+    """The numbers that a run has learned."""
+    return list(load_model(run, snapshot).state_dict().values())
+
+
+def equal(a: Path, b: Path) -> bool:
+    """Whether two runs learned the same, to the bit."""
+    pairs = zip(weights(a), weights(b), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+def test_from_nothing(run: Path, capsys: Capture) -> None:
+    assert main(["train", *SMALL, "--out", "other"]) == 0
+    text = capsys.readouterr().out
+    for word in ("parameters", "epochs", "operations", "s a step", "floor"):
+        assert word in text
+    assert re.search(r"memory +about \S+ [MG]B at the highest, of", text)
+    config = read_json(Path("other/config.json"))
+    data = config["data"]
+    assert data["corpus"] == "toytown"
+    assert data["entropy_nats"] > 0
+    assert config["model"]["channels"] == 16
+    log = read_log(Path("other"))
+    assert [line["step"] for line in log] == [1, 2, 3, 4, 5, 6]
+    assert load_model(Path("other"), snapshot=0).config.vocab_size == 300
+    assert load_model(Path("other"), snapshot=6).config.vocab_size == 300
+    assert equal(Path("other"), run)  # the same seed, the same run
+    assert Path("other/loss.svg").read_text().count("nats per token") == 1
+
+
+def test_the_next_command_begins_as_its_text_does(
+    run: Path, capsys: Capture
+) -> None:
+    Path("own.txt").write_text("Ships sail, and ropes hold. " * 90)
+    words = [*SMALL, "--corpus", "own.txt", "--vocab-size", "280"]
+    assert main(["train", *words]) == 0  # where the text's name says
+    line = capsys.readouterr().out.strip().splitlines()[-1]
+    found = re.fullmatch(r"next: .* --run runs/own --prompt '(.*)'", line)
+    assert found
+    assert found[1] in "Ships sail, and ropes hold. " * 2
+
+
+def test_measuring_does_not_change_the_run(run: Path, monkeypatch: Any) -> None:
+    speed = estimate.Speed(1.0, 1.0)
+    monkeypatch.setattr(estimate, "measure", lambda *_: speed)
+    assert main(["train", *SMALL, "--out", "unmeasured"]) == 0
+    assert equal(Path("unmeasured"), run)
+
+
+def stop_after(step: int) -> Callable[[Trainer], None]:
+    """A `finish_step` that stops as Ctrl-C would."""
+    original = Trainer.finish_step
+
+    def finish(self: Trainer) -> None:
+        if self.step == step:
+            raise Interrupted(self.how_to_resume())
+        original(self)
+
+    return finish
+
+
+def test_stop_and_resume(run: Path, monkeypatch: Any, capsys: Capture) -> None:
+    words = ["train", *SMALL, "--out", "stopped"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "finish_step", stop_after(3))
+        assert main(words) == 130
+    assert "--resume --out stopped" in capsys.readouterr().err
+    assert main([*words, "--resume"]) == 0  # the same settings again
+    assert "resuming stopped after step 3" in capsys.readouterr().out
+    assert equal(Path("stopped"), run)
+    assert main(["train", "--resume", "--out", "stopped"]) == 0  # done
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--steps", "9"],
+        ["--learning-rate", "0.1"],
+        ["--layers", "2"],
+        ["--corpus", "shakespeare"],
+        ["--seed", "5"],
+        ["--config", "more.toml"],
+    ],
+)
+def test_what_a_resumed_run_cannot_change_is_refused(
+    words: list[str], run: Path, fails: Fails
+) -> None:
+    Path("more.toml").write_text("steps = 9\n")
+    error = fails(["train", "--resume", "--out", str(run), *words])
+    name = words[0] if words[0] != "--config" else "--steps"
+    assert error.startswith(f"error: {name} cannot change")
+    assert f"train --from {run} --out NEW" in error
+
+
+def test_a_branch_is_what_a_longer_run_would_be(
+    capsys: Capture, fails: Fails
+) -> None:
+    words = [*SMALL, "--schedule", "stable", "--steps"]
+    assert main(["train", *words, "12", "--out", "long"]) == 0
+    assert main(["train", *words, "6", "--out", "short"]) == 0
+    before = Path("short/seal.json").read_bytes()
+    more = ["train", "--from", "short", "--steps", "12"]
+    assert "--out" in fails(more)
+    for refused in (["--layers", "2"], ["--seed", "3"], ["--corpus", "a"]):
+        error = fails([*more, *refused, "--out", "more"])
+        assert f"{refused[0]} cannot change when a run is branched" in error
+    assert "optimizer" in fails([*more, "--optimizer", "muon", "--out", "more"])
+    assert "6 steps" in fails([*more[:-1], "6", "--out", "more"])
+    assert not Path("more").exists()
+    capsys.readouterr()
+    assert main([*more, "--out", "more"]) == 0
+    text = capsys.readouterr().out
+    assert "going on in more after step 6 of short" in text
+    assert "learning rates" not in text
+    assert equal(Path("more"), Path("long"))
+    assert [x["step"] for x in read_log(Path("more"))] == [*range(1, 13)]
+    assert Path("short/seal.json").read_bytes() == before
+    assert main(["train", "--resume", "--out", "more"]) == 0
+    assert main(["train", "--resume", "--out", "more", "--steps", "12"]) == 0
+    assert "--steps" in fails(
+        ["train", "--resume", "--out", "more", "--steps", "6"]
+    )
+
+
+def test_a_branch_that_no_longer_run_would_be(
+    run: Path, capsys: Capture
+) -> None:
+    words = ["train", "--from", str(run), "--out", "more", "--steps", "8"]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "learning rates would have been others from the first" in text
+
+
+# --- time --------------------------------------------------------------------
+
+
+def test_fewer_steps_where_minutes_are_few(monkeypatch: Any) -> None:
+    speed = estimate.Speed(15.0, 0.0)
+    monkeypatch.setattr(estimate, "measure", lambda *_: speed)
+    words = [*SMALL, "--max-minutes", "1", "--out", "short"]
+    assert main(["train", *words]) == 0
+    assert len(read_log(Path("short"))) == 3  # not 4: some time is gone
+
+
+def test_evaluations_take_of_the_minutes(monkeypatch: Any) -> None:
+    judged = estimate.Speed(10.0, 10.0)  # three batches every third step
+    monkeypatch.setattr(estimate, "measure", lambda *_: judged)
+    words = [*SMALL, "--max-minutes", "1", "--out", "short"]
+    assert main(["train", *words]) == 0
+    assert len(read_log(Path("short"))) == 2
+
+
+def test_minutes_that_do_not_do(monkeypatch: Any, fails: Fails) -> None:
+    slow = estimate.Speed(100.0, 0.0)
+    monkeypatch.setattr(estimate, "measure", lambda *_: slow)
+    words = ["train", *SMALL, "--out", "short", "--max-minutes"]
+    assert "a step takes 100.0 s" in fails([*words, "1"])
+    for minutes in ("0", "-1", "nan"):
+        assert "max_minutes" in fails([*words, minutes])
+    assert not Path("short").exists()
+
+
+def test_a_run_that_is_slower_than_measured_stops_in_time(
+    monkeypatch: Any, capsys: Capture
+) -> None:
+    speed = estimate.Speed(1e-9, 0.0)
+    monkeypatch.setattr(estimate, "measure", lambda *_: speed)
+    words = [*SMALL, "--steps", "100000", "--max-minutes", "0.02"]
+    words += ["--evaluate-every", "50000", "--sample-every", "0"]
+    assert main(["train", *words, "--out", "late"]) == 0
+    text = capsys.readouterr().out
+    assert "the 0.02 minutes are over: stopped after step" in text
+    assert "--resume --out late" in text
+    assert 0 < len(read_log(Path("late"))) < 100000
+
+
+# --- before anything is read -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--context", "1000000"], "context"),
+        (["--batch-size", "10000000"], "memory"),
+        (["--seed", "-1"], "seed"),
+        (["--learning-rate", "nan"], "learning_rate"),
+        (["--clip", "nan"], "clip"),
+        (["--dropout", "nan"], "dropout"),
+        (["--dropout", "1"], "dropout"),
+        (["--heads", "3"], "heads"),
+        (["--device", "meta"], "no such device"),
+        (["--device", "abacus"], "no such device"),
+        (["--device", "cuda:77"], "no such device"),
+        (["--optimizer", "sgd"], "optimizer"),
+        (["--tokenizer", "gone.json"], "gone.json"),
+        (["--characters", "0"], "characters"),
+        (["--batch-size", "0"], "batch_size"),
+        (["--sample-every", "-1"], "sample_every"),
+        (["--resume", "--from", "runs/a"], "exclude each other"),
+    ],
+)
+def test_settings_are_checked_before_any_text(
+    words: list[str], message: str, monkeypatch: Any, fails: Fails
+) -> None:
+    def read(text: Any) -> None:
+        raise AssertionError("a text was read")
+
+    monkeypatch.setattr(train, "read_material", read)
+    if "--resume" in words:  # settings come from this run
+        config = {"model": {}, "training": {}, "data": {}}
+        write_json(Path("runs/a/config.json"), config)
+        Path("runs/a/log.jsonl").write_text("{}\n")
+    assert message in fails(["train", *SMALL, "--out", "runs/a", *words])
+
+
+def test_another_run_is_left_alone(run: Path, fails: Fails) -> None:
+    before = sorted(p.name for p in run.iterdir())
+    error = fails(["train", *SMALL, "--out", str(run)])
+    assert "holds another run" in error
+    assert f"--resume --out {run}" in error
+    assert sorted(p.name for p in run.iterdir()) == before
+
+
+def test_a_dry_run_writes_nothing(capsys: Capture, tmp_path: Path) -> None:
+    assert main(["train", *SMALL, "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    for word in ("parameters", "s a step", "memory", "runs/toytown"):
+        assert word in text
+    assert not list(tmp_path.iterdir())
+
+
+# --- nothing half done -------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize("place", ["write_material", "load_tokenizer"])
+@pytest.mark.parametrize("there", [False, True])
+def test_before_the_first_step_nothing_is_left(
+    error: type[BaseException],
+    place: str,
+    there: bool,
+    monkeypatch: Any,
+    capsys: Capture,
+) -> None:
+    original = getattr(train, place)
+
+    def fail(*values: Any) -> None:
+        original(*values)
+        Path("new/x.partial").mkdir()
+        raise error
+
+    monkeypatch.setattr(train, place, fail)
+    if there:
+        Path("new").mkdir()
+        Path("new/notes.txt").write_text("mine")
+    code = main(["train", *SMALL, "--out", "new"])
+    assert code == (130 if error is KeyboardInterrupt else 2)
+    left = [p.name for p in Path("new").iterdir()] if there else []
+    assert left == ["notes.txt"] * there
+    assert Path("new").exists() == there
+
+
+def test_out_of_memory_is_advice(monkeypatch: Any, fails: Fails) -> None:
+    words = ["train", *SMALL, "--out", "big"]
+    for error in (
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: 3 bytes"),
+    ):
+
+        def fit(self: Trainer, error: Exception = error) -> float:
+            raise error
+
+        monkeypatch.setattr(Trainer, "fit", fit)
+        text = fails(words)
+        assert "ran out of memory: about" in text
+        assert "--batch-size 2 --accumulate 2 does the same in" in text
+        assert "--checkpoint-activations" in text
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "fit", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main(words)
+
+
+# --- texts -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("preset", "kind"), [("llama", "bpe"), ("small", "characters")]
+)
+def test_own_text(preset: str, kind: str, capsys: Capture) -> None:
+    Path("own.txt").write_text(TEXT, encoding="utf-8")
+    words = [*SMALL, "--preset", preset, "--corpus", "own.txt", "--out", "own"]
+    words.remove("tiny"), words.remove("--preset")
+    words += ["--tokenizer", kind, "--optimizer", "muon"]
+    assert main(["train", *words]) == 0
+    data = read_json(Path("own/config.json"))["data"]
+    assert data["validation_bytes"] == len(TEXT) - int(0.9 * len(TEXT))
+    assert main(["evaluate", "--run", "own"]) == 0
+    assert main(["sample", "--run", "own", "--tokens", "5"]) == 0
+
+
+def test_a_tokenizer_that_is_there(capsys: Capture) -> None:
+    Path("own.txt").write_text(TEXT, encoding="utf-8")
+    words = ["own.txt", "--vocab-size", "270", "--out", "mine.json"]
+    assert main(["tokenizer", "train", *words]) == 0
+    words = [*SMALL, "--corpus", "own.txt", "--tokenizer", "mine.json"]
+    assert main(["train", *words, "--out", "own"]) == 0
+    made = Path("own/tokenizer.json").read_bytes()
+    assert made == Path("mine.json").read_bytes()
+    assert load_model(Path("own")).config.vocab_size == 270
+
+
+def test_shakespeare(
+    tmp_path: Path, shakespeare: str, monkeypatch: Any, capsys: Capture
+) -> None:
+    file = tmp_path / "mirror" / "tinyshakespeare.txt"
+    file.parent.mkdir()
+    file.write_bytes(shakespeare.encode())
+    monkeypatch.setenv("SCRATCHLM_MIRROR", str(file.parent))
+    words = ["--corpus", "shakespeare", "--tokenizer", "characters"]
+    assert main(["train", *SMALL, *words]) == 0
+    data = read_json(Path("runs/shakespeare/config.json"))["data"]
+    assert data["train_tokens"] == 1_003_854
+    assert data["validation_tokens"] == 111_540
+
+
+def test_texts_that_do_not_do(tmp_path: Path, fails: Fails) -> None:
+    (tmp_path / "latin.txt").write_bytes("Müller".encode("latin-1"))
+    (tmp_path / "short.txt").write_text("a")
+    (tmp_path / "bad.jsonl").write_text('{"words": 3}\n')
+    (tmp_path / "folder").mkdir()
+    for name, message in (
+        ("latin.txt", "iconv -f LATIN1"),
+        ("bad.jsonl", "bad.jsonl, line 1"),
+        ("short.txt", "too little"),
+        ("nothing.txt", "nothing.txt"),
+        ("folder", "folder"),
+    ):
+        error = fails(["train", *SMALL, "--corpus", name, "--out", "new"])
+        assert message in error
+        assert not Path("new").exists()
+
+
+@pytest.mark.parametrize(
+    ("corpus", "folder"),
+    [
+        ("toytown", "runs/toytown"),
+        ("shakespeare", "runs/shakespeare"),
+        ("texts/my notes.txt", "runs/my-notes"),
+        ("https://example.org/a/b.txt", "runs/b"),
+        ("data/notes/", "runs/notes"),
+        ("..", "runs/text"),
+    ],
+)
+def test_a_run_lives_under_the_name_of_its_text(
+    corpus: str, folder: str
+) -> None:
+    text = train.TextOptions(corpus=corpus)
+    job = train.Job(text, *[None] * 2, train.BatchOptions(), train.RunOptions())  # type: ignore[misc]
+    assert job.folder == Path(folder)
+
+
+def test_a_copy_of_a_run_is_a_run(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "copy")
+    assert main(["train", "--resume", "--out", "copy"]) == 0
+    assert equal(tmp_path / "copy", run)
