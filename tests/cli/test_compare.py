@@ -1,10 +1,10 @@
 """Runs side by side, drawn and in numbers."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
@@ -97,5 +97,5 @@ def test_a_picture_as_a_file() -> None:
     one = Path("one.svg").read_text()
     assert one == Path("two.svg").read_text()
     assert "<dc:date>" not in one
-    texts = [e.text for e in ElementTree.fromstring(one).iter() if e.text]
+    texts = re.findall(r">([^<>]+)</text>", one)
     assert {"step", "nats per token", "a", "b"} <= set(texts)
