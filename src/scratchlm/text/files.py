@@ -53,6 +53,15 @@ def make_folder(folder: Path) -> None:
         sync_folder(folder.parent)
 
 
+@contextmanager
+def explaining(path: Path) -> Iterator[None]:
+    """Let errors of a disk that is full or refuses name the file."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def concerns(error: OSError, partial: Path) -> bool:
     """Whether an error is about this file, and not about another."""
     if error.errno in FULL or error.filename is None:
@@ -104,11 +113,8 @@ def write_text(path: Path, text: str) -> None:
 
 def append_text(path: Path, text: str) -> None:
     """Write text at the end of a file; a crash may leave a part of it."""
-    try:
-        with open(path, "ab") as file:
-            file.write(text.encode())
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    with explaining(path), open(path, "ab") as file:
+        file.write(text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -35,6 +35,7 @@ from scratchlm.text.files import (
     FileError,
     append_text,
     entry,
+    explaining,
     read_bytes,
     read_json,
     read_seal,
@@ -396,7 +397,8 @@ def commit(run: Path, names: Iterable[str], part: str | None = None) -> None:
     old = under(sealed, part) if part else []
     kept = {name: sealed[name] for name in sealed if name not in old}
     for name in names:
-        sync(run / name)  # the log's last lines, too, before they are sealed
+        with explaining(run / name):
+            sync(run / name)  # the log's last lines, too, must be there
         kept[name] = entry(run / name)
     write_seal(run, kept)
     sweep(run)
@@ -546,11 +548,11 @@ def restore_log(run: Path) -> None:
     Later lines tell of steps that are lost; the run takes them again.
     """
     log = Path(run) / "log.jsonl"
-    try:
-        size = read_seal(run)["log.jsonl"]["size"]
-        os.truncate(log, min(size, log.stat().st_size))
-    except (KeyError, FileError, FileNotFoundError):
-        append_text(log, "")  # not verified: there may be none
+    sealed = read_seal(run).get("log.jsonl")
+    append_text(log, "")  # of a run that is not verified there may be none
+    if sealed and sealed["size"] < log.stat().st_size:
+        with explaining(log):
+            os.truncate(log, sealed["size"])
 
 
 def start_run(folder: Path, config: Mapping[str, Any]) -> None:
@@ -607,10 +609,11 @@ def branch_run(
             copy_sealed(source, half, name, sealed[name]["size"])
             files[name] = sealed[name]
     write_seal(half, files)
-    if run.exists():
-        run.rmdir()
-    os.replace(half, run)
-    sync_folder(run.parent)
+    with explaining(run):
+        if run.exists():
+            run.rmdir()
+        os.replace(half, run)
+        sync_folder(run.parent)
 
 
 def weights_file(
