@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 TOKEN = re.compile(
-    r"\s*(\d+(?:(?:\{,\}|\\,|,)\d{3})*(?:\.\d+)?|\\[A-Za-z]+|[-+*/^_(){}|])"
+    r"\s*(\d+(?:(?:\{,\}|\\,|,)\d{3})*(?:\.\d+)?|\\[A-Za-z]+|e(?=\^)|[-+*/^_(){}|])"
 )
 RELATION = re.compile(
     r"(=|\\approx|\\doteq|<|>|\\leq?|\\geq?|\\ne)(?![A-Za-z])"
@@ -105,6 +105,8 @@ class Side:
         word = self.next()
         if word[0].isdigit():
             return float(word)
+        if word == "e":
+            return math.e
         if word in ("(", "{"):
             total = self.sum()
             if self.next() not in (")", "}"):
