@@ -9,10 +9,11 @@ measured it and it could be otherwise tomorrow:
 
 A claim has its source in sight. It is glued (`{glue:text}`); or its own
 sentence cites where it was read; or the page's code says the same number, as
-a setting that decides the run; or, for a share or a multiple, the sentence
-has the glued numbers that it compares. What is left is in
-``constants.yml``, each with the reason why it cannot change. Counting what
-stands before the reader's eyes (two matrices, the third line) is no claim.
+a setting that decides the run or in an `assert` about it (an amount up to
+twelve has to be glued); or a formula computes it before our eyes; or, for a
+share or a multiple, the sentence has the glued numbers that it compares. What
+an exercise assumes is no claim. What is left is in ``constants.yml``, each
+with the reason why it cannot change. Counting what stands before the reader's eyes (two matrices, the third line) is no claim.
 """
 
 import ast
@@ -76,7 +77,9 @@ WRITTEN = re.compile(
 )
 SHARE = re.compile(
     r"\b(?:"
-    rf"(?:about|nearly|almost|than|over) half|half (?:{MORE})"
+    r"(?:about|nearly|almost|than|over) half"
+    r"|(?<!first )(?<!second )(?<!other )(?<!right )(?<!left )"
+    rf"half (?:{MORE})"
     rf"|(?:a|one|two|three|four|five|six|seven|nine)[ -](?:{PARTS})"
     rf"(?= (?:{MORE})\b|[.,;:]|$)"
     r"|twice (?:as|the|that|its|what|our|more)|doubled|tripled|halved"
@@ -183,7 +186,8 @@ def claims(sentence: str) -> Iterator[Claim]:
         value = float(found["n"].replace(",", ""))
         before = sentence[: found.start()]
         if found["u"]:
-            yield Claim(found[0], value, "measured", found.start(), 0)
+            kind = "share" if " times " in found["u"] else "measured"
+            yield Claim(found[0], value, kind, found.start(), 0)
         elif value != int(value) or (value > 12 and not NAMED.search(before)):
             year = "," not in found["n"] and 1600 <= value < 2100
             if not (year and value == int(value) and YEAR.search(before)):
@@ -192,8 +196,9 @@ def claims(sentence: str) -> Iterator[Claim]:
         if any(found.start() in span for span in taken):
             continue
         value = value_of(found["n"])
-        if found["u"] and not (value == 1 and "nat" in found["u"]):
-            yield Claim(found[0], value, "measured", found.start(), 0)
+        if found["u"]:
+            kind = "share" if " times " in found["u"] else "measured"
+            yield Claim(found[0], value, kind, found.start(), 0)
         elif value > 12 and found["n"].lower() not in SCALES:
             yield Claim(found[0], value, "plain", found.start(), 0)
 
@@ -333,6 +338,9 @@ def sourceless(
                 if claim.kind == "share" and GLUED in sentence:
                     continue
                 if claim.kind == "plain" and claim.value in known:
+                    continue
+                large = claim.kind == "measured" and (claim.value or 0) > 12
+                if large and claim.value in known:
                     continue
                 if claim.kind == "share" and passage.kind in NAMES:
                     continue
