@@ -13,7 +13,8 @@ a setting that decides the run or in an `assert` about it (an amount up to
 twelve has to be glued); or a formula computes it before our eyes; or, for a
 share or a multiple, the sentence has the glued numbers that it compares. What
 an exercise assumes is no claim. What is left is in ``constants.yml``, each
-with the reason why it cannot change. Counting what stands before the reader's eyes (two matrices, the third line) is no claim.
+with the reason why it cannot change. Counting what stands before the reader's
+eyes (two matrices, the third line) is no claim.
 """
 
 import ast

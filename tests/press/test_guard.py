@@ -76,7 +76,7 @@ REFUSED = {
     "the system's": "random.SystemRandom(5)",
     "bytes": "os.urandom(4)",
     "an identity": "uuid.uuid4()",
-    "a secret": "secrets.token_hex()",
+    "a hidden word": "secrets.token_hex()",
     "swallowed": "\ntry:\n    open('x', 'w')\nexcept Exception:\n    pass",
 }
 ALLOWED = {
