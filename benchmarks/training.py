@@ -34,7 +34,7 @@ from scratchlm.model.gpt import (
     gpt2_config,
     next_token_loss,
 )
-from scratchlm.model.ngram import NGram
+from scratchlm.model.ngram import choose_ngram
 from scratchlm.text.characters import CharTokenizer
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.training.memory import saved_bytes
@@ -220,7 +220,8 @@ def races(data: Data) -> list[Row]:
     theirs, seconds = loss_of(peer), seconds_of(peer)
     worst = max(outcome.loss for outcome in short)
     best = statistics.fmean(outcome.loss for outcome in long)
-    counted = NGram(5, VOCABULARY, 0.01).fit(data.train).nats(data.validation)
+    table = choose_ngram(data.train, VOCABULARY, range(3, 7))
+    counted = table.nats(data.validation)
     size = count_parameters(GPT(fast_model(VOCABULARY, OUR_CONTEXT)))
     return [
         Row(

@@ -2,6 +2,7 @@
 
 import doctest
 import math
+import time
 from collections import Counter
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scratchlm.model import ngram as module
-from scratchlm.model.ngram import NGram
+from scratchlm.model.ngram import SMOOTHINGS, NGram, choose_ngram
 from scratchlm.text.characters import CharTokenizer
 from scratchlm.text.toytown import (
     entropy_per_character,
@@ -79,18 +80,70 @@ def test_a_large_vocabulary_is_scored_at_once() -> None:
 
 
 def test_shakespeare(shakespeare: str) -> None:
-    """Nats per character on the last tenth, as measured independently."""
+    """Nats per character on the last tenth, as measured independently.
+
+    The smoothing is chosen on the first nine tenths alone.
+    """
     ids = np.array(CharTokenizer.train(shakespeare).encode(shakespeare))
     cut = int(0.9 * len(ids))
     for order, k, nats in (
-        (1, 1.0, 3.3473),
-        (2, 1.0, 2.4819),
+        (2, 0.3, 2.4824),
         (3, 0.1, 2.0458),
-        (4, 0.1, 1.7840),
-        (5, 0.01, 1.7704),
+        (4, 0.03, 1.7793),
+        (5, 0.03, 1.7503),
+        (6, 0.03, 1.9790),
     ):
+        model = choose_ngram(ids[:cut], 65, [order])
+        assert model.smoothing == k
+        assert model.nats(ids[cut:]) == pytest.approx(nats, abs=0.0001)
+    assert choose_ngram(ids[:cut], 65, range(3, 7)).order == 5
+    for order, k, nats in ((1, 1.0, 3.3473), (4, 0.1, 1.7840)):
         model = NGram(order, 65, k).fit(ids[:cut])
-        assert model.nats(ids[cut:]) == pytest.approx(nats, abs=0.002)
+        assert model.nats(ids[cut:]) == pytest.approx(nats, abs=0.0001)
+
+
+def test_the_best_is_chosen_on_the_last_tenth() -> None:
+    """As plain loops choose it; and it has counted the whole text."""
+    splits = split_stories(write_corpus(40_000))
+    letters = CharTokenizer.train(join(splits.train))
+    ids = letters.encode(join(splits.train))
+    cut = int(0.9 * len(ids))
+    losses = {
+        (order, k): NGram(order, letters.vocab_size, k)
+        .fit(ids[:cut])
+        .nats(ids[cut:])
+        for order in (1, 2, 3, 4)
+        for k in SMOOTHINGS
+    }
+    model = choose_ngram(ids, letters.vocab_size, iter((1, 2, 3, 4)))
+    assert (model.order, model.smoothing) == min(losses, key=losses.__getitem__)
+    assert model.counts.sum() == len(ids) - model.order + 1
+    three = choose_ngram(ids, letters.vocab_size, [3])
+    assert three.order == 3
+    assert losses[3, three.smoothing] == min(losses[3, k] for k in SMOOTHINGS)
+
+
+@settings(deadline=None, max_examples=50)
+@given(IDS, st.integers(1, 4), st.lists(st.integers(0, 4), min_size=3))
+def test_next_probabilities_one_by_one(
+    ids: list[int], order: int, context: list[int]
+) -> None:
+    """Each is that of the n-gram which the token completes."""
+    model = NGram(order, 5, 0.3).fit(ids)
+    last = context[len(context) - order + 1 :]
+    wanted = [
+        model.probability(model.windows([*last, token]))[0]
+        for token in range(5)
+    ]
+    assert model.next_probabilities(context).tolist() == wanted
+
+
+def test_a_large_vocabulary_is_no_loop() -> None:
+    model = NGram(3, 50_000, 0.1).fit(range(50_000))
+    start = time.process_time()
+    for _ in range(20):
+        assert model.next_probabilities([7, 8]).argmax() == 9
+    assert time.process_time() - start < 1
 
 
 def test_counting_stays_above_the_entropy_of_the_town() -> None:
@@ -132,3 +185,5 @@ def test_impossible_texts_are_refused() -> None:
         model.fit([1, 2, 5])
     with pytest.raises(ValueError, match="context of 2"):
         model.next_probabilities([1])
+    with pytest.raises(ValueError, match="from 0 to 4"):
+        model.next_probabilities([1, 5])

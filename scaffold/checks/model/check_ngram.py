@@ -70,7 +70,31 @@ def check_smoothing_is_required() -> None:
     )
 
 
+def check_the_choice_is_fair() -> None:
+    """Order and smoothing are those that predict the last tenth best."""
+    ids = [0, 1, 2, 3, 1, 4] * 30  # two tokens tell the next, one does not
+    model = ngram.choose_ngram(ids, 5, [1, 2, 3])
+    equal(model.order, 3, "the order for a text where two tokens tell all")
+    equal(model.smoothing, min(ngram.SMOOTHINGS), "its smoothing")
+    equal(int(model.counts.sum()), 178, "windows that it has counted")
+    tail = [0, 1] * 80 + [1, 0, 0, 1, 1, 1, 0, 0, 0, 1] * 2
+    model = ngram.choose_ngram(tail, 2, [2])
+    true(
+        model.smoothing == max(ngram.SMOOTHINGS),
+        "a text whose last tenth is new asks for the largest smoothing",
+        hint="judge on what was not counted: the last tenth",
+    )
+
+
 BUGS = {
+    "the choice is judged on what was counted": (
+        "model.nats(row[cut:])",
+        "model.nats(row[:cut])",
+    ),
+    "the model that is chosen lacks the last tenth": (
+        "NGram(order, vocab_size, smoothing).fit(row)",
+        "NGram(order, vocab_size, smoothing).fit(row[:cut])",
+    ),
     "the smoothing is missing below the line": (
         "(total + k * self.vocab_size)",
         "(total + k)",

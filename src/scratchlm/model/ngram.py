@@ -6,9 +6,12 @@ every count. Left out: falling back on shorter contexts (Kneser and Ney), an
 exercise of the chapter.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+
+SMOOTHINGS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 
 
 class NGram:
@@ -88,6 +91,26 @@ class NGram:
             raise ValueError(f"a context of {self.order - 1} tokens is needed")
         first = self.windows([*last, 0])  # one n-gram; its last digit is 0
         return self.probability(first + np.arange(self.vocab_size))
+
+
+def choose_ngram(
+    ids: Sequence[int] | np.ndarray, vocab_size: int, orders: Iterable[int]
+) -> NGram:
+    """The model of the order and the smoothing that predict best.
+
+    Judged on the last tenth of the text when the rest is counted, so the
+    choice has seen nothing but this text. The model has counted all of it.
+    """
+    row = np.asarray(ids, dtype=np.int64)
+    cut = int(0.9 * len(row))
+    best = (math.inf, 0, 0.0)
+    for order in orders:
+        model = NGram(order, vocab_size, SMOOTHINGS[0]).fit(row[:cut])
+        for smoothing in SMOOTHINGS:
+            model.smoothing = smoothing
+            best = min(best, (model.nats(row[cut:]), order, smoothing))
+    _, order, smoothing = best
+    return NGram(order, vocab_size, smoothing).fit(row)
 
 
 def look_up(
