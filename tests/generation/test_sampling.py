@@ -68,6 +68,9 @@ def test_greedy_takes_the_first_of_the_best_and_no_chance() -> None:
     got = sample(logits, SamplingConfig(temperature=0), generator)
     assert got.tolist() == [1, 0]
     assert torch.equal(generator.get_state(), before)
+    penalized = SamplingConfig(temperature=0, repetition_penalty=2)
+    sample(logits, penalized, generator, seen=torch.tensor([[1], [0]]))
+    assert torch.equal(generator.get_state(), before)
     one = probabilities(logits, SamplingConfig(temperature=0))
     assert one.tolist() == [[0, 1, 0], [1, 0, 0]]
 
