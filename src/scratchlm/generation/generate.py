@@ -94,8 +94,8 @@ def generate(
         logits = step(model, ids[:, start + known :], cache)
         new = sample(logits, sampling, generator, seen=ids)
         if stop_id is not None:
-            new = new.masked_fill(over, stop_id)
-            over = over | (new == stop_id)
+            new = new.masked_fill(over, stop_id)  # stays over
+            over = new == stop_id
         yield new
         if stop_id is not None and over.all():
             return
