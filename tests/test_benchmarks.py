@@ -121,6 +121,8 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(bpe, "LARGE_TEXT", 50_000)
     monkeypatch.setattr(bpe, "ENCODED", 60_000)
     monkeypatch.setattr(bpe, "LONG_PIECE", 500)
+    monkeypatch.setattr(bpe, "LONG_WORD", 100)
+    monkeypatch.setattr(bpe, "LEARNED", 270)
 
 
 def test_byte_pairs_in_small(
@@ -133,14 +135,24 @@ def test_byte_pairs_in_small(
         bpe.training(text),
         *bpe.large_training(),
         *bpe.encoding(text),
-        bpe.long_piece(text),
+        *bpe.long_pieces(text),
     ]
-    assert all(row.ours > 0 for row in rows)
+    assert all(row.ours > 0 and row.ratio for row in rows)
     assert [row.peer_name for row in rows].count("tiktoken") == 2
     memory = rows[2]
     assert memory.unit == "GB"
     assert 0.01 < memory.ours < 1
-    assert memory.holds
+
+
+@pytest.mark.judge
+def test_preparing_in_small(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    small(monkeypatch, tmp_path)
+    rate, memory = bpe.preparing()
+    assert rate.ours > 0
+    assert rate.ratio
+    assert 0.8 < (memory.ratio or 0) < 1.25
 
 
 def test_generation_in_small(monkeypatch: pytest.MonkeyPatch) -> None:
