@@ -113,7 +113,7 @@ def test_a_missing_function_is_a_bug() -> None:
     ("arguments", "message"),
     [
         (["fly"], "fly"),
-        (["trian"], "train"),
+        (["trai"], "train"),
         (["train", "--stepz", "5"], "--steps"),
         (["train", "--steps", "many"], "--steps"),
         (["train", "--steps", "0"], "steps"),

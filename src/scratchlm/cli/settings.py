@@ -77,14 +77,14 @@ def describe(kind: type, defaults: Mapping[str, Any]) -> None:
             if value is True:
                 text += " (on)"
             elif value not in (None, False, (), ""):
-                text += f" ({show(value)})"
+                text += f" ({as_typed(value)})"
             field.metadata = MappingProxyType({"help": text})
 
 
-def show(value: Any) -> str:
+def as_typed(value: Any) -> str:
     """A value as one types it.
 
-    >>> show(0.003), show((0, 10))
+    >>> as_typed(0.003), as_typed((0, 10))
     ('0.003', '0 10')
     """
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
