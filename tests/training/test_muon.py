@@ -16,6 +16,7 @@ from scratchlm.training.muon import (
     hidden_matrices,
     muon_and_adamw,
     newton_schulz,
+    stacked_rows,
     update_scale,
 )
 
@@ -125,6 +126,46 @@ def test_matrices_of_equal_shape_do_not_disturb_each_other() -> None:
         alone.step()
     torch.testing.assert_close(a, c)
     assert d.eq(1).all()  # it had no gradient
+
+
+def test_matrices_in_one_parameter_move_as_if_they_were_apart() -> None:
+    torch.manual_seed(0)
+    parts = [nn.Parameter(torch.randn(n, 4)) for n in (8, 2, 2)]
+    whole = nn.Parameter(torch.cat([p.detach() for p in parts]))
+    joint = Muon([whole], lr=0.1, rows={whole: [8, 2, 2]})
+    apart = Muon(parts, lr=0.1)
+    for _ in range(3):
+        for p in parts:
+            p.grad = torch.randn_like(p)
+        whole.grad = torch.cat([p.grad for p in parts])  # type: ignore[misc]
+        joint.step()
+        apart.step()
+    torch.testing.assert_close(whole, torch.cat(list(parts)))
+
+
+def test_queries_keys_and_values_are_three_matrices() -> None:
+    shape = {"vocab_size": 32, "context": 8, "layers": 2, "heads": 4}
+    model = GPT(llama_config(**shape, channels=16, kv_heads=2))
+    rows = stacked_rows(model)
+    assert set(rows) == {b.attention.qkv.weight for b in model.blocks}
+    assert all(sizes == [16, 8, 8] for sizes in rows.values())
+    muon, _ = muon_and_adamw(model)
+    assert isinstance(muon, Muon)
+    assert muon.rows == rows
+
+
+def test_every_group_moves_at_its_own_rate() -> None:
+    a, b = nn.Parameter(torch.eye(3)), nn.Parameter(torch.eye(3))
+    optimizer = Muon(
+        [{"params": [a]}, {"params": [b], "lr": 0.3}],
+        lr=0.1,
+        weight_decay=0.0,
+    )
+    a.grad, b.grad = torch.eye(3), torch.eye(3)
+    optimizer.step()
+    moved = [(torch.eye(3) - p).norm().item() for p in (a, b)]
+    assert moved[1] == pytest.approx(3 * moved[0], rel=1e-4)
+    assert moved[0] > 0.01
 
 
 def test_a_closure_is_run() -> None:

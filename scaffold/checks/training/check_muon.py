@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.training import muon
 
 from ..expect import close, equal, raises, true
@@ -90,6 +91,25 @@ def check_embeddings_and_head_are_left_to_adamw() -> None:
     )
 
 
+def check_each_of_three_matrices_gets_its_own_step() -> None:
+    """Keys with a gradient a thousand times too large drown nobody."""
+    torch.manual_seed(0)
+    model = GPT(gpt2_config(11, 8, 1, 2, 4))
+    qkv = model.blocks[0].attention.qkv.weight  # (3 · 4, 4)
+    optimizer = muon.muon_and_adamw(model, 0.1, weight_decay=0.0)[0]
+    before = qkv.detach().clone()
+    qkv.grad = torch.cat([torch.eye(4), 1000 * torch.eye(4), torch.eye(4)])
+    optimizer.step()
+    moved = (qkv.detach() - before).view(3, 4, 4)
+    close(
+        moved[0],
+        moved[1],
+        "the step of the queries, and that of the keys",
+        hint="queries, keys and values lie in one parameter and are three "
+        "matrices: make each orthogonal by itself",
+    )
+
+
 BUGS: dict[str, tuple[str, str]] = {
     "one step of the iteration instead of five": (
         "for _ in range(steps):",
@@ -109,6 +129,10 @@ BUGS: dict[str, tuple[str, str]] = {
     ),
     "the head is taken as well": (
         '        and "head" not in name.split(".")\n',
+        "",
+    ),
+    "queries, keys and values are taken for one matrix": (
+        "            rows=stacked_rows(model),\n",
         "",
     ),
     "the gradient is added instead of its orthogonal form": (

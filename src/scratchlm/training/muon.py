@@ -10,13 +10,14 @@ Left out: dividing the iteration among machines.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from scratchlm.model.heads import MultiHeadAttention
 from scratchlm.training.optimizer import AdamW, embedding_parameters
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan et al. (2024)
@@ -69,11 +70,12 @@ class Muon(Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.1,
         dtype: torch.dtype = torch.float32,
+        rows: Mapping[Tensor, list[int]] | None = None,
     ) -> None:
         """Take matrices, or groups of them; ValueError out of range.
 
         The iteration runs in `dtype`; bfloat16 is enough for it (Jordan et
-        al., 2024).
+        al., 2024). `rows` tells of parameters that are several matrices.
         """
         for name, value in (("lr", lr), ("weight_decay", weight_decay)):
             if not value >= 0:
@@ -82,7 +84,7 @@ class Muon(Optimizer):
             raise ValueError(f"momentum must be in [0, 1), not {momentum}")
         defaults = {"lr": lr, "momentum": momentum}
         super().__init__(params, defaults | {"weight_decay": weight_decay})
-        self.dtype = dtype
+        self.dtype, self.rows = dtype, dict(rows or {})
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.ndim != 2:
@@ -99,13 +101,19 @@ class Muon(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            shapes: dict[torch.Size, list[Tensor]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    shapes.setdefault(parameter.shape, []).append(parameter)
+            moving = [p for p in group["params"] if p.grad is not None]
+            shapes: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+            for p, ahead in zip(moving, self.look_ahead(moving, group)):
+                for pair in zip(self.matrices(p, p), self.matrices(p, ahead)):
+                    shapes.setdefault(pair[0].shape, []).append(pair)
             for alike in shapes.values():
-                self.update(alike, group)
+                matrices, directions = zip(*alike, strict=True)
+                self.update(matrices, directions, group)
         return loss
+
+    def matrices(self, parameter: Tensor, tensor: Tensor) -> Sequence[Tensor]:
+        """What of a tensor like the parameter is a matrix of its own."""
+        return tensor.split(self.rows.get(parameter, [len(tensor)]))
 
     def momentum_buffer(self, parameter: Tensor) -> Tensor:
         """The running mean of a matrix's gradients, at first zero."""
@@ -114,19 +122,49 @@ class Muon(Optimizer):
             state["momentum_buffer"] = torch.zeros_like(parameter)
         return state["momentum_buffer"]
 
-    def update(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
-        """One step of matrices of equal shape, in one batch."""
-        lr, beta = group["lr"], group["momentum"]
-        gradients = [m.grad for m in matrices if m.grad is not None]
-        buffers = [self.momentum_buffer(m) for m in matrices]
+    def look_ahead(
+        self, parameters: list[Tensor], group: dict[str, Any]
+    ) -> Sequence[Tensor]:
+        """Nesterov: the momentum, one step ahead along itself."""
+        if not parameters:
+            return []
+        beta = group["momentum"]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        buffers = [self.momentum_buffer(p) for p in parameters]
         torch._foreach_lerp_(buffers, gradients, 1 - beta)
-        # Nesterov: look one step ahead along the momentum.
-        ahead = torch._foreach_lerp(gradients, buffers, beta)
-        stacked = torch.stack(ahead).to(self.dtype)  # (N, R, C)
+        return torch._foreach_lerp(gradients, buffers, beta)
+
+    def update(
+        self,
+        matrices: tuple[Tensor, ...],
+        directions: tuple[Tensor, ...],
+        group: dict[str, Any],
+    ) -> None:
+        """One step of matrices of equal shape, in one batch."""
+        lr = group["lr"]
+        stacked = torch.stack(directions).to(self.dtype)  # (N, R, C)
         updates = newton_schulz(stacked).to(matrices[0].dtype)
         torch._foreach_mul_(matrices, 1 - lr * group["weight_decay"])
         scale = update_scale(*matrices[0].shape)
         torch._foreach_add_(matrices, updates.unbind(), alpha=-lr * scale)
+
+
+def stacked_rows(model: nn.Module) -> dict[Tensor, list[int]]:
+    """The parameters in which several matrices lie below each other.
+
+    Attention makes queries, keys and values in one product; they are three
+    matrices for all that, and Muon's step is best taken for each (Jordan et
+    al., 2024). Parameter → the rows of each.
+    """
+    return {
+        module.qkv.weight: [
+            module.heads * module.head_size,
+            module.kv_heads * module.head_size,
+            module.kv_heads * module.head_size,
+        ]
+        for module in model.modules()
+        if isinstance(module, MultiHeadAttention)
+    }
 
 
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
@@ -170,6 +208,12 @@ def muon_and_adamw(
         {"params": stays, "weight_decay": 0.0},
     ]
     return [
-        Muon(inside, lr=learning_rate, weight_decay=weight_decay, dtype=dtype),
+        Muon(
+            inside,
+            lr=learning_rate,
+            weight_decay=weight_decay,
+            dtype=dtype,
+            rows=stacked_rows(model),
+        ),
         AdamW(groups, lr=learning_rate),
     ]
