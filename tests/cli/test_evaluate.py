@@ -1,5 +1,6 @@
 """Scores of a run, from the command line."""
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from scratchlm.cli.app import main
+from scratchlm.text.corpus import write_documents
+from scratchlm.text.toytown import write_corpus
 from scratchlm.training.trainer import read_log
 
 
@@ -56,3 +59,37 @@ def test_what_cannot_be(
     words: list[str], message: str, run: Path, fails: Callable[[list[str]], str]
 ) -> None:
     assert message in fails(["evaluate", "--run", str(run), *words])
+
+
+def test_another_text(
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    fails: Callable[[list[str]], str],
+) -> None:
+    """A prepared test.jsonl is for this; one file is the sum of its parts."""
+    stories = [story.text for story in write_corpus(4_000, seed=5)]
+    files = [tmp_path / name for name in ("test.jsonl", "same.jsonl", "a.txt")]
+    for file, texts in zip(files, (stories, stories * 2), strict=False):
+        write_documents(file, [{"text": text} for text in texts])
+    one, two = (
+        scores(capsys, "--run", str(run), "--text", str(file))
+        for file in files[:2]
+    )
+    assert two["tokens"] == pytest.approx(2 * one["tokens"], abs=1)
+    assert two["nats per token"] == pytest.approx(
+        one["nats per token"], rel=0.05
+    )
+    size = sum(len(text.encode()) for text in stories)
+    nats = mean * one["tokens"]
+    assert one["bits per byte"] == pytest.approx(
+        nats / math.log(2) / size, rel=1e-3
+    )
+    assert "entropy" not in one
+    assert one["tokens"] != scores(capsys, "--run", str(run))["tokens"]
+    words = ["evaluate", "--run", str(run), "--text"]
+    for text, message in (("", "too little text"), (None, "a.txt")):
+        files[2].unlink(missing_ok=True)
+        if text is not None:
+            files[2].write_text(text)
+        assert message in fails([*words, str(files[2])])

@@ -3,12 +3,19 @@
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from cyclopts import Parameter
 
-from scratchlm.cli.errors import UserError
+from scratchlm.cli.errors import UserError, users_input
 from scratchlm.cli.runs import check_device, open_run
 from scratchlm.evaluation.perplexity import bits_per_byte, perplexity
 from scratchlm.evaluation.perplexity import evaluate as score
+from scratchlm.text.prepare import (
+    AnyTokenizer,
+    MaterialError,
+    encode_texts,
+    read_texts,
+)
 from scratchlm.training.checkpoint import load_model
 from scratchlm.training.trainer import entropy_floor
 
@@ -20,6 +27,10 @@ def evaluate(
     ] = Path("runs/toytown"),
     snapshot: Annotated[
         int | None, Parameter(help="as it was at this step, not at its best")
+    ] = None,
+    text: Annotated[
+        Path | None,
+        Parameter(help="a file to score instead, as a prepared test.jsonl"),
     ] = None,
     stride: Annotated[
         int | None,
@@ -35,7 +46,7 @@ def evaluate(
         bool, Parameter(help="whether files must be as they were sealed (on)")
     ] = True,
 ) -> None:
-    """Score a trained model on its validation text.
+    """Score a trained model on its validation text, or on another.
 
     Perplexity, bits per byte, and for Toytown the distance from the lowest
     loss that is possible. With a stride below the context, windows overlap
@@ -44,6 +55,7 @@ def evaluate(
     Example:
       python -m scratchlm evaluate --run runs/toytown
       python -m scratchlm evaluate --run runs/toytown --stride 64
+      python -m scratchlm evaluate --run runs/notes --text data/notes/test.jsonl
 
     Next: python -m scratchlm compare runs/toytown runs/other
     Book: How good is it?
@@ -59,17 +71,35 @@ def evaluate(
             f"--stride {stride}: choose 1 to {context}, the context, or "
             "tokens are left out"
         )
+    tokens, size = opened.validation, data["validation_bytes"]
+    if text is not None:
+        with users_input():
+            tokens, size = read_tokens(text, opened.tokenizer)
     precision = opened.settings["training"].get("precision", "float32")
     result = score(
-        model, opened.validation, context, batch_size, stride, precision
+        model, tokens, context, batch_size, stride, precision
     )
     nats = result.nats_per_token
     print(f"tokens            {result.tokens:,}")
     print(f"precision         {precision}")
     print(f"nats per token    {nats:.4f}")
     print(f"perplexity        {perplexity(nats):.3f}")
-    bits = bits_per_byte(result.nats, data["validation_bytes"])
+    bits = bits_per_byte(result.nats, size)
     print(f"bits per byte     {bits:.4f}")
-    if (floor := entropy_floor(data)) is not None:
+    floor = entropy_floor(data) if text is None else None
+    if floor is not None:
         print(f"entropy           {floor:.4f} nats per token")
         print(f"distance from it  {nats - floor:.4f}")
+
+
+def read_tokens(path: Path, tokenizer: AnyTokenizer) -> tuple[np.ndarray, int]:
+    """A text's tokens, as a run's own text is encoded, and its bytes."""
+    separate = path.suffix == ".jsonl"
+    parts, size = [np.zeros(0, np.uint32)], 0
+    for batch, ids in encode_texts(tokenizer, read_texts(path), separate, 1):
+        parts.append(ids)
+        size += batch.bytes
+    tokens = np.concatenate(parts).astype(np.int64)
+    if len(tokens) < 2:
+        raise MaterialError(f"{path} holds too little text to score")
+    return tokens, size
