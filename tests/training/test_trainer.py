@@ -31,6 +31,7 @@ from scratchlm.training import trainer as module
 from scratchlm.training.checkpoint import (
     CheckpointError,
     checkpoint_folder,
+    keep_weights,
     load_model,
     weights_file,
 )
@@ -46,6 +47,8 @@ from scratchlm.training.trainer import (
     make_optimizers,
     make_schedule,
     read_log,
+    read_train_config,
+    same_rates,
     seconds_per_step,
     span_batches,
     spans,
@@ -826,3 +829,107 @@ def test_words_to_choose_from_are_read_from_the_types() -> None:
     known = choices(TrainConfig)
     assert set(known) == {"schedule", "optimizer", "precision"}
     assert known["precision"] == ("auto", "float32", "tf32", "bfloat16")
+
+
+def stopped_at(folder: Path, step: int, **changes: Any) -> Path:
+    """A run that was stopped after a step, with its checkpoint there."""
+    trainer = make(folder, checkpoint_every=step, **changes)
+    original = trainer.finish_step
+
+    def finish_step() -> None:
+        if trainer.step == step:
+            raise Interrupted
+        original()
+
+    trainer.finish_step = finish_step  # type: ignore[method-assign]
+    with pytest.raises(Interrupted):
+        trainer.fit()
+    return folder
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_branch_of_a_stable_run_is_the_longer_run(
+    tmp_path: Path, optimizer: str
+) -> None:
+    stable = {"schedule": "stable", "optimizer": optimizer}
+    make(tmp_path / "long", steps=20, evaluate_every=4, **stable).fit()
+    short = stopped_at(tmp_path / "short", 8, steps=12, **stable)
+    before = {p: p.read_bytes() for p in short.rglob("*") if p.is_file()}
+    long = make(tmp_path / "x", steps=20, evaluate_every=4, **stable).config
+    assert same_rates(read_train_config(short), long, 8)
+    branch = Trainer.branch(short, tmp_path / "b", long, cursor(), HELD_OUT)
+    assert branch.step == 8
+    branch.fit()
+    a, b = (checkpoint_folder(tmp_path / name) for name in ("long", "b"))
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        assert (a / name).read_bytes() == (b / name).read_bytes()
+    losses = [
+        [line["train_loss"] for line in read_log(tmp_path / name)]
+        for name in ("long", "b")
+    ]
+    assert losses[0] == losses[1]
+    assert read_train_config(tmp_path / "b") == long
+    after = {p: p.read_bytes() for p in short.rglob("*") if p.is_file()}
+    assert after == before
+
+
+def test_a_branch_can_change_the_rate(tmp_path: Path) -> None:
+    short = stopped_at(tmp_path / "a", 4, steps=6, snapshots=(0,))
+    config = replace(read_train_config(short), learning_rate=1e-4, steps=7)
+    assert not same_rates(read_train_config(short), config, 4)
+    branch = Trainer.branch(short, tmp_path / "b", config, cursor(), HELD_OUT)
+    branch.fit()
+    lines = read_log(tmp_path / "b")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6, 7]
+    assert lines[3]["learning_rate"] > 1e-3
+    assert lines[4]["learning_rate"] < 1e-4
+    assert load_model(tmp_path / "b").config == branch.model.config
+    assert not (tmp_path / "b" / "snapshots").exists()
+
+
+def test_what_a_branch_refuses(tmp_path: Path) -> None:
+    source = stopped_at(tmp_path / "a", 4, steps=6)
+    config = read_train_config(source)
+
+    def branch(name: str, **changes: Any) -> Trainer:
+        return Trainer.branch(
+            source,
+            tmp_path / name,
+            replace(config, **changes),
+            cursor(),
+            HELD_OUT,
+        )
+
+    with pytest.raises(ValueError, match="cannot change optimizer and weight"):
+        branch("b", optimizer="muon", weight_decay=0.5)
+    with pytest.raises(ValueError, match="took 4 steps already"):
+        branch("b", steps=4)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("")
+    with pytest.raises(FileExistsError, match="full is not empty"):
+        branch("full", steps=9)
+    weights = checkpoint_folder(source) / "model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-1] + b"\xff")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is not"):
+        branch("b", steps=9)
+    assert not (tmp_path / "b").exists()
+    weights.write_bytes(data)
+    (tmp_path / "b.partial").mkdir()  # of a crash
+    (tmp_path / "b.partial" / "rest").write_text("")
+    (tmp_path / "b").mkdir()
+    branch("b", steps=9).fit()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["a", "b", "full"]
+
+
+def test_a_branch_leaves_later_weights_behind(tmp_path: Path) -> None:
+    """The best weights may come from after the checkpoint: not the branch's."""
+    source = stopped_at(tmp_path / "a", 4, steps=9)
+    model = make(tmp_path / "x").model
+    keep_weights(source, "best", 6, model, alone=True)
+    config = replace(read_train_config(source), steps=5)
+    branch = Trainer.branch(source, tmp_path / "b", config, cursor(), HELD_OUT)
+    assert weights_file(tmp_path / "b").startswith("checkpoint/")
+    branch.fit()
+    assert weights_file(tmp_path / "b").startswith("best/step-000005")
