@@ -16,6 +16,7 @@ import os
 import random
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -185,14 +186,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Copy the weights of a safetensors file into the model, in place."""
-    saved = read_tensors(path)
+def put_weights(
+    model: nn.Module, saved: Mapping[str, Tensor], path: Path
+) -> None:
+    """Copy tensors into the model, in place; `path` is where they are from."""
     tensors = unique_tensors(model)
     compare(tensors, saved, str(path))
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(saved[name])
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Copy the weights of a safetensors file into the model."""
+    put_weights(model, read_tensors(path), path)
 
 
 CPU = torch.device("cpu")
@@ -488,6 +495,24 @@ def check_seal(run: Path, names: Iterable[str]) -> None:
         raise CheckpointError(f"{error}. {WAY_OUT}") from error
 
 
+@contextmanager
+def verified(run: Path, names: Iterable[str], verify: bool) -> Iterator[None]:
+    """Verify files while the body reads them.
+
+    The block is left only if they are as they were sealed. Damage outweighs
+    an error of the body, which may come from it.
+    """
+    if not verify:
+        yield
+        return
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        verdict = pool.submit(check_seal, run, names)
+        try:
+            yield
+        finally:
+            verdict.result()
+
+
 def load_checkpoint(
     run: Path,
     model: nn.Module,
@@ -504,31 +529,36 @@ def load_checkpoint(
     nothing is, and a flipped bit in the weights stays there.
     """
     run = Path(run)
-    if verify:
-        names = sealed_names(run)
-        names = [n for n in names if not n.startswith("snapshots/")]
-        check_seal(run, names)
+    names = [n for n in sealed_names(run, verify) if "snapshots/" not in n]
     folder = checkpoint_folder(run, verify)
-    state = read_json(folder / "state.json")
+    where = [folder / f"{name}.safetensors" for name in ("model", "optimizer")]
+    with verified(run, names, verify):
+        state = read_state(folder / "state.json", config)
+        weights, moments = map(read_tensors, where)
+    put_weights(model, weights, where[0])
+    with blaming(where[1]):
+        unpack_optimizers(model, optimizers, moments, state["optimizers"])
     with blaming(folder / "state.json"):
+        set_random_state(state["random"], device_of(model))
+        return Progress(**state["progress"])
+
+
+def read_state(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What state.json says, if it is of this format and these settings."""
+    state = read_json(path)
+    with blaming(path):
         if state.get("format") != FORMAT:
             raise CheckpointError(
-                f"{folder} has format {state.get('format')}, this program "
+                f"{path} has format {state.get('format')}, this program "
                 f"reads format {FORMAT}"
             )
         now = json.loads(json.dumps(config))  # tuples become lists, as saved
         if lines := differences(state["config"], now):
             raise CheckpointError(
-                f"the settings are not those of the checkpoint in {run}; "
+                f"the settings are not those of the checkpoint in {path}; "
                 + "; ".join(lines)
             )
-    load_weights(folder / "model.safetensors", model)
-    tensors = read_tensors(folder / "optimizer.safetensors")
-    with blaming(folder / "optimizer.safetensors"):
-        unpack_optimizers(model, optimizers, tensors, state["optimizers"])
-    with blaming(folder / "state.json"):
-        set_random_state(state["random"], device_of(model))
-        return Progress(**state["progress"])
+        return dict(state)
 
 
 def has_run(folder: Path) -> bool:
@@ -640,8 +670,12 @@ def weights_file(
     return name
 
 
-def read_settings(run: Path) -> tuple[GPTConfig, dict[str, Any]]:
+def read_settings(
+    run: Path, verify: bool = True
+) -> tuple[GPTConfig, dict[str, Any]]:
     """What config.json says: the model's form, and all of it."""
+    if verify:
+        check_seal(run, ["config.json"])
     path = Path(run) / "config.json"
     settings = read_json(path)
     with blaming(path):
@@ -660,11 +694,11 @@ def load_model(
     run = Path(run)
     name = weights_file(run, snapshot, verify)
     try:
-        if verify:
-            check_seal(run, ["config.json", name])
-        config, _ = read_settings(run)
-        model = GPT(config)
-        load_weights(run / name, model)
+        config, _ = read_settings(run, verify)
+        with verified(run, [name], verify):
+            weights = read_tensors(run / name)
+            model = GPT(config)
+        put_weights(model, weights, run / name)
         return model.eval()
     except FileError:
         if weights_file(run, snapshot, verify) == name:

@@ -106,8 +106,7 @@ def chunked_loss(
         return loss
     parts = zip(x.split(rows), targets.split(rows), strict=True)
     losses = [
-        next_token_loss((a @ weight.T)[None], b[None], "none")
-        for a, b in parts
+        next_token_loss((a @ weight.T)[None], b[None], "none") for a, b in parts
     ]
     nats = torch.cat(losses)  # (B · T,)
     return nats.sum() if reduction == "sum" else nats

@@ -175,7 +175,9 @@ def product_seconds(
             "work(precision)",
             globals={"work": work, "precision": precision},
             num_threads=torch.get_num_threads(),
-        ).blocked_autorange(min_run_time=0.03).median
+        )
+        .blocked_autorange(min_run_time=0.03)
+        .median
         for precision in supported(device_type)
     }
 

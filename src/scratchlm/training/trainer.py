@@ -326,9 +326,9 @@ def same_rates(a: TrainConfig, b: TrainConfig, step: int) -> bool:
     return all(one.rate(n) == two.rate(n) for n in range(step))
 
 
-def read_train_config(run: Path) -> TrainConfig:
+def read_train_config(run: Path, verify: bool = True) -> TrainConfig:
     """The settings of a run's loop, from its config.json."""
-    _, settings = read_settings(run)
+    _, settings = read_settings(run, verify)
     with blaming(Path(run) / "config.json"):
         training = settings["training"]
         training["snapshots"] = tuple(training["snapshots"])
@@ -480,12 +480,12 @@ class Trainer:
         same tokens, made with the same settings. With `verify` every file
         must be as it was sealed.
         """
-        model_config, settings = read_settings(folder)
+        model_config, settings = read_settings(folder, verify)
         trainer = cls(
             GPT(model_config).to(device),
             train,
             validation,
-            read_train_config(folder),
+            read_train_config(folder, verify),
             folder,
             on_sample,
             settings.get("data"),
@@ -512,7 +512,7 @@ class Trainer:
         in both (`same_rates`), the new run is what a run with these
         settings would have been from its first step on.
         """
-        old = read_train_config(source)
+        old = read_train_config(source, verify)
         if names := [n for n in FIXED if getattr(old, n) != getattr(config, n)]:
             raise ValueError(
                 f"a run that goes on cannot change {' and '.join(names)}: "
