@@ -31,9 +31,9 @@ def layer_norm(
     rows = x.float()
     centered = rows - rows.mean(dim=-1, keepdim=True)
     variance = centered.square().mean(dim=-1, keepdim=True)  # (..., 1)
-    out = centered / torch.sqrt(variance + eps) * weight.float()
+    out = centered / torch.sqrt(variance + eps) * weight
     if bias is not None:
-        out = out + bias.float()
+        out = out + bias
     return out.to(x.dtype)
 
 
@@ -47,7 +47,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-5) -> Tensor:
     """
     rows = x.float()
     square = rows.square().mean(dim=-1, keepdim=True)  # (..., 1)
-    out = rows * torch.rsqrt(square + eps) * weight.float()
+    out = rows * torch.rsqrt(square + eps) * weight
     return out.to(x.dtype)
 
 
