@@ -173,6 +173,22 @@ def test_ceilings_are_measured() -> None:
     assert many > 2 * few  # one row waits for memory
 
 
+def test_the_roofline_is_that_of_the_format(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def rate(*arguments: object) -> float:
+        asked.append(arguments)
+        return 4.0
+
+    module = "scratchlm.generation.speed"
+    monkeypatch.setattr(module + ".matmul_rate", rate)
+    monkeypatch.setattr(module + ".memory_rate", lambda: 2.0)
+    assert measure_roofline(torch.bfloat16) == Roofline(4.0, 2.0)
+    assert asked == [(1024, 1024, 1024, torch.bfloat16)]
+
+
 def test_the_fast_recipe_is_what_the_text_says() -> None:
     config = fast_model(65)
     assert (config.context, config.layers, config.heads) == (128, 4, 4)

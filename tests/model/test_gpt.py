@@ -152,6 +152,23 @@ def test_memory_estimate_equals_what_autograd_keeps(
     del loss
 
 
+def test_the_peak_is_where_most_is_held() -> None:
+    # Few tokens: while the optimizer works on the larger of its two groups.
+    for vocab_size, decayed in ((40, True), (5000, False)):
+        config = replace(GPT2, vocab_size=vocab_size, context=1)
+        table = parameter_table(config)
+        all_of_them = sum(table.values())
+        matrices = table["attention"] + table["feed-forward"]
+        largest = matrices if decayed else all_of_them - matrices
+        assert largest > all_of_them / 2
+        peak = memory_estimate(config, 1).peak
+        assert peak == 4 * (4 * all_of_them + largest)
+    # Many tokens: when the loss is made, with logits and their gradient.
+    many, weights = memory_estimate(GPT2, 50), count_parameters(GPT(GPT2))
+    logits = 50 * 16 * 40
+    assert many.peak == 12 * weights + many.activations + 8 * logits
+
+
 def test_memory_estimate_adds_up() -> None:
     assert MemoryEstimate(1, 2, 3, 4, 9).total == 10
     one, two = (memory_estimate(GPT2, batch) for batch in (1, 2))
