@@ -6,21 +6,25 @@ and its tests pass at once.
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
-from scaffold.emit import Plan, ScaffoldError, budgets, emit, tracks
+from scaffold.emit import emit
+from scaffold.plan import Plan, ScaffoldError, budgets, tracks
 
 EXAMPLES = """\
 examples:
   python -m scaffold --track practitioner
   python -m scaffold --track beginner --out ~/my-first-model
+  python -m scaffold --track practitioner --data ~/letters.txt
   python -m scaffold --track researcher --budget gpu24 --out ~/lab
 
-then:
-  cd llm-practitioner && pip install -r requirements.txt
+then, in the new folder:
+  python3 -m venv .venv && . .venv/bin/activate
+  python -m pip install -r requirements.txt
   python -m pytest      its tests
-  python train.py       train the model of config.json
+  python train.py       train the model of config.toml
   python sample.py      let it write
 """
 
@@ -50,6 +54,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, help="an empty or new folder (llm-TRACK)"
     )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="a text of your own: a UTF-8 file, JSON lines, or a folder "
+        "that `scratchlm corpus prepare` wrote (Toytown)",
+    )
     return parser
 
 
@@ -57,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code: 2 for what the user can mend."""
     options = make_parser().parse_args(arguments)
     try:
-        plan = Plan(options.track, options.budget)
+        plan = Plan(options.track, options.budget, options.data)
         out = emit(plan, options.out or Path(f"llm-{options.track}"))
     except (ScaffoldError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -66,10 +76,14 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"{out}: {len(plan.topics)} topics in {weeks} weeks, "
         f"for {budgets()[plan.budget]['title']}\n"
-        f"next:  cd {out}\n"
+        f"next:  cd {shlex.quote(str(out))}\n"
+        "       python3 -m venv .venv && . .venv/bin/activate\n"
         "       python -m pip install -r requirements.txt\n"
-        "       python -m pytest && python train.py && python sample.py"
+        "       python -m pytest && python train.py --taste && "
+        "python sample.py"
     )
+    if plan.warning:
+        print(f"note:  {plan.warning}", file=sys.stderr)
     return 0
 
 

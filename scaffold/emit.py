@@ -1,109 +1,38 @@
 """Make a repository from the sources that the book shows."""
 
-import ast
-import json
 import os
-import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
+import tomlkit
 
-from press.lock import locked
-from press.roadmap import Topic, load
+from scaffold.needs import (
+    constraints,
+    imported_names,
+    project_name,
+    requirements,
+)
+from scaffold.plan import Plan, ScaffoldError, budgets, tracks
 
 ROOT = Path(__file__).parent.parent
 HERE = Path(__file__).parent
 SOURCES = ROOT / "src"
 PROJECT = "scratchlm"
-NEEDED = ("coverage", "hypothesis", "pytest", "tiktoken", "tokenizers")
+OWN = {PROJECT, "scaffold", "checks", "train"}
 TEMPLATES = {
     "README.md": "README.md.j2",
     "pyproject.toml": "pyproject.toml.j2",
     "requirements.txt": "requirements.txt.j2",
+    "constraints.txt": "constraints.txt.j2",
     "train.py": "train.py.j2",
     "sample.py": "sample.py.j2",
     "gitignore": "gitignore.j2",
 }
-
-
-class ScaffoldError(ValueError):
-    """The repository cannot be made; the message says why and what to do."""
-
-
-def read_yaml(name: str) -> dict[str, Any]:
-    """A YAML file of this folder."""
-    data = yaml.safe_load((HERE / name).read_text(encoding="utf-8"))
-    assert isinstance(data, dict)
-    return data
-
-
-@dataclass(frozen=True)
-class Week:
-    """A week of reading and running: its topics and its hours."""
-
-    number: int
-    topics: tuple[Topic, ...]
-
-    @property
-    def hours(self) -> float:
-        """Hours of the week's topics."""
-        return sum(topic.minutes for topic in self.topics) / 60
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be emitted: for whom, and for which machine."""
-
-    track: str
-    budget: str
-
-    def __post_init__(self) -> None:
-        for kind, known in (("track", tracks()), ("budget", budgets())):
-            name = getattr(self, kind)
-            if name not in known:
-                names = ", ".join(known)
-                raise ScaffoldError(f"no {kind} {name!r}; there are: {names}")
-
-    @cached_property
-    def topics(self) -> tuple[Topic, ...]:
-        """The track's topics, in reading order."""
-        topics = load().topics
-        return tuple(t for t in topics if t.tracks[self.track] != "skim")
-
-    @cached_property
-    def weeks(self) -> list[Week]:
-        """The topics in weeks of the hours that the track has."""
-        limit = 60 * tracks()[self.track]["hours"]
-        weeks: list[list[Topic]] = [[]]
-        for topic in self.topics:
-            used = sum(t.minutes for t in weeks[-1])
-            if weeks[-1] and used + topic.minutes > limit:
-                weeks.append([])
-            weeks[-1].append(topic)
-        return [Week(i, tuple(w)) for i, w in enumerate(weeks, 1)]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The budget's options of the command `train`."""
-        return dict(budgets()[self.budget]["train"])
-
-
-def tracks() -> dict[str, Any]:
-    """The tracks by name."""
-    return read_yaml("tracks.yml")
-
-
-def budgets() -> dict[str, Any]:
-    """The budgets by name."""
-    return read_yaml("budgets.yml")
 
 
 def module_file(name: str) -> Path | None:
@@ -117,23 +46,11 @@ def module_file(name: str) -> Path | None:
     return None
 
 
-CALLED = re.compile(r"^([\w.]+):\w+$")  # module:function, imported by name
-
-
 def imports_of(path: Path) -> Iterator[Path]:
     """The library's files that a file imports, wherever it does."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names = CALLED.findall(node.value)
-        for name in names:
-            if found := module_file(name):
-                yield found
+    for name in imported_names(path):
+        if found := module_file(name):
+            yield found
 
 
 def library_files(starts: list[Path]) -> list[Path]:
@@ -177,23 +94,6 @@ def copies(plan: Plan) -> dict[str, Path]:
     return found
 
 
-def versions() -> dict[str, str]:
-    """Exact versions of what the emitted repository needs."""
-    with open(ROOT / "pyproject.toml", encoding="utf-8") as file:
-        text = file.read()
-    block = text[text.index("dependencies = [") :]
-    block = block[: block.index("]")]
-    names = {line.split(">")[0] for line in block.split('"')[1::2]}
-    wanted = names | set(NEEDED)
-    found = [
-        line
-        for name, lines in locked().items()
-        if name in wanted
-        for line in lines
-    ]
-    return {line: line.partition("==")[2] for line in sorted(found)}
-
-
 def render(plan: Plan, folder: Path, name: str) -> None:
     """Write the files that are made from templates."""
     loader = jinja2.FileSystemLoader(HERE / "templates")
@@ -204,32 +104,57 @@ def render(plan: Plan, folder: Path, name: str) -> None:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    sources = {k: v for k, v in copies(plan).items() if k.endswith(".py")}
+    library = [v for k, v in sources.items() if k.startswith(PROJECT)]
     facts = {
         "plan": plan,
         "name": name,
+        "project": project_name(name),
         "track": tracks()[plan.track],
         "budget": budgets()[plan.budget],
-        "requirements": list(versions()),
+        "requirements": requirements(sources.values(), OWN),
+        "dependencies": requirements(library, OWN),
+        "constraints": constraints(),
     }
     for target, template in TEMPLATES.items():
         text = environment.get_template(template).render(facts)
         place = folder / (".gitignore" if target == "gitignore" else target)
         place.write_text(text, encoding="utf-8")
-    text = json.dumps(plan.options, indent=2) + "\n"
-    (folder / "config.json").write_text(text, encoding="utf-8")
+    (folder / "config.toml").write_text(config(plan), encoding="utf-8")
+
+
+def config(plan: Plan) -> str:
+    """The settings of `scratchlm train` that fit the budget, as TOML."""
+    document = tomlkit.document()
+    title = budgets()[plan.budget]["title"]
+    document.add(tomlkit.comment(f"Settings of `scratchlm train`: {title}."))
+    document.add(tomlkit.comment("Options that follow train.py win over them."))
+    for name, value in plan.settings.items():
+        document.add(name, value)
+    return tomlkit.dumps(document)
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git in the folder; the author's name only if none is set."""
-    command = ["git", *arguments]
+    """Run git in the folder, whatever repository the caller's shell is in.
+
+    A hook or `git -c` exports GIT_DIR and its kin to what it starts; git
+    itself knows which of its variables mean one repository.
+    """
     try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, check=True
-        )
+        local = call(["git", "rev-parse", "--local-env-vars"]).split()
+        others = {k: v for k, v in os.environ.items() if k not in local}
+        return call(["git", *arguments], cwd=folder, env=others)
     except FileNotFoundError as error:
         raise ScaffoldError("git is not installed; install it") from error
     except subprocess.CalledProcessError as error:
         raise ScaffoldError(f"git failed: {error.stderr.strip()}") from error
+
+
+def call(command: list[str], **options: Any) -> str:
+    """What a command prints; raises CalledProcessError if it fails."""
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, **options
+    )
     return done.stdout.strip()
 
 
@@ -240,14 +165,12 @@ def commit(plan: Plan, folder: Path) -> None:
         ("user.name", "scratchlm scaffold"),
         ("user.email", "scaffold@example.invalid"),
     ):
-        known = subprocess.run(
-            ["git", "config", key], cwd=folder, capture_output=True, check=False
-        )
-        if known.returncode:
+        if not git(folder, "config", "--default", "", "--get", key):
             git(folder, "config", key, value)
     git(folder, "add", "--all")
     message = f"A language model from scratch: {plan.track}, {plan.budget}"
-    git(folder, "commit", "--quiet", "--no-verify", "-m", message)
+    quiet = ("--quiet", "--no-verify", "--no-gpg-sign")
+    git(folder, "commit", *quiet, "-m", message)
 
 
 def check_target(out: Path) -> None:

@@ -111,3 +111,21 @@ def test_an_error_inside_a_check_is_told_with_its_place() -> None:
     message = runner.run_check(check_broken)
     assert "RuntimeError at test_checks.py:" in message
     assert "of all things" in message
+
+
+def test_an_empty_body_is_named_as_the_likely_cause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from scratchlm.model import attention
+
+    name = "scaled_dot_product_attention"
+    name = name if hasattr(attention, name) else "attend"
+    monkeypatch.setattr(attention, name, lambda *a, **k: None)
+    from scaffold.checks.model import check_attention
+
+    messages = [
+        runner.run_check(check)
+        for check in runner.check_functions(check_attention)
+    ]
+    assert any("is its body written" in message for message in messages)
+    assert not any("Error at" in m and "likely" not in m for m in messages)

@@ -56,10 +56,27 @@ def run_check(check: Callable[[], None]) -> str:
     except CheckFailed as failure:
         return str(failure)
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(frame.filename).name}:{frame.lineno}"
-        return f"{type(error).__name__} at {place}\n  {error}"
+        return explain(error)
     return ""
+
+
+def explain(error: Exception) -> str:
+    """What went wrong, and in which line of the library if it came so far.
+
+    A function whose body is empty returns None, and its caller stumbles
+    over that: then the place alone would send the reader to the wrong file.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if "scratchlm" in Path(f.filename).parts]
+    last = (own or frames)[-1]
+    place = f"{Path(last.filename).name}:{last.lineno}, in {last.name}"
+    lines = [f"{type(error).__name__} at {place}", f"  {error}"]
+    if "NoneType" in str(error):
+        lines.append(
+            "  likely:   a function returned nothing: is its body written, "
+            "and does it end with return?"
+        )
+    return "\n".join(lines)
 
 
 def run_topic(topic: str) -> int:

@@ -1,0 +1,152 @@
+"""For whom a repository is, and what it will train on which machine."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from press.roadmap import Topic, load
+
+HERE = Path(__file__).parent
+BYTES_PER_TOKEN = 4.0  # of English, with some thousand byte pairs
+EPOCHS = 4  # repeating more teaches little (Muennighoff et al., 2023)
+ENOUGH = 20  # tokens for a parameter (Hoffmann et al., 2022, table 3)
+
+
+class ScaffoldError(ValueError):
+    """The repository cannot be made; the message says why and what to do."""
+
+
+def read_yaml(name: str) -> dict[str, Any]:
+    """A YAML file of this folder."""
+    data = yaml.safe_load((HERE / name).read_text(encoding="utf-8"))
+    assert isinstance(data, dict)
+    return data
+
+
+def tracks() -> dict[str, Any]:
+    """The tracks by name."""
+    return read_yaml("tracks.yml")
+
+
+def budgets() -> dict[str, Any]:
+    """The budgets by name."""
+    return read_yaml("budgets.yml")
+
+
+@dataclass(frozen=True)
+class Week:
+    """A week of reading and running: its topics and its hours."""
+
+    number: int
+    topics: tuple[Topic, ...]
+
+    @property
+    def hours(self) -> float:
+        """Hours of the week's topics."""
+        return sum(topic.minutes for topic in self.topics) / 60
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be emitted: for whom, for which machine, on which text."""
+
+    track: str
+    budget: str
+    data: Path | None = None  # UTF-8 text, JSON lines, or a prepared folder
+
+    def __post_init__(self) -> None:
+        """Refuse unknown names, and a text that cannot be trained on."""
+        for kind, known in (("track", tracks()), ("budget", budgets())):
+            name = getattr(self, kind)
+            if name not in known:
+                names = ", ".join(known)
+                raise ScaffoldError(f"no {kind} {name!r}; there are: {names}")
+        if self.data is not None and not self.tokens:
+            raise ScaffoldError(
+                f"{self.data} is no text; name a UTF-8 file, a file of JSON "
+                "lines, or a folder that `scratchlm corpus prepare` wrote"
+            )
+
+    @cached_property
+    def topics(self) -> tuple[Topic, ...]:
+        """The track's topics, in reading order."""
+        topics = load().topics
+        return tuple(t for t in topics if t.tracks[self.track] != "skim")
+
+    @cached_property
+    def weeks(self) -> list[Week]:
+        """The topics in weeks of the hours that the track has."""
+        limit = 60 * tracks()[self.track]["hours"]
+        weeks: list[list[Topic]] = [[]]
+        for topic in self.topics:
+            used = sum(t.minutes for t in weeks[-1])
+            if weeks[-1] and used + topic.minutes > limit:
+                weeks.append([])
+            weeks[-1].append(topic)
+        return [Week(i, tuple(w)) for i, w in enumerate(weeks, 1)]
+
+    @cached_property
+    def tokens(self) -> int:
+        """About how many tokens the text of one's own has to learn from."""
+        assert self.data is not None
+        source = self.data
+        if source.is_dir():
+            source = source / "train.jsonl"
+        size = source.stat().st_size if source.is_file() else 0
+        return int(0.9 * size / BYTES_PER_TOKEN)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What config.toml says: the settings of the command `train`."""
+        budget = budgets()[self.budget]
+        settings = dict(budget["toytown"])
+        if self.data is None:
+            return settings
+        settings |= {"corpus": str(self.data.absolute()), **budget["text"]}
+        del settings["characters"]
+        settings["steps"] = self.steps(settings)
+        settings["warmup"] = min(settings["warmup"], settings["steps"] // 10)
+        return settings
+
+    def steps(self, settings: dict[str, Any]) -> int:
+        """As many as the model has use for, or the text can give."""
+        step = settings["batch_size"] * settings["context"]
+        step *= settings.get("accumulate", 1)
+        wanted = min(ENOUGH * parameters(settings), EPOCHS * self.tokens)
+        return max(20, math.ceil(wanted / step))
+
+    @property
+    def rates(self) -> list[float]:
+        """Learning rates to compare, a factor of 2 from one to the next."""
+        middle = self.settings["learning_rate"]
+        return [float(f"{middle * 2.0**k:.3g}") for k in range(-4, 4)]
+
+    @property
+    def warning(self) -> str:
+        """What to say if the text is too short for the model, or nothing."""
+        if self.data is None:
+            return ""
+        needed, there = ENOUGH * parameters(self.settings), EPOCHS * self.tokens
+        if there >= needed:
+            return ""
+        return (
+            f"about {self.tokens:,} tokens to learn from, in {EPOCHS} epochs, "
+            f"are {there / needed:.0%} of what {parameters(self.settings):,} "
+            "parameters have use for: more text, or a smaller budget, will "
+            "teach more"
+        )
+
+
+def parameters(settings: dict[str, Any]) -> int:
+    """About how many: 12 C² in each block, and the table of tokens.
+
+    >>> parameters({"layers": 4, "channels": 128, "vocab_size": 1024})
+    917504
+    """
+    channels = settings["channels"]
+    blocks = 12 * settings["layers"] * channels**2
+    return int(blocks + settings["vocab_size"] * channels)

@@ -1,0 +1,303 @@
+"""An emitted repository is complete, committed, and passes its own tests."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomlkit
+from packaging.requirements import Requirement
+
+from scaffold.__main__ import main
+from scaffold.emit import copies, emit
+from scaffold.needs import requirements
+from scaffold.plan import Plan, budgets, parameters, tracks
+from scratchlm.model.gpt import gpt2_config, llama_config, memory_estimate
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(folder: Path, *command: str) -> str:
+    """Run Python in the folder, seeing nothing of this repository."""
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith("PYTHON")
+    }
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONSAFEPATH": ""}
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.fixture(scope="module", params=tracks())
+def repository(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The repository of each track."""
+    out = tmp_path_factory.mktemp("scaffold") / "llm"
+    assert main(["--track", request.param, "--out", str(out)]) == 0
+    return out
+
+
+def test_it_is_a_git_repository_with_one_commit(repository: Path) -> None:
+    assert git(repository, "status", "--porcelain") == ""
+    assert len(git(repository, "log", "--oneline").splitlines()) == 1
+
+
+def test_its_sources_are_those_of_the_book(repository: Path) -> None:
+    files = sorted((repository / "scratchlm").rglob("*.py"))
+    assert len(files) > 20
+    for path in files:
+        original = ROOT / "src" / path.relative_to(repository)
+        assert path.read_bytes() == original.read_bytes()
+
+
+def test_its_readme_names_every_topic_of_the_track(repository: Path) -> None:
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    track = git(repository, "log", "--format=%s").split(": ")[1].split(",")[0]
+    for topic in Plan(track, "cpu").topics:
+        assert topic.title in text
+        assert (repository / "scratchlm" / topic.package).is_dir()
+    assert "{{" not in text
+    assert "{%" not in text
+
+
+@pytest.mark.slow
+def test_its_checks_pass(repository: Path) -> None:
+    assert "all hold" in run(repository, "-m", "checks")
+
+
+@pytest.mark.slow
+def test_its_own_tests_pass(repository: Path) -> None:
+    """All of its test files; the numbers are those of this repository."""
+    out = run(repository, "-m", "pytest", "-n", "2", "-p", "no:cacheprovider")
+    assert " passed" in out
+    assert " failed" not in out
+
+
+@pytest.mark.slow
+def test_it_trains_and_samples(repository: Path) -> None:
+    small = "--steps 20 --characters 60000 --vocab-size 300 --layers 1"
+    small += " --channels 32 --context 32 --batch-size 4 --warmup 2"
+    out = run(repository, "train.py", *small.split())
+    assert "done: best validation loss" in out
+    text = run(repository, "sample.py", "--prompt", "Mrs", "--tokens", "20")
+    assert text.startswith("Mrs")
+
+
+def read_config(folder: Path) -> dict[str, object]:
+    text = (folder / "config.toml").read_text(encoding="utf-8")
+    return dict(tomlkit.parse(text).unwrap())
+
+
+def test_a_budget_changes_the_configuration(tmp_path: Path) -> None:
+    sizes = []
+    for budget in ("cpu", "gpu8", "gpu24", "node8"):
+        plan = Plan("researcher", budget)
+        out = emit(plan, tmp_path / budget)
+        assert read_config(out) == plan.settings
+        sizes.append(parameters(plan.settings))
+        assert budget in (out / "README.md").read_text(encoding="utf-8")
+    assert sizes == sorted(set(sizes))
+
+
+def test_a_budget_has_a_model_for_toytown_that_its_text_can_teach() -> None:
+    """Not a hundred million parameters with three tokens for each."""
+    for budget, facts in budgets().items():
+        settings = Plan("beginner", budget).settings
+        step = settings["batch_size"] * settings["context"]
+        seen = step * settings["steps"] * settings.get("accumulate", 1)
+        assert seen >= 2 * parameters(settings), budget
+        assert settings["vocab_size"] <= 2048  # Toytown has no more pieces
+        assert facts["memory"] > 0
+
+
+@pytest.mark.parametrize("budget", budgets())
+def test_a_text_of_ones_own_fills_the_machine(
+    budget: str, tmp_path: Path
+) -> None:
+    """By the library's own estimate of a step's memory, in float32."""
+    text = tmp_path / "text.txt"
+    text.write_bytes(b"So they wrote, day after day. " * 10_000)
+    settings = Plan("researcher", budget, text).settings
+    assert settings["corpus"] == str(text)
+    assert "characters" not in settings
+    make = llama_config if settings.get("preset") == "llama" else gpt2_config
+    names = ("vocab_size", "layers", "heads", "channels", "context")
+    shape = make(**{name: settings[name] for name in names})
+    need = memory_estimate(shape, settings["batch_size"]).total
+    memory = budgets()[budget]["memory"]
+    assert need < 0.9 * memory
+    if budget != "cpu":
+        assert need > 0.3 * memory
+
+
+def test_steps_follow_from_the_size_of_the_text(tmp_path: Path) -> None:
+    small, large = tmp_path / "small.txt", tmp_path / "large.txt"
+    small.write_bytes(b"a" * 400_000)
+    large.write_bytes(b"a" * 200_000_000)
+    few, many = (Plan("beginner", "cpu", p) for p in (small, large))
+    assert few.tokens == 90_000
+    assert few.settings["steps"] == 4 * 90_000 // (32 * 128) + 1
+    assert "more text, or a smaller budget" in few.warning
+    assert many.settings["steps"] > 10 * few.settings["steps"]
+    assert many.warning == ""
+
+
+def test_a_text_that_is_none_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "llm"
+    for data in (tmp_path / "missing.txt", tmp_path):
+        words = ["--track", "beginner", "--data", str(data)]
+        assert main([*words, "--out", str(out)]) == 2
+        assert f"{data} is no text" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("budget", budgets())
+def test_the_settings_of_every_budget_are_understood(budget: str) -> None:
+    """Every key of a budget is a setting of the command `train`."""
+    from scratchlm.cli.app import make_app, parse
+
+    words = ["train"]
+    for name, value in Plan("beginner", budget).settings.items():
+        value = "cpu" if name == "device" else value
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    parse(make_app(), words)
+    with pytest.raises(Exception, match="--no-such"):
+        parse(make_app(), [*words, "--no-such", "1"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Ada's model", 'a "b"', "100%", "über uns", "...", "--", "a+1", "日本"],
+)
+def test_any_folder_gives_a_project_that_installs(
+    name: str, tmp_path: Path
+) -> None:
+    out = emit(Plan("beginner", "cpu"), tmp_path / name)
+    text = (out / "pyproject.toml").read_text(encoding="utf-8")
+    project = tomlkit.parse(text).unwrap()["project"]
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", project["name"])
+    for line in project["dependencies"]:
+        Requirement(line)
+    assert main(["--track", "beginner", "--out", str(out)]) == 2
+
+
+def test_it_asks_for_all_that_its_files_import(repository: Path) -> None:
+    """Also for what only a test imports, and torch's silent need."""
+    text = (repository / "requirements.txt").read_text(encoding="utf-8")
+    names = set(re.findall(r"^([\w-]+)==", text, re.M))
+    assert {"torch", "pytest", "hypothesis", "transformers"} <= names
+    assert {"tensorboard", "tokenizers", "tiktoken"} <= names
+    held = (repository / "constraints.txt").read_text(encoding="utf-8")
+    assert names < set(re.findall(r"^([\w-]+)==", held, re.M))
+    assert "--hash" not in text + held
+
+
+def test_an_import_that_no_lock_names_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "new.py"
+    file.write_text("import antigravity, surprise\n", encoding="utf-8")
+    with pytest.raises(KeyError, match=r"new\.py imports surprise"):
+        requirements([file], set())
+
+
+def test_another_repository_does_not_take_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hook exports GIT_DIR to whatever it starts."""
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "-q")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / ".git" / "index"))
+    out = emit(Plan("beginner", "cpu"), tmp_path / "llm")
+    monkeypatch.delenv("GIT_DIR")
+    monkeypatch.delenv("GIT_INDEX_FILE")
+    assert len(git(out, "log", "--oneline").splitlines()) == 1
+    assert not list((other / ".git" / "refs" / "heads").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--track", "expert"], tracks),
+        (["--track", "beginner", "--budget", "tpu"], budgets),
+    ],
+)
+def test_unknown_names_exit_2_with_the_list(
+    arguments: list[str],
+    names: object,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "llm"
+    assert main([*arguments, "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert all(name in error for name in names())  # type: ignore[operator]
+    assert not out.exists()
+
+
+def test_a_folder_that_holds_something_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("do not lose this", encoding="utf-8")
+    assert main(["--track", "beginner", "--out", str(tmp_path)]) == 2
+    assert "not an empty folder" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    out = tmp_path / "empty"
+    out.mkdir()
+    assert main(["--track", "beginner", "--out", str(out)]) == 0
+    assert (out / "README.md").exists()
+
+
+def test_all_or_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the last stage fails, no file is left behind."""
+    monkeypatch.setattr("scaffold.emit.git", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        emit(Plan("beginner", "cpu"), tmp_path / "llm")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_git_the_error_says_so(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["--track", "beginner", "--out", str(tmp_path / "llm")]) == 2
+    assert "git is not installed" in capsys.readouterr().err
+
+
+def test_the_plan_of_weeks_holds_each_topic_once() -> None:
+    for track, facts in tracks().items():
+        plan = Plan(track, "cpu")
+        topics = [topic for week in plan.weeks for topic in week.topics]
+        assert tuple(topics) == plan.topics
+        assert all(w.hours <= facts["hours"] for w in plan.weeks)
+
+
+def test_nothing_is_copied_that_does_not_exist() -> None:
+    for source in copies(Plan("researcher", "cpu")).values():
+        assert source.exists(), source
