@@ -119,7 +119,6 @@ def test_an_empty_body_is_named_as_the_likely_cause(
     from scratchlm.model import attention
 
     name = "scaled_dot_product_attention"
-    name = name if hasattr(attention, name) else "attend"
     monkeypatch.setattr(attention, name, lambda *a, **k: None)
     from scaffold.checks.model import check_attention
 
