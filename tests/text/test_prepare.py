@@ -287,7 +287,8 @@ def test_what_a_worker_imports_is_small() -> None:
         "import sys, scratchlm.text.tokenizer\n"
         "sys.exit('torch' in sys.modules or 'requests' in sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+    assert done.returncode == 0
 
 
 def test_there_are_processors() -> None:

@@ -1,5 +1,6 @@
 """The commands about tokens: train, try and export a tokenizer."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -46,7 +47,7 @@ def train(
         raise UserError(f"{file}: there is no such file; is the path right?")
     with users_input():
         material = file_material(file, str(file))
-        texts = [*material.train, *material.validation]
+        texts = chain(material.train, material.validation)
         tokenizer = train_tokenizer(kind, texts, vocab_size)
     out.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.save(out)

@@ -7,8 +7,9 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -165,9 +166,9 @@ def make_tokenizer(job: Job, material: Material) -> AnyTokenizer:
     with users_input():
         if kind not in KINDS:
             return load_tokenizer(Path(kind))
-        texts = list(material.train)
+        texts: Iterable[str] = material.train
         if kind == "characters":  # a letter may be in one part alone
-            texts += list(material.validation)
+            texts = chain(material.train, material.validation)
         return train_tokenizer(kind, texts, job.model.vocab_size)
 
 

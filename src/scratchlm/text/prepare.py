@@ -9,7 +9,6 @@ Left out: several token files as one, and going on with a file that was
 begun; a corpus is encoded again from its first document.
 """
 
-import json
 import multiprocessing
 import os
 from collections import deque
@@ -29,6 +28,7 @@ from scratchlm.text import toytown
 from scratchlm.text.bpe import in_parts
 from scratchlm.text.characters import CharTokenizer
 from scratchlm.text.corpus import read_json_lines, read_lines
+from scratchlm.text.files import read_json
 from scratchlm.text.tokenizer import (
     Batch,
     Tokenizer,
@@ -194,10 +194,7 @@ def first_characters(texts: Iterable[str], count: int) -> Iterator[str]:
 
 def load_tokenizer(path: Path) -> AnyTokenizer:
     """Either kind of tokenizer, by what its file says."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MaterialError(f"{path} holds no tokenizer: {error}") from error
+    data = read_json(path)
     if isinstance(data, dict) and "merges" in data:
         return Tokenizer.load(path)
     return CharTokenizer.load(path)
