@@ -28,6 +28,7 @@ from press.epub import finish as finish_epub
 from press.files import ROOT, write_whole
 from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
+from press.site import finish as finish_site
 from press.sources import COVERAGE
 
 LOGS = BUILD / "logs"
@@ -360,9 +361,8 @@ def write_pdf() -> str:
 def write_html() -> str:
     """The site in ``_build/html``."""
     jupyter_book("html", ROOT / "_toc.yml", BUILD / "site", True, "html")
-    link = BUILD / "html"
-    if not link.exists():
-        link.symlink_to(Path("site") / "_build" / "html")
+    source = BUILD / "site" / "_build" / "html"
+    finish_site(source, BUILD / "html", edition())
     return "_build/html/index.html"
 
 

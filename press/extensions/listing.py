@@ -4,6 +4,7 @@ The caption says where the lines stand and how many tests run them. The build
 fails where a symbol is missing or where no test runs a line that is shown.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +142,9 @@ def source_pages(app: Sphinx) -> Any:
     files = set().union(*getattr(app.env, "listing_files", {}).values())
     for file in sorted(files):
         text = (ROOT / file).read_text(encoding="utf-8")
-        form = HtmlFormatter(
-            linenos="table", lineanchors="L", anchorlinenos=True
-        )
+        form = HtmlFormatter(linenos="table", lineanchors="L")
         body = highlight(text, PythonLexer(), form)
-        body = body.replace('name="L-', 'id="L').replace("#L-", "#L")
+        body = re.sub(r'<a id="L-(\d+)" name="L-\d+"', r'<a id="L\1"', body)
         body = f"<h1><code>{file}</code></h1>\n{body}"
         yield page_name(file), {"title": file, "body": body}, "page.html"
 

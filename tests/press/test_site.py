@@ -1,0 +1,130 @@
+"""The finished site: valid, without services, its edition at each foot."""
+
+import os
+import re
+import shutil
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from press import browser, site
+from press.edition import Edition
+from press.files import ROOT
+
+EDITION = Edition(
+    title="A Book",
+    author="The authors",
+    version="1.2.3",
+    commit="0123456789",
+    changed=False,
+    date=datetime(2026, 1, 2, tzinfo=timezone.utc),
+)
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8">
+    <meta name="viewport" content="a=1" /><meta name="viewport" content="b=2">
+    <title>A page</title>
+    <link rel="stylesheet" href="_static/sphinx-thebe.css?v=1" />
+    <script>var togglebuttonSelector = '.toggle';</script>
+    <script>const THEBE_JS_URL = "https://example.org/thebe.js"</script>
+    <script async="async" src="_static/sphinx-thebe.js?v=2"></script>
+    <script>var togglebuttonSelector = '.toggle';</script>
+    <script>window.MathJax = {}</script>
+  </head>
+  <body>
+    <details><summary><span class="toctree-toggle" role="presentation">v
+    </span></summary>More</details>
+    <main id="main" role="main"><h1>A page</h1></main>
+    <script type="text/x-thebe-config">{}</script>
+    <script>kernelName = 'python3'</script>
+    <footer><p>@EDITION@</p></footer>
+  </body>
+</html>
+"""
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    source = tmp_path / "raw"
+    (source / "_static").mkdir(parents=True)
+    (source / "book").mkdir()
+    (source / "index.html").write_text("<meta http-equiv=refresh>")
+    (source / "book" / "index.html").write_text(PAGE)
+    (source / "_static" / "webpack-macros.html").write_text("{{ a }}")
+    (source / "_static" / "sphinx-thebe.js").touch()
+    (source / ".buildinfo").write_text("now")
+    site.finish(source, tmp_path / "html", EDITION)
+    return tmp_path / "html"
+
+
+def test_services_templates_and_doubles_are_gone(finished: Path) -> None:
+    page = (finished / "book" / "index.html").read_text()
+    assert "thebe" not in page.lower()
+    assert "kernelName" not in page
+    assert "MathJax" in page
+    assert page.count("togglebuttonSelector") == 1
+    assert page.count("viewport") == 1
+    assert 'role="main"' not in page
+    assert '<summary aria-label="Its pages">' in page
+    names = {path.name for path in finished.rglob("*")}
+    assert not names & {"webpack-macros.html", "sphinx-thebe.js", ".buildinfo"}
+
+
+def test_every_page_names_the_edition(finished: Path) -> None:
+    for name in ("index.html", "404.html", "book/index.html"):
+        text = (finished / name).read_text(encoding="utf-8")
+        assert EDITION.words in text
+        assert text.startswith("<!DOCTYPE html>")
+        assert '<html lang="en">' in text
+
+
+def test_the_last_site_stays_until_the_next_is_whole(
+    tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (finished / "book" / "index.html").read_bytes()
+
+    def fail(text: str, edition: object) -> str:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(site, "finish_page", fail)
+    with pytest.raises(OSError, match="no space"):
+        site.finish(tmp_path / "raw", finished, EDITION)
+    assert (finished / "book" / "index.html").read_bytes() == before
+
+
+def test_the_configuration_has_a_place_for_the_edition() -> None:
+    text = (ROOT / "_config.yml").read_text(encoding="utf-8")
+    assert site.PLACE in text
+    icon = re.search(r"favicon: (\S+)", text)
+    assert icon is not None
+    assert (ROOT / icon[1]).exists()
+
+
+@pytest.mark.skipif(not browser.chromium(), reason="needs Chromium")
+@pytest.mark.judge
+def test_the_browser_sees_planted_faults(finished: Path) -> None:
+    bad = (
+        "<!DOCTYPE html><html><head><title>x</title></head><body>"
+        '<img src="/lost.png"><script>nonsense()</script>'
+        '<div style="width: 900px">wide</div></body></html>'
+    )
+    (finished / "bad.html").write_text(bad)
+    found = browser.judge(finished, ["bad.html", "404-test"], lambda _: None)
+    text = str(found["bad.html (dark, phone)"])
+    for fault in ("axe image-alt", "axe html-has-lang", "status 404"):
+        assert fault in text
+    assert "script: nonsense" in text
+    assert "pixels wide" in text
+    assert not any(name.startswith("404-test") for name in found)
+
+
+@pytest.mark.judge
+def test_the_validator_sees_planted_faults(finished: Path) -> None:
+    program = site.validator()
+    if program is None or not shutil.which("java"):
+        pytest.skip("needs Java and vnu; make judge brings them")
+    assert site.complaints(finished, program) == []
+    (finished / "bad.html").write_text("<p>no head</p>" + os.linesep)
+    assert "doctype" in str(site.complaints(finished, program))
