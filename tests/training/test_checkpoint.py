@@ -55,6 +55,7 @@ from scratchlm.training.checkpoint import (
     undisturbed,
     unique_tensors,
     unpack_optimizers,
+    verified,
     weights_file,
     write_tensors,
 )
@@ -536,3 +537,36 @@ def test_sweeping_leaves_what_is_not_ours(tmp_path: Path) -> None:
         assert not (tmp_path / name).exists()
     assert not (tmp_path / "checkpoint" / "step-9").exists()
     assert len(sealed_names(tmp_path)) == 5
+
+
+def test_damage_outweighs_the_errors_that_it_leads_to(tmp_path: Path) -> None:
+    save_run(tmp_path)
+    with pytest.raises(KeyError), verified(tmp_path, ["config.json"], True):
+        {}["the body's own error"]
+    (tmp_path / "config.json").write_text("")
+    with (
+        pytest.raises(CheckpointError, match=r"config\.json has 0 bytes"),
+        verified(tmp_path, ["config.json"], True),
+    ):
+        {}["an error that comes of it"]
+    with pytest.raises(KeyError), verified(tmp_path, ["config.json"], False):
+        {}["the body's own error"]
+
+
+def test_a_run_that_is_damaged_is_not_put_into_the_model(
+    tmp_path: Path,
+) -> None:
+    models = save_run(tmp_path)
+    model, optimizers = make(seed=9)
+    before = [p.detach().clone() for p in model.parameters()]
+    path = checkpoint_folder(tmp_path) / "optimizer.safetensors"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    settings = {"model": asdict(CONFIG)}
+    with pytest.raises(CheckpointError, match=r"optimizer\.safetensors"):
+        load_checkpoint(tmp_path, model, optimizers, settings)
+    for old, new in zip(before, model.parameters(), strict=True):
+        assert torch.equal(old, new)
+    path.write_bytes(data)
+    load_checkpoint(tmp_path, model, optimizers, settings)
+    assert same_weights(model, models[-1])
