@@ -395,3 +395,20 @@ def test_a_copy_of_a_run_is_a_run(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "copy")
     assert main(["train", "--resume", "--out", "copy"]) == 0
     assert equal(tmp_path / "copy", run)
+
+
+def test_the_tokens_of_another_run(run: Path, fails: Fails) -> None:
+    """Runs that differ in one number alone have the very same text."""
+    words = ["train", *SMALL, "--corpus", str(run), "--out", "same"]
+    assert main(words) == 0
+    assert equal(run, Path("same"))
+    for name in ("tokenizer.json", "train.tokens", "validation.tokens"):
+        assert (run / name).read_bytes() == Path("same", name).read_bytes()
+    assert main([*words[:-1], "other", "--learning-rate", "0.1"]) == 0
+    assert not equal(run, Path("other"))
+    damaged = bytearray(Path("same", "train.tokens").read_bytes())
+    damaged[-1] ^= 1
+    Path("same", "train.tokens").write_bytes(damaged)
+    error = fails(["train", *SMALL, "--corpus", "same", "--out", "third"])
+    assert "train.tokens" in error
+    assert not Path("third").exists()

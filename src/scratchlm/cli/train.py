@@ -22,10 +22,20 @@ from scratchlm.cli.errors import UserError, users_input
 from scratchlm.cli.plot import save_plot, terminal_plot
 from scratchlm.cli.presets import PRESETS, WORDS
 from scratchlm.cli.progress import TimeLimit, show_progress
-from scratchlm.cli.runs import asked, check_device, devices, open_run, opening
+from scratchlm.cli.runs import (
+    asked,
+    check_device,
+    check_files,
+    devices,
+    open_run,
+    opening,
+    read_settings,
+    run_tokenizer,
+)
 from scratchlm.cli.settings import describe, options
 from scratchlm.model.gpt import GPT, GPTConfig
 from scratchlm.text import corpus
+from scratchlm.text.files import replacing
 from scratchlm.text.prepare import (
     AnyTokenizer,
     Material,
@@ -63,7 +73,7 @@ VERIFY = Parameter(
 class TextOptions:
     """What to learn from."""
 
-    corpus: str = "toytown"  # toytown, shakespeare, address, file or folder
+    corpus: str = "toytown"  # toytown, shakespeare, address, file, folder, run
     characters: int = 5_000_000  # how much of Toytown to write
     corpus_seed: int = 2026  # which of its stories
     tokenizer: str = "bpe"  # bpe, characters, or a tokenizer's file
@@ -174,10 +184,13 @@ def make_tokenizer(job: Job, material: Material) -> AnyTokenizer:
 
 def write_text(job: Job) -> dict[str, Any]:
     """Write tokenizer and tokens into the run's folder; return the facts."""
-    material = read_material(job.text)
-    tokenizer = make_tokenizer(job, material)
-    with users_input():
-        facts = write_material(material, tokenizer, job.folder)
+    if has_run(Path(job.text.corpus)):
+        facts, tokenizer = take_text(job)
+    else:
+        material = read_material(job.text)
+        tokenizer = make_tokenizer(job, material)
+        with users_input():
+            facts = write_material(material, tokenizer, job.folder)
     return {
         **facts,
         "tokenizer": job.text.tokenizer,
@@ -186,6 +199,22 @@ def write_text(job: Job) -> dict[str, Any]:
         "seed": job.batch.seed,
         "text": asdict(job.text),
     }
+
+
+def take_text(job: Job) -> tuple[dict[str, Any], AnyTokenizer]:
+    """Tokenizer and tokens of another run, so that runs can be compared."""
+    source = Path(job.text.corpus)
+    tokenizer = run_tokenizer(source, job.run.verify)
+    names = ("train.tokens", "validation.tokens")
+    if job.run.verify:
+        check_files(source, *names)
+    for name in ("tokenizer.json", *names):
+        with replacing(job.folder / name) as partial:
+            shutil.copyfile(source / name, partial)
+    ours = ("tokenizer", "fingerprint", "batch_size", "seed", "text")
+    data = read_settings(source)["data"]
+    facts = {k: v for k, v in data.items() if k not in (*ours, "resolved")}
+    return facts, tokenizer
 
 
 @contextlib.contextmanager
