@@ -301,3 +301,9 @@ def test_the_plan_of_weeks_holds_each_topic_once() -> None:
 def test_nothing_is_copied_that_does_not_exist() -> None:
     for source in copies(Plan("researcher", "cpu")).values():
         assert source.exists(), source
+
+
+def test_the_data_of_a_module_goes_along() -> None:
+    """Toytown's grammar is no Python, and the town is nothing without it."""
+    grammar = copies(Plan("beginner", "cpu"))["scratchlm/text/toytown.yaml"]
+    assert grammar.read_text(encoding="utf-8").startswith("# The grammar of")
