@@ -9,7 +9,7 @@ import pytest
 from scratchlm.cli.app import main
 
 SMALL = shlex.split("""
-    --preset tiny --characters 40000 --vocab-size 300 --layers 1 --heads 2
+    --preset tiny --characters 20000 --vocab-size 300 --layers 1 --heads 2
     --channels 16 --context 16 --batch-size 4 --steps 6 --evaluate-every 3
     --sample-every 1 --warmup 2 --snapshots 0 --device cpu
     --precision float32 --checkpoint-every 3

@@ -41,7 +41,7 @@ Begin with:
 Help for a command: {PROGRAM} COMMAND --help"""
 
 
-def option_label(entry: HelpEntry) -> Text:
+def typed(entry: HelpEntry) -> Text:
     """How an option is typed: "--steps INT", "--[no-]bias", "TEXT"."""
     if entry.positional_label:
         return Text(entry.positional_label)
@@ -95,7 +95,7 @@ def make_app() -> App:
         "help_formatter": DefaultFormatter(
             panel_spec=PanelSpec(box=SIMPLE, padding=(0, 0)),
             column_specs=(
-                ColumnSpec(option_label, style="cyclopts.name", overflow="fold"),
+                ColumnSpec(typed, style="cyclopts.name", overflow="fold"),
                 ColumnSpec(purpose, overflow="fold"),
             ),
         ),

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -172,13 +172,12 @@ def read_material(text: TextOptions) -> Material:
 
 def make_tokenizer(job: Job, material: Material) -> AnyTokenizer:
     """The tokenizer of a file, or one that learns from the text."""
-    kind = job.text.tokenizer
+    kind, texts = job.text.tokenizer, iter(material.train)
+    if kind == "characters":  # a letter may be in one part alone
+        texts = chain(texts, material.validation)
     with users_input():
         if kind not in KINDS:
             return load_tokenizer(Path(kind))
-        texts: Iterable[str] = material.train
-        if kind == "characters":  # a letter may be in one part alone
-            texts = chain(material.train, material.validation)
         return train_tokenizer(kind, texts, job.model.vocab_size)
 
 
@@ -247,8 +246,6 @@ def check(job: Job) -> None:
             f"--out {job.folder}), branch it (train --from {job.folder} "
             "--out NEW), or name another folder with --out"
         )
-    with users_input(), torch.device("meta"):  # impossible shapes
-        GPT(job.model)
     if job.text.corpus == "toytown" and job.model.context > job.text.characters:
         raise UserError(
             f"--context {job.model.context}: the text has only "
