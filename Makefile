@@ -5,7 +5,7 @@ PY = $(VENV)/bin/python
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system pdf html epub test check run page lock clean
+.PHONY: help setup system pdf html epub test check judge run page lock clean
 
 help: ## list the targets
 	@echo "A Large Language Model from Scratch. Targets:"
@@ -33,6 +33,10 @@ test: setup ## the whole test suite
 
 check: setup ## lint, types, spelling and the book's own gates
 	@$(PY) -m press.gates
+
+judge: system pdf html epub ## the long suite: outside judges, mutants, two builds
+	@$(PY) -m press.system --judges
+	@$(PY) -m press.judge $(JUDGE)
 
 run: setup ## train the book's small model (pdf and html do it too)
 	@$(PY) -m press.build run

@@ -28,8 +28,8 @@ from press.epub import finish as finish_epub
 from press.files import ROOT, write_whole
 from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
-from press.site import finish as finish_site
 from press.sources import COVERAGE
+from press.web import finish as finish_site
 
 LOGS = BUILD / "logs"
 COMPLAINT = re.compile(r"WARNING: |ERROR: |CRITICAL: |^E  |^! |Exception:")

@@ -42,6 +42,13 @@ DEBIAN = (
     "graphviz",
     "poppler-utils",
 )
+# What only the judges need: a browser, Java for two validators, npm that
+# fetches one of them.
+JUDGES = {
+    "chromium": "chromium",
+    "java": "default-jre-headless",
+    "npm": "npm",
+}
 APT = "apt-get install --yes --no-install-recommends"
 COMMANDS = {
     "Debian, Ubuntu": f"sudo {APT} {' '.join(DEBIAN)}",
@@ -98,12 +105,56 @@ def administrator() -> list[str] | None:
     return [sudo, "-n"] if test.returncode == 0 else None
 
 
-def install(prefix: list[str]) -> bool:
-    """Install the Debian packages; True if apt says that it went well."""
+def missing_judges() -> list[str]:
+    """The programs of the judges that are not there."""
+    return [name for name in JUDGES if not shutil.which(name)]
+
+
+def fetch_validator() -> str:
+    """Bring vnu, in the version and with the hash of the lock file."""
+    source = Path(__file__).parent / "judges"
+    target = LOG.parents[1] / "judges"
+    wanted = (source / "package-lock.json").read_text(encoding="utf-8")
+    stamp = target / "package-lock.json"
+    jar = target / "node_modules" / "vnu-jar" / "build" / "dist" / "vnu.jar"
+    if jar.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return ""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
+    quiet = ["--no-audit", "--no-fund", "--ignore-scripts"]
+    done = subprocess.run(
+        ["npm", "ci", *quiet], cwd=target, capture_output=True, text=True
+    )
+    return "" if done.returncode == 0 else done.stderr
+
+
+def bring_judges() -> int:
+    """Install what the judges need; say what cannot be installed."""
+    absent = missing_judges()
+    prefix = administrator() if platform.system() == "Linux" else None
+    if absent and prefix is not None and shutil.which("apt-get"):
+        install(prefix, tuple(JUDGES[name] for name in absent))
+        absent = missing_judges()
+    if absent:
+        packages = " ".join(JUDGES[name] for name in absent)
+        print(
+            f"The judges need {', '.join(absent)}. On Debian and Ubuntu: "
+            f"sudo {APT} {packages}",
+            file=sys.stderr,
+        )
+        return 1
+    if error := fetch_validator():
+        print(f"npm could not fetch vnu:\n{error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def install(prefix: list[str], packages: tuple[str, ...] = DEBIAN) -> bool:
+    """Install Debian packages; True if apt says that it went well."""
     LOG.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     keep = ["env", "DEBIAN_FRONTEND=noninteractive"]
-    steps = [["apt-get", "update"], [*APT.split(), *DEBIAN]]
+    steps = [["apt-get", "update"], [*APT.split(), *packages]]
     with LOG.open("w", encoding="utf-8") as log:
         for step in steps:
             command = [*prefix, *keep, *step]
@@ -121,7 +172,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--check", action="store_true", help="look only, install nothing"
     )
+    parser.add_argument(
+        "--judges", action="store_true", help="what `make judge` needs"
+    )
     options = parser.parse_args(arguments)
+    if options.judges:
+        return bring_judges()
     start = time.perf_counter()
     absent = missing()
     if not absent:

@@ -197,9 +197,7 @@ def test_only_the_users_values_are_the_users_mistakes() -> None:
 
 def python(*words: str, **settings: Any) -> subprocess.CompletedProcess[str]:
     """Run Python with the library, and wait."""
-    paths = os.pathsep.join(path for path in sys.path if path)
-    environment = {**os.environ, "PYTHONPATH": paths}
-    environment |= settings.pop("env", {})
+    environment = {**os.environ, **settings.pop("env", {})}
     return subprocess.run(
         [sys.executable, *words],
         env=environment,
@@ -220,11 +218,9 @@ def test_letters_that_the_output_cannot_take(monkeypatch: Any) -> None:
 
 
 def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
-    paths = os.pathsep.join(path for path in sys.path if path)
     command = f"{shlex.quote(sys.executable)} -m scratchlm --help | true"
     done = subprocess.run(
         ["bash", "-c", f"{command}; echo ${{PIPESTATUS[0]}} >&2"],
-        env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,
         text=True,
         check=False,

@@ -31,7 +31,8 @@ def test_nobody_edits_the_search_path() -> None:
     folders = ("press", "src", "scaffold", "solutions", "records", "tests")
     for folder in (*folders, "benchmarks"):
         for path in (ROOT / folder).rglob("*.py"):
-            if path == Path(__file__):
+            # the guard of cells comes into a kernel before any module
+            if path in (Path(__file__), ROOT / "press" / "guard.py"):
                 continue
             text = path.read_text(encoding="utf-8")
             assert "sys.path" not in text, path

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from press import browser, site
+from press import browser, web
 from press.edition import Edition
 from press.files import ROOT
 
@@ -55,7 +55,7 @@ def finished(tmp_path: Path) -> Path:
     (source / "_static" / "webpack-macros.html").write_text("{{ a }}")
     (source / "_static" / "sphinx-thebe.js").touch()
     (source / ".buildinfo").write_text("now")
-    site.finish(source, tmp_path / "html", EDITION)
+    web.finish(source, tmp_path / "html", EDITION)
     return tmp_path / "html"
 
 
@@ -88,15 +88,15 @@ def test_the_last_site_stays_until_the_next_is_whole(
     def fail(text: str, edition: object) -> str:
         raise OSError("no space left")
 
-    monkeypatch.setattr(site, "finish_page", fail)
+    monkeypatch.setattr(web, "finish_page", fail)
     with pytest.raises(OSError, match="no space"):
-        site.finish(tmp_path / "raw", finished, EDITION)
+        web.finish(tmp_path / "raw", finished, EDITION)
     assert (finished / "book" / "index.html").read_bytes() == before
 
 
 def test_the_configuration_has_a_place_for_the_edition() -> None:
     text = (ROOT / "_config.yml").read_text(encoding="utf-8")
-    assert site.PLACE in text
+    assert web.PLACE in text
     icon = re.search(r"favicon: (\S+)", text)
     assert icon is not None
     assert (ROOT / icon[1]).exists()
@@ -122,9 +122,9 @@ def test_the_browser_sees_planted_faults(finished: Path) -> None:
 
 @pytest.mark.judge
 def test_the_validator_sees_planted_faults(finished: Path) -> None:
-    program = site.validator()
+    program = web.validator()
     if program is None or not shutil.which("java"):
         pytest.skip("needs Java and vnu; make judge brings them")
-    assert site.complaints(finished, program) == []
+    assert web.complaints(finished, program) == []
     (finished / "bad.html").write_text("<p>no head</p>" + os.linesep)
-    assert "doctype" in str(site.complaints(finished, program))
+    assert "doctype" in str(web.complaints(finished, program))

@@ -1,0 +1,324 @@
+"""The judges that we did not write, and the tests that take long.
+
+    python -m press.judge                    all, an hour or two (`make judge`)
+    python -m press.judge --short            the form that .ci/run uses
+    python -m press.judge --only axe vnu     some of them
+    python -m press.judge --list
+
+One line for each, a table at the end. A full run is kept in
+``records/judge.json``; every other in ``_build/judge.json``. A judge that is
+not there (no browser, no Java) has not judged: that is a failure, too.
+"""
+
+import argparse
+import filecmp
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin, urlsplit
+
+from tqdm import tqdm
+
+from press import browser, epub, records, web
+from press.copies import clone
+from press.dependencies import BUILD
+from press.edition import edition
+from press.files import ROOT, write_whole
+
+SITE = BUILD / "html"
+SHOWN = 20  # complaints of one judge that are kept
+
+
+@dataclass
+class Verdict:
+    """What one judge said."""
+
+    name: str
+    what: str
+    verdict: str = "passed"
+    count: int = 0  # complaints, or what the judge counts
+    seconds: float = 0.0
+    complaints: list[str] = field(default_factory=list)
+
+
+class Missing(RuntimeError):
+    """A judge is not there; the message says what brings it."""
+
+
+def built(path: Path, target: str) -> Path:
+    """A finished output; `Missing` names the target that makes it."""
+    if not path.exists():
+        raise Missing(f"{path.name} is not built: make {target}")
+    return path
+
+
+def need(program: str | None, name: str) -> str:
+    """The path of a program; `Missing` where there is none."""
+    if not program:
+        raise Missing(f"{name} is not installed: make judge brings it")
+    return program
+
+
+# --- the outputs -------------------------------------------------------------
+
+
+def judge_epub(short: bool) -> list[str]:
+    """epubcheck on the book for e-readers"""
+    need(shutil.which("java"), "Java")
+    return epub.complaints(built(BUILD / "book.epub", "epub"))
+
+
+def judge_html(short: bool) -> list[str]:
+    """vnu, the validator of the W3C, on every page of the site"""
+    need(shutil.which("java"), "Java")
+    program = web.validator()
+    if program is None:
+        raise Missing("vnu is not installed: make judge brings it")
+    return web.complaints(built(SITE, "html"), program)
+
+
+def some(pages: list[str]) -> list[str]:
+    """Ten pages of different kinds, the same ones each time."""
+    book = [p for p in pages if p.startswith("book/")]
+    kinds = ["book/index", "book/start/setup", "book/start/roadmap"]
+    kinds += ["book/model/attention", "book/appendix/glossary", "genindex"]
+    chosen = [f"{name}.html" for name in kinds]
+    chosen += [p for p in pages if p.startswith("source/")][:1]
+    chosen += ["404-test", *book[:: max(1, len(book) // 6)]]
+    return list(dict.fromkeys(p for p in chosen if p in pages))[:10]
+
+
+@lru_cache(maxsize=1)
+def seen(short: bool) -> dict[str, list[str]]:
+    """What the browser finds, page by page; it looks once for two judges."""
+    need(browser.chromium(), "Chromium")
+    pages = browser.pages(built(SITE, "html"))
+    chosen = some(pages) if short else pages
+    total = len(chosen) * len(browser.COLORS) * len(browser.SCREENS)
+    with tqdm(total=total, leave=False, disable=None) as bar:
+        return browser.judge(SITE, chosen, lambda _: bar.update() and None)
+
+
+def told(short: bool, about_access: bool) -> list[str]:
+    """The browser's findings of one kind, with their page."""
+    return [
+        f"{page}: {fault}"
+        for page, faults in seen(short).items()
+        for fault in faults
+        if fault.startswith("axe ") == about_access
+    ]
+
+
+def judge_axe(short: bool) -> list[str]:
+    """axe, WCAG A and AA: each page light and dark, on desk and phone"""
+    return told(short, about_access=True)
+
+
+def judge_console(short: bool) -> list[str]:
+    """no error on the console, no failed request, no page too wide"""
+    return told(short, about_access=False)
+
+
+class Links(HTMLParser):
+    """The addresses that a page names, and the places it has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.targets: set[str] = set()
+        self.places: set[str] = set()
+
+    def handle_starttag(
+        self, tag: str, attrs: list[tuple[str, str | None]]
+    ) -> None:
+        for name, value in attrs:
+            if name in ("href", "src", "xlink:href") and value:
+                self.targets.add(value)
+            elif name in ("id", "name") and value:
+                self.places.add(value)
+
+
+def judge_links(short: bool) -> list[str]:
+    """every link inside the site leads to a page and a place in it"""
+    site = built(SITE, "html")
+    pages: dict[str, Links] = {}
+    for path in site.rglob("*.html"):
+        links = Links()
+        links.feed(path.read_text(encoding="utf-8"))
+        pages[path.relative_to(site).as_posix()] = links
+    found = []
+    for page, links in sorted(pages.items()):
+        for target in sorted(links.targets):
+            if urlsplit(target).scheme or target in ("/", "#"):
+                continue
+            address, place = urldefrag(urljoin(page, target))
+            name = unquote(address.partition("?")[0])
+            if not (site / name).exists():
+                found.append(f"{page}: no {target}")
+            elif place and name in pages and place not in pages[name].places:
+                found.append(f"{page}: no place {target}")
+    return found
+
+
+def judge_twice(short: bool) -> list[str]:
+    """two clones in different folders give the same bytes"""
+    with tempfile.TemporaryDirectory() as folder:
+        places = [Path(folder) / "one", Path(folder) / "a" / "longer" / "two"]
+        for place in places:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            python = clone(place)
+            for what in ("html", "epub", "pdf"):
+                command = [str(python), "-m", "press.build", what]
+                done = subprocess.run(
+                    command, cwd=place, capture_output=True, text=True
+                )
+                if done.returncode:
+                    return [f"{what} failed in {place.name}: {done.stderr}"]
+        one, two = (place / "_build" for place in places)
+        found = [
+            f"{name} differs"
+            for name in ("book.pdf", "book.epub")
+            if not filecmp.cmp(one / name, two / name, shallow=False)
+        ]
+        return found + differences(one / "html", two / "html")
+
+
+def differences(one: Path, two: Path) -> list[str]:
+    """The files that two folders do not share byte for byte."""
+
+    def names(folder: Path) -> set[str]:
+        files = (p for p in folder.rglob("*") if p.is_file())
+        return {p.relative_to(folder).as_posix() for p in files}
+
+    found = [f"{name} is in one only" for name in names(one) ^ names(two)]
+    for name in names(one) & names(two):
+        if (one / name).read_bytes() != (two / name).read_bytes():
+            found.append(f"{name} differs")
+    return sorted(found)
+
+
+# --- programs of our own that take long --------------------------------------
+
+
+def program(*command: str) -> list[str]:
+    """Run a program; its last lines where it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    return lines[-SHOWN:] or ["it failed"] if done.returncode else []
+
+
+def judge_tests(short: bool) -> list[str]:
+    """the tests that take long, random where the others are not"""
+    marked = ["-m", "judge", "--ignore=tests/scaffold"]
+    return program("pytest", *marked, "-n", "auto")
+
+
+def judge_scaffold(short: bool) -> list[str]:
+    """emitted repositories, each in an environment from its requirements"""
+    chosen = ["-k", "practitioner"] if short else []
+    return program("pytest", "-m", "judge", "tests/scaffold", *chosen)
+
+
+def judge_mutants(short: bool) -> list[str]:
+    """mistakes planted in the library: how many do the tests notice?"""
+    if importlib.util.find_spec("press.mutants") is None:
+        raise Missing("there is no press/mutants.py")
+    return program("press.mutants", "--sample", "40")
+
+
+JUDGES: dict[str, Callable[[bool], list[str]]] = {
+    "epubcheck": judge_epub,
+    "vnu": judge_html,
+    "axe": judge_axe,
+    "console": judge_console,
+    "links": judge_links,
+    "tests": judge_tests,
+    "scaffold": judge_scaffold,
+    "mutants": judge_mutants,
+    "twice": judge_twice,
+}
+SHORT = ("epubcheck", "vnu", "axe", "console", "links", "scaffold")
+
+
+def ask(name: str, short: bool) -> Verdict:
+    """Call one judge, and time it."""
+    judge = JUDGES[name]
+    result = Verdict(name, re.sub(r"\s+", " ", judge.__doc__ or ""))
+    start = time.perf_counter()
+    try:
+        found = judge(short)
+    except Missing as error:
+        result.verdict, found = "missing", [str(error)]
+    else:
+        result.verdict = "failed" if found else "passed"
+    result.seconds = round(time.perf_counter() - start, 1)
+    result.count = len(found)
+    result.complaints = found[:SHOWN]
+    return result
+
+
+def line(result: Verdict) -> str:
+    """One row of the table."""
+    return (
+        f"{result.name:<10} {result.seconds:8.1f} s  {result.verdict:<8}"
+        f"{result.count:>5}  {result.what}"
+    )
+
+
+def keep(results: list[Verdict], path: Path) -> None:
+    """Write the verdicts with the edition that was judged."""
+    data = {
+        "edition": edition().words,
+        "judges": [asdict(result) for result in results],
+    }
+    write_whole(path, json.dumps(records.seal(data), indent=1) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m press.judge",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--list", action="store_true", help="name the judges")
+    parser.add_argument(
+        "--short", action="store_true", help="ten pages, one track"
+    )
+    parser.add_argument("--only", nargs="+", choices=JUDGES, metavar="NAME")
+    options = parser.parse_args(arguments)
+    if options.list:
+        for name, judge in JUDGES.items():
+            print(f"{name:<10} {judge.__doc__}")
+        return 0
+    chosen = options.only or (SHORT if options.short else tuple(JUDGES))
+    results = []
+    for name in chosen:
+        results.append(ask(name, options.short))
+        print(line(results[-1]), flush=True)
+        for complaint in results[-1].complaints:
+            print(f"    {complaint}")
+    whole = not options.only and not options.short
+    path = ROOT / "records" if whole else BUILD
+    keep(results, path / "judge.json")
+    print("\n" + "\n".join(line(result) for result in results))
+    return int(any(result.verdict != "passed" for result in results))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""The long suite's frame: what is asked, what is said, what is kept."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from press import judge, system
+from press.files import ROOT
+
+
+@pytest.fixture
+def court(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Three judges: one content, one not, one not there."""
+
+    def content(short: bool) -> list[str]:
+        """always content"""
+        return []
+
+    def stern(short: bool) -> list[str]:
+        """never content"""
+        return [f"fault {i}" for i in range(10 if short else 100)]
+
+    def absent(short: bool) -> list[str]:
+        """never there"""
+        raise judge.Missing("no such program: make judge brings it")
+
+    judges = {"content": content, "stern": stern, "absent": absent}
+    monkeypatch.setattr(judge, "JUDGES", judges)
+    monkeypatch.setattr(judge, "SHORT", ("content",))
+    monkeypatch.setattr(judge, "BUILD", tmp_path / "_build")
+    monkeypatch.setattr(judge, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_a_whole_run_is_kept_with_every_verdict(
+    court: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert judge.main([]) == 1
+    kept = json.loads((court / "records" / "judge.json").read_text())
+    rows = {row["name"]: row for row in kept["judges"]}
+    assert rows["content"]["verdict"] == "passed"
+    assert rows["stern"]["count"] == 100
+    assert len(rows["stern"]["complaints"]) == judge.SHOWN
+    assert rows["absent"]["verdict"] == "missing"
+    assert "version" in kept["edition"]
+    table = capsys.readouterr().out.split("\n\n")[-1]
+    assert [row.split()[0] for row in table.splitlines()] == list(rows)
+
+
+def test_a_part_is_kept_apart_and_passes_alone(court: Path) -> None:
+    assert judge.main(["--only", "content"]) == 0
+    assert judge.main(["--short"]) == 0
+    assert judge.main(["--only", "absent"]) == 1
+    assert (court / "_build" / "judge.json").exists()
+    assert not (court / "records").exists()
+
+
+def test_each_judge_says_in_a_line_what_it_judges(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert judge.main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(judge.JUDGES) >= 9
+    assert set(judge.SHORT) <= set(judge.JUDGES)
+
+
+def test_an_output_that_is_not_built_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(judge, "SITE", tmp_path / "html")
+    result = judge.ask("links", short=True)
+    assert result.verdict == "missing"
+    assert "make html" in result.complaints[0]
+
+
+def test_dead_links_and_lost_places_are_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(judge, "SITE", tmp_path)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "two.html").write_text('<p id="here">x</p>')
+    (tmp_path / "one.html").write_text(
+        '<a href="b/two.html#here">1</a><a href="b/two.html#gone">2</a>'
+        '<img src="lost.svg"><a href="https://example.org/">4</a>'
+        '<a href="#">5</a><a href="b/two.html?highlight=x">6</a>'
+    )
+    found = judge.judge_links(short=False)
+    assert found == [
+        "one.html: no place b/two.html#gone",
+        "one.html: no lost.svg",
+    ]
+
+
+def test_folders_are_compared_byte_for_byte(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "c").mkdir(parents=True)
+        (tmp_path / name / "c" / "same").write_text("x")
+        (tmp_path / name / "other").write_text(name)
+    (tmp_path / "a" / "more").touch()
+    found = judge.differences(tmp_path / "a", tmp_path / "b")
+    assert found == ["more is in one only", "other differs"]
+
+
+def test_ten_pages_are_chosen_of_different_kinds() -> None:
+    pages = [f"book/model/x{i}.html" for i in range(40)]
+    pages += ["book/index.html", "genindex.html", "source/src/a.html"]
+    chosen = judge.some([*pages, "404-test"])
+    assert len(chosen) == 10
+    assert {"book/index.html", "genindex.html", "404-test"} <= set(chosen)
+    assert judge.some([*pages, "404-test"]) == chosen
+
+
+def test_the_validator_is_locked_by_its_hash() -> None:
+    path = ROOT / "press" / "judges" / "package-lock.json"
+    packages = json.loads(path.read_text())["packages"]
+    assert packages.pop("")["dependencies"].keys() == {"vnu-jar"}
+    for package in packages.values():
+        assert package["integrity"].startswith("sha512-")
+    assert "://" not in path.read_text()
+    assert set(system.JUDGES) == {"chromium", "java", "npm"}
