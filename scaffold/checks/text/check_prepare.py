@@ -145,7 +145,7 @@ BUGS = {
         "encode_batches(tokenizer, in_batches(texts), False, workers)",
     ),
     "the bytes of all text are counted as validation": (
-        '"validation_bytes": done["validation"].bytes',
-        '"validation_bytes": done["train"].bytes',
+        '"validation_bytes": validation.bytes',
+        '"validation_bytes": train.bytes',
     ),
 }

@@ -232,11 +232,20 @@ def encode_batches(
     """Each batch with its tokens, in order, whatever `workers` is.
 
     The first few are encoded here; a short text needs no other process.
-    Three batches are under way for each worker, and no more are read.
     """
     text, batches = tokenizer.to_json(), iter(batches)
     for batch in islice(batches, ALONE if workers > 1 else None):
         yield batch, encode_batch(text, batch, separate)
+    yield from encode_elsewhere(text, batches, separate, workers)
+
+
+def encode_elsewhere(
+    text: str, batches: Iterable[Batch], separate: bool, workers: int
+) -> Encoding:
+    """The same by other processes; `text` is the tokenizer's JSON.
+
+    Three batches are under way for each worker, and no more are read.
+    """
     forks = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if forks else "spawn")
     pool = ProcessPoolExecutor(workers, context, follow_parent)
@@ -340,8 +349,8 @@ def write_material(
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(folder / "tokenizer.json")
-    done = {
-        name: encode_to_file(
+    train, validation = (
+        encode_to_file(
             tokenizer,
             texts,
             material.separate,
@@ -352,10 +361,10 @@ def write_material(
             ("train", material.train),
             ("validation", material.validation),
         )
-    }
+    )
     return {
         **material.facts,
-        "train_tokens": done["train"].tokens,
-        "validation_tokens": done["validation"].tokens,
-        "validation_bytes": done["validation"].bytes,
+        "train_tokens": train.tokens,
+        "validation_tokens": validation.tokens,
+        "validation_bytes": validation.bytes,
     }
