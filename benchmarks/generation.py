@@ -12,7 +12,6 @@ from scratchlm.generation.generate import generate, next_logits
 from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.generation.speed import FastStep, medians, take_turns
 from scratchlm.model.gpt import GPT, gpt2_config
-from solutions.model.gpt import gpt2_weights
 
 TOKENS, PROMPT, CONTEXT = 256, 8, 1024
 TARGETS = {1: (3.0, "3 times"), 16: (1.5, "1.5 times")}  # by batch size
@@ -37,8 +36,22 @@ def pair() -> tuple[GPT, Any]:
     )
     theirs = peer.GPT2LMHeadModel(config).eval()
     ours = GPT(gpt2_config(65, CONTEXT, 4, 4, 128)).eval()
-    ours.load_state_dict(gpt2_weights(theirs.state_dict(), 4))
+    copy_weights(theirs, ours)
     return ours, theirs
+
+
+@torch.no_grad()
+def copy_weights(theirs: Any, ours: GPT) -> None:
+    """Give our model the peer's weights, which stand in the same order.
+
+    The peer keeps the matrices of its blocks the other way round, (in, out).
+    """
+    pairs = zip(ours.parameters(), theirs.named_parameters(), strict=True)
+    for mine, (name, other) in pairs:
+        turned = other.ndim == 2 and ".h." in name
+        wanted = other.t() if turned else other
+        assert mine.shape == wanted.shape, name
+        mine.copy_(wanted)
 
 
 def prompts(batch: int) -> Tensor:

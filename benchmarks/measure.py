@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from records.__main__ import machine
+from press.machine import machine
 from scratchlm.text.files import write_json
 
 ROOT = Path(__file__).parent.parent

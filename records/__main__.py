@@ -13,7 +13,6 @@ verified whenever it is read: a number changed by hand does not pass.
 import argparse
 import datetime
 import importlib
-import os
 import platform
 import sys
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import numpy
 import torch
 
+from press.machine import machine
 from press.records import read, seal
 from scratchlm.text.files import write_json
 
@@ -39,21 +39,6 @@ def names() -> list[str]:
 def maker(name: str) -> ModuleType:
     """The module that records and replays `name`."""
     return importlib.import_module("records.make_" + name.replace("-", "_"))
-
-
-def machine() -> str:
-    """The machine in words: processor, cores, accelerator if any."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = info.read_text().splitlines()
-        found = [line for line in lines if line.startswith("model name")]
-        if found:
-            model = found[0].partition(":")[2].strip()
-    text = f"{os.cpu_count()} cores of {model}"
-    if torch.cuda.is_available():
-        text += f", {torch.cuda.get_device_name()}"
-    return text
 
 
 def make(name: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.training import Data, read, split
+from press.files import ROOT
 from scratchlm.generation.cache import KVCache
 from scratchlm.generation.generate import next_logits
 from scratchlm.generation.speed import (
@@ -38,6 +38,8 @@ from scratchlm.model.gpt import (
     flops_per_token,
     gpt2_config,
 )
+from scratchlm.text.characters import CharTokenizer
+from scratchlm.text.corpus import get
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.text.toytown import join, write_corpus
 from scratchlm.training.memory import accumulate_gradients
@@ -51,6 +53,29 @@ SECONDS = 20
 VOCABULARY = 65
 WIDTH = 4096  # of the matrix on the roofline: 64 MiB in float32
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+@dataclass(frozen=True)
+class Data:
+    """Characters as numbers: the first nine tenths, and the rest."""
+
+    train: np.ndarray
+    validation: np.ndarray
+
+
+def split(text: str) -> Data:
+    """A number for each character; the last tenth is for validation."""
+    ids = np.array(CharTokenizer.train(text).encode(text), dtype=np.uint16)
+    cut = int(0.9 * len(ids))
+    return Data(ids[:cut], ids[cut:])
+
+
+def shakespeare() -> Data:
+    """Tiny Shakespeare, from the mirror or the web when first asked for."""
+    mirror = os.environ.get("SCRATCHLM_MIRROR")
+    folder = ROOT / "_build" / "benchmarks"
+    path = get("shakespeare", folder, Path(mirror) if mirror else None)
+    return split(path.read_text(encoding="utf-8"))
+
 
 Recipe = tuple[str, GPTConfig, TrainConfig, int]  # name, …, batch size
 
@@ -325,7 +350,7 @@ def compiled() -> dict[str, float]:
 def record() -> dict[str, Any]:
     """Everything above, on two threads."""
     torch.set_num_threads(2)
-    data, town = read(), toytown()
+    data, town = shakespeare(), toytown()
     steps = ladder()
     return {
         "roofline": roofline(),

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import __main__ as command
 from benchmarks import bpe, build, generation, measure, texts, training
 from benchmarks.measure import Row
+from records import make_benchmarks
+from scratchlm.generation.generate import generate
+from scratchlm.generation.speed import FastStep
 
 ROW = Row("one thing", 2.0, 4.0, "a peer", "s", "no slower", True, {"a": [1]})
 
@@ -217,6 +221,27 @@ def test_throughput_and_memory_are_measured(
     memory = training.activation_memory()
     assert memory.holds
     assert memory.ours < memory.peer / 2  # type: ignore[operator]
+
+
+def test_both_sides_write_the_same_text() -> None:
+    """With the peer's weights, ours is the same model."""
+    ours, theirs = generation.pair()
+    ids = generation.prompts(2)
+    step = FastStep(ours)
+    new = generate(ours, ids, 12, generation.GREEDY, step=step)
+    text = theirs.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=12,
+        do_sample=False,
+        pad_token_id=0,
+    )
+    assert torch.equal(torch.stack(list(new), dim=1), text[:, ids.shape[1] :])
+
+
+def test_the_record_names_every_benchmark() -> None:
+    assert make_benchmarks.NAMES == command.NAMES
+    assert make_benchmarks.OUT == measure.OUT
 
 
 def test_pages_that_import_a_module_are_known() -> None:

@@ -53,9 +53,8 @@ def test_without_names_the_records_are_listed(
 
 def test_the_ladder_begins_so_on_shakespeare(shakespeare: str) -> None:
     """The recorded runs, in their first steps, on their own text."""
-    from benchmarks.training import split
     from records import make_speed
 
     path = ROOT / "records" / "speed.json"
     record = read(path)
-    make_speed.replay(record["data"], split(shakespeare))
+    make_speed.replay(record["data"], make_speed.split(shakespeare))

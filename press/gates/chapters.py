@@ -136,7 +136,7 @@ def reasons(
         where = f"omitted.yml: {symbol}"
         said = [word.lower() for word in letters(why) if len(word) > 3]
         strange = [word for word in said if word not in known]
-        if len(set(said)) < 4 or len(strange) > len(said) / 4:
+        if len(set(said)) < 4 or len(strange) > len(said) / 2:
             problems.append(f"{where} needs a reason, not “{why}”")
         if why in seen:
             problems.append(f"{where} has the reason of {seen[why]}")
