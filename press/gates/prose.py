@@ -364,8 +364,6 @@ def numbers(book: Book) -> list[str]:
     everywhere = listed.get("everywhere") or {}
     problems = []
     for page in book.pages.values():
-        if page.name in (listed.get("unread") or []):
-            continue
         own = (listed.get("pages") or {}).get(page.name) or {}
         given: set[float] = set()
         if "/solutions/" in page.name:  # the exercise's numbers are its own
