@@ -1,6 +1,7 @@
 """Mistakes are planted where they should be, and noticed or not."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def mean(x: list[float], least: int = 1) -> float:
 '''
 
 
+@cache
 def made(text: str = TEXT) -> set[tuple[str, str]]:
     """What stood there and what could, of all mutants."""
     source = Source("m", text)
@@ -122,6 +124,17 @@ def test_a_share_is_of_what_counts() -> None:
     assert told["survivors"][0]["at"] == "src/scratchlm/model/a.py:1"
 
 
+def test_each_reason_is_of_a_line_that_exists() -> None:
+    known = mutants.reasons()
+    assert known
+    for (module, _, before, after), reason in known.items():
+        text = mutants.source_of(module).read_text(encoding="utf-8")
+        assert before in " ".join(text.split())
+        assert before != after
+        assert reason.endswith(".")
+
+
+@pytest.mark.judge
 def test_each_reason_is_of_a_mutant_that_exists() -> None:
     known = set(mutants.reasons())
     for module in {key[0] for key in known}:
