@@ -60,15 +60,39 @@ def test_the_peak_is_reached_and_held(schedule: Schedule) -> None:
 def test_no_step_jumps_further_than_the_warm_up_or_the_fall(
     schedule: Schedule,
 ) -> None:
-    """Between neighbors the rate changes at most by the steepest slope."""
+    """Between neighbors the rate changes at most by the steepest slope.
+
+    And by the rounding of two rates, which no schedule escapes: a floor one
+    step of a float below the peak is reached in one jump of that size.
+    """
     fall = schedule.steps - schedule.warmup - schedule.stable
     slopes = [schedule.peak / schedule.warmup if schedule.warmup else 0.0]
     height = schedule.peak - schedule.floor
     slopes.append(height * math.pi / 2 / fall if fall else height)
-    limit = max(slopes) * (1 + 1e-9)
+    limit = max(slopes) * (1 + 1e-9) + 2 * math.ulp(schedule.peak)
     for step in range(schedule.steps + 1):
         change = schedule.rate(step + 1) - schedule.rate(step)
         assert abs(change) <= limit
+
+
+def test_a_floor_next_to_the_peak_is_no_jump() -> None:
+    floor = math.nextafter(1.0, 0.0)
+    schedule = Schedule(1.0, 4, floor=floor, decay=linear)
+    rates = [schedule.rate(step) for step in range(6)]
+    assert set(rates) == {1.0, floor}
+    assert sorted(rates, reverse=True) == rates
+
+
+def test_each_form_of_decay_is_the_one_asked_for() -> None:
+    # In the middle of a decay both are at a half: look elsewhere.
+    curved = Schedule(1.0, 8, decay=half_cosine)
+    straight = Schedule(1.0, 8, decay=linear)
+    assert curved.rate(2) == pytest.approx((1 + math.sqrt(0.5)) / 2)
+    assert straight.rate(2) == 0.75
+    assert Schedule(1.0, 8).rate(2) == curved.rate(2)
+    assert cosine(1.0, 0, 8, floor=0.0).rate(2) == curved.rate(2)
+    last = warmup_stable_decay(1.0, 0, 8, decay_fraction=1.0)
+    assert last.rate(2) == straight.rate(2)
 
 
 def test_cosine_is_torchs_cosine() -> None:
