@@ -28,7 +28,10 @@ def run(name: str) -> None:
     seconds = time.perf_counter() - start
     path = measure.write(name, rows).relative_to(measure.ROOT)
     print(f"\n{name}: {measure.machine()}, {seconds:.0f} s")
-    print(f"{measure.table(rows)}\nwrote {path}", flush=True)
+    print(f"{measure.table(rows)}")
+    if notes := measure.conditions(rows):
+        print(notes)
+    print(f"wrote {path}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:

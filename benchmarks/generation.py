@@ -95,6 +95,7 @@ def writing(ours: GPT, theirs: Any, batch: int) -> Row:
         words,
         rate["ours"] >= least * rate["peer"],
         times,
+        "transformers writes greedily with its own cache, in float32",
     )
 
 

@@ -6,11 +6,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from press.machine import machine
+from press.machine import lacks, machine, versions
 from scratchlm.text.files import write_json
 
 ROOT = Path(__file__).parent.parent
@@ -28,7 +27,8 @@ class Row:
     """One comparison. `ratio` is ours / peer; None where there is no peer.
 
     `target` says in words what is to be reached, `holds` whether it is.
-    `runs` keeps the single measurements behind the medians.
+    `runs` keeps the single measurements behind the medians, `given` says
+    what the peer was given where it could have been something else.
     """
 
     what: str
@@ -39,6 +39,7 @@ class Row:
     target: str
     holds: bool
     runs: Mapping[str, Any] = field(default_factory=dict)
+    given: str = ""
 
     @property
     def ratio(self) -> float | None:
@@ -91,17 +92,6 @@ def peak_memory() -> int:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def versions() -> dict[str, str]:
-    """The versions of Python, torch and those peers that are installed."""
-    found = {"python": sys.version.split()[0]}
-    for name in ("torch", *PEERS):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def commit() -> str:
     """The commit that is checked out; with a plus where files differ."""
     command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
@@ -123,7 +113,8 @@ def write(name: str, rows: list[Row]) -> Path:
     path = OUT / f"{name}.json"
     facts = {
         "machine": machine(),
-        "versions": versions(),
+        "lacks": lacks(),
+        "versions": versions(("torch", *PEERS)),
         "commit": commit(),
     }
     lines = [{**as_json(row), **facts} for row in rows]
@@ -140,6 +131,13 @@ def short(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def conditions(rows: list[Row]) -> str:
+    """Under the table: what the processor lacks, what peers were given."""
+    lines = [f"no instructions for {name}" for name in lacks()]
+    given = dict.fromkeys(row.given for row in rows if row.given)
+    return "\n".join([*lines, *given])
 
 
 def table(rows: list[Row]) -> str:

@@ -13,17 +13,13 @@ verified whenever it is read: a number changed by hand does not pass.
 import argparse
 import datetime
 import importlib
-import platform
 import sys
 import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy
-import torch
-
-from press.machine import machine
+from press.machine import machine, versions
 from press.records import read, seal
 from scratchlm.text.files import write_json
 
@@ -49,11 +45,7 @@ def make(name: str) -> dict[str, Any]:
         "name": name,
         "made": datetime.date.today().isoformat(),
         "machine": machine(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": numpy.__version__,
-        },
+        "versions": versions(["torch", "numpy"]),
         "seconds": round(time.perf_counter() - start, 1),
         "data": data,
     }

@@ -1,0 +1,47 @@
+"""The machine in words, and what it lacks."""
+
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+
+from press import machine
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "missing"),
+    [
+        ("model name\t: A Chip\nflags\t: fpu avx2 avx512f\n", "A Chip", 1),
+        ("model name\t: B Chip\nflags\t: fpu amx_bf16 avx2\n", "B Chip", 0),
+        ("processor\t: 0\nFeatures\t: fp asimd bf16\n", "", 0),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", "", 1),
+        ("", "", 0),  # nothing is known, so nothing is said
+    ],
+)
+def test_a_processor_in_words(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    name: str,
+    missing: int,
+) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
+    assert f"cores of {name}" in machine.machine()
+    assert machine.lacks() == ["bfloat16"][:missing]
+
+
+def test_without_the_kernels_word_the_machine_has_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "CPUINFO", tmp_path / "none")
+    assert machine.machine().partition("cores of ")[2]
+    assert machine.lacks() == []
+
+
+def test_versions_of_what_is_there() -> None:
+    found = machine.versions(["torch", "numpy", "a-library-nobody-wrote"])
+    assert found["torch"] == str(torch.__version__)
+    assert found["numpy"] == numpy.__version__
+    assert set(found) == {"python", "torch", "numpy"}
