@@ -259,3 +259,16 @@ def test_executed_pages_are_read_from_the_log(tmp_path: Path) -> None:
         "executing [100%] book/c/d\n"
     )
     assert build.executed(tmp_path) == {"book/a/b", "book/c/d"}
+
+
+def test_under_the_table_stands_what_was_missing_and_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(measure, "lacks", lambda: ["bfloat16"])
+    told = Row("a", 1.0, 1.0, "b", "s", "c", True, given="b had two threads")
+    assert measure.conditions([told, ROW, told]).splitlines() == [
+        "no instructions for bfloat16",
+        "b had two threads",
+    ]
+    monkeypatch.setattr(measure, "lacks", lambda: [])
+    assert measure.conditions([ROW]) == ""
