@@ -29,7 +29,7 @@ epub: setup ## the book for e-readers: _build/book.epub
 	@$(PY) -m press.build epub
 
 test: setup ## the whole test suite
-	@$(PY) -m pytest -n auto
+	@$(PY) -m press.build test
 
 check: setup ## lint, types, spelling and the book's own gates
 	@$(PY) -m press.gates

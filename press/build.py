@@ -1,5 +1,8 @@
 """Build the book: ``python -m press.build pdf | html | epub | page FILE``.
 
+``test`` runs the whole suite: first the tests whose coverage the book prints,
+which is kept for it, then the others.
+
 Each stage prints one line with its time, leaves its log in ``_build/logs``,
 and is skipped when nothing that it depends on has changed. The Makefile
 calls this; `make help` lists the targets.
@@ -237,6 +240,14 @@ def measure_coverage() -> str:
     return tail(log, 1)
 
 
+def run_other_tests() -> None:
+    """The rest of the suite; what stands here was not measured for coverage."""
+    measured = [f"--ignore=tests/{name}" for name in SHOWN_TESTS]
+    command = [sys.executable, "-m", "pytest", "-n", "auto", *measured]
+    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        raise BuildError("tests failed (see above)")
+
+
 def compact(report: dict[str, Any]) -> None:
     """Write which tests run which lines, each test named once."""
     numbers: dict[str, int] = {}
@@ -411,6 +422,9 @@ def build_page(file: Path) -> None:
     print(f"{out}: page-*.png, and _build/html/{name}.html")
 
 
+WHAT = [*OUTPUTS, "test", "run", "page"]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -418,7 +432,7 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=["pdf", "html", "epub", "run", "page"])
+    parser.add_argument("what", choices=WHAT)
     parser.add_argument("file", nargs="?", type=Path, help="for page: a .md")
     options = parser.parse_args(arguments)
     BUILD.mkdir(exist_ok=True)
@@ -428,6 +442,9 @@ def main(arguments: list[str] | None = None) -> int:
             if options.file is None or not options.file.exists():
                 parser.error("page needs the file of a chapter, say PAGE=…")
             build_page(options.file)
+        elif options.what == "test":
+            stage("tests", measure_coverage, coverage_key, COVERAGE)
+            run_other_tests()
         elif options.what == "run":
             stage("model", train_model, model_key, RUN / "log.jsonl")
         else:

@@ -14,6 +14,7 @@ import argparse
 import filecmp
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -209,11 +210,12 @@ def differences(one: Path, two: Path) -> list[str]:
 # --- programs of our own that take long --------------------------------------
 
 
-def program(*command: str) -> list[str]:
-    """Run a program; its last lines where it fails."""
+def program(*command: str, **more: str) -> list[str]:
+    """Run a program, `more` in its environment; its end where it fails."""
     done = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=ROOT,
+        env={**os.environ, **more},
         capture_output=True,
         text=True,
         check=False,
@@ -223,9 +225,10 @@ def program(*command: str) -> list[str]:
 
 
 def judge_tests(short: bool) -> list[str]:
-    """the tests that take long, random where the others are not"""
-    marked = ["-m", "judge", "--ignore=tests/scaffold"]
-    return program("pytest", *marked, "-n", "auto")
+    """all tests, those that take long too, properties on random examples"""
+    marked = ["-m", "judge or not judge", "--ignore=tests/scaffold"]
+    random = {"HYPOTHESIS_PROFILE": "random"}
+    return program("pytest", *marked, "-n", "auto", **random)
 
 
 def judge_scaffold(short: bool) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 ROOT = Path(__file__).parent.parent
 MIRRORS = (os.environ.get("SCRATCHLM_MIRROR"), ROOT.parent / "shared/data")
@@ -30,7 +31,14 @@ def find_shakespeare() -> Path | str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Fetch the plays once, before several workers look for them."""
+    """Fetch the plays once, before several workers look for them.
+
+    Properties are tried on the same examples each time, so that a test does
+    not fail by chance; HYPOTHESIS_PROFILE=random tries others.
+    """
+    settings.register_profile("fixed", derandomize=True)
+    settings.register_profile("random", derandomize=False, print_blob=True)
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "fixed")
     if not hasattr(config, "workerinput"):
         find_shakespeare()
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,39 @@ def test_a_chapter_that_is_not_there_is_refused(
         build.main(["page", "book/model/atention.md"])
     assert stop.value.code == 2
     assert "PAGE=" in capsys.readouterr().err
+
+
+def test_properties_are_tried_on_the_same_examples() -> None:
+    from hypothesis import settings
+
+    random = os.environ.get("HYPOTHESIS_PROFILE") == "random"
+    assert settings().derandomize is not random
+
+
+def test_tests_are_run_once_whatever_asks_for_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`make test` leaves the coverage that the book prints."""
+    monkeypatch.setattr(build, "BUILD", tmp_path)
+    coverage = tmp_path / "coverage.json"
+    monkeypatch.setattr(build, "COVERAGE", coverage)
+    monkeypatch.setattr(build, "coverage_key", lambda: "key")
+    monkeypatch.setattr(build, "train_model", lambda: "")
+    monkeypatch.setattr(build, "RUN", tmp_path)
+    (tmp_path / "log.jsonl").touch()
+    done: list[str] = []
+
+    def measure() -> str:
+        done.append("measured")
+        coverage.touch()
+        return ""
+
+    monkeypatch.setattr(build, "measure_coverage", measure)
+    monkeypatch.setattr(build, "run_other_tests", lambda: done.append("rest"))
+    assert build.main(["test"]) == 0
+    build.prepare()
+    assert build.main(["test"]) == 0
+    assert done == ["measured", "rest", "rest"]
 
 
 # --- listings ----------------------------------------------------------------
