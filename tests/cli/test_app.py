@@ -124,7 +124,10 @@ def test_a_missing_function_is_a_bug() -> None:
 def test_arguments_are_checked(
     arguments: list[str], message: str, fails: Callable[[list[str]], str]
 ) -> None:
-    assert message in fails(arguments)
+    error = fails(arguments)
+    assert message in error
+    if arguments[-1] != "0" and len(arguments) > 1:  # the parser's own
+        assert f"Try: python -m scratchlm {arguments[0]}" in error
 
 
 # --- how commands end --------------------------------------------------------
@@ -165,6 +168,8 @@ def test_the_system_speaks_in_sentences(
 ) -> None:
     refused = PermissionError(13, "Permission denied", "runs/a")
     assert ending(refused, monkeypatch) == 2
+    taken = FileExistsError(17, "File exists", "file")
+    assert ending(taken, monkeypatch) == 2
     full = OSError(28, "No space left on device", "runs/a/log.jsonl")
     assert ending(full, monkeypatch) == 2
     said = capsys.readouterr().err

@@ -61,6 +61,7 @@ def test_one_run_shows_both_its_losses(
 
 def test_what_cannot_be(run: Path, fails: Fails) -> None:
     assert "one run or more" in fails(["compare"])
+    assert "end it in .svg" in fails(["compare", str(run), "--svg", "x.png"])
     assert "nowhere holds no run" in fails(["compare", str(run), "nowhere"])
     shutil.copytree(run, "young")
     Path("young/log.jsonl").write_text("")

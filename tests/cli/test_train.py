@@ -12,6 +12,7 @@ import torch
 
 from scratchlm.cli import estimate, train
 from scratchlm.cli.app import main
+from scratchlm.cli.progress import TimeLimit
 from scratchlm.model.gpt import gpt2_config
 from scratchlm.text.files import read_json, write_json
 from scratchlm.training.checkpoint import load_model
@@ -191,7 +192,7 @@ def test_minutes_that_do_not_do(monkeypatch: Any, fails: Fails) -> None:
     monkeypatch.setattr(estimate, "measure", lambda *_: slow)
     words = ["train", *SMALL, "--out", "short", "--max-minutes"]
     assert "a step takes 100.0 s" in fails([*words, "1"])
-    for minutes in ("0", "-1", "nan"):
+    for minutes in ("0", "-1", "nan", "inf"):
         assert "max_minutes" in fails([*words, minutes])
     assert not Path("short").exists()
 
@@ -208,6 +209,22 @@ def test_a_run_that_is_slower_than_measured_stops_in_time(
     assert "the 0.02 minutes are over: stopped after step" in text
     assert "--resume --out late" in text
     assert 0 < len(read_log(Path("late"))) < 100000
+
+
+def test_minutes_that_are_over_at_once(run: Path, capsys: Capture) -> None:
+    shutil.copytree(run, "copy")
+    words = ["train", "--resume", "--out", "copy", "--max-minutes", "1e-9"]
+    assert main(words) == 0
+    assert "minutes are over" in capsys.readouterr().out
+    assert main(words[:4]) == 0
+    assert equal(Path("copy"), run)
+
+
+def test_minutes_that_no_clock_can_count() -> None:
+    with TimeLimit(1e30) as limit:
+        assert limit.timer is not None
+        assert limit.timer.interval == 1e6
+    assert not limit.over
 
 
 # --- before anything is read -------------------------------------------------
@@ -230,6 +247,10 @@ def test_a_run_that_is_slower_than_measured_stops_in_time(
         (["--batch-size", "0"], "batch_size"),
         (["--sample-every", "-1"], "sample_every"),
         (["--resume", "--from", "runs/a"], "exclude each other"),
+        (["--resume", "--dry-run"], "is for a new run"),
+        (["--snapshots", "-3"], "--snapshots"),
+        (["--corpus", ""], "corpus is empty"),
+        (["--out", ""], "--out needs a folder"),
     ],
 )
 def test_settings_are_checked_before_any_text(
@@ -342,6 +363,20 @@ def test_own_text(preset: str, kind: str, capsys: Capture) -> None:
     assert data["validation_bytes"] == len(TEXT) - int(0.9 * len(TEXT))
     assert main(["evaluate", "--run", "own"]) == 0
     assert main(["sample", "--run", "own", "--tokens", "5"]) == 0
+
+
+def test_a_folder_of_texts(fails: Fails) -> None:
+    for n in range(10):
+        Path("texts").mkdir(exist_ok=True)
+        Path(f"texts/{n}.txt").write_text(f"Text {n}. " + TEXT[:400])
+    job = train.TextOptions(corpus="texts")
+    material = train.read_material(job)
+    assert len(list(material.train)) == 9
+    assert list(material.validation) == ["Text 9. " + TEXT[:400]]
+    assert material.separate
+    for n in range(1, 10):
+        Path(f"texts/{n}.txt").unlink()
+    assert "holds 1 texts" in fails(["train", *SMALL, "--corpus", "texts"])
 
 
 def test_a_tokenizer_that_is_there(capsys: Capture) -> None:

@@ -182,7 +182,8 @@ def parse(app: App, words: list[str]) -> Any:
                 words, exit_on_error=False, print_error=False
             )
         except CycloptsError as error:
-            raise UserError(f"{error} Try: {app.name[0]} --help") from error
+            words = [PROGRAM, *(error.command_chain or ()), "--help"]
+            raise UserError(f"{error} Try: {' '.join(words)}") from error
         except ValueError as error:
             raise UserError(str(error)) from error
     return lambda: command(*bound.args, **bound.kwargs)

@@ -66,6 +66,8 @@ def compare(
     """
     if not runs:
         raise UserError("name the folders of one run or more")
+    if svg is not None and svg.suffix != ".svg":
+        raise UserError(f"--svg {svg}: the picture is SVG; end it in .svg")
     for run in runs:
         read_settings(run)
     logs = {str(run): read_log(run) for run in runs}

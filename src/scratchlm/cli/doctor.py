@@ -41,7 +41,7 @@ def findings(out: Path, ratio: float) -> dict[str, str]:
         f"{size(machine_memory('cpu'))}",
         "disk": f"{size(free.free)} free for {out}",
         "bfloat16": f"{ratio:.1f} times as fast as float32 on the processor",
-        "output": f"{sys.stdout.encoding}",
+        "output": sys.stdout.encoding or "of unknown encoding",
         "mirror": "none: texts are fetched" if text is None else str(text),
     }
 
@@ -55,7 +55,8 @@ def advice(ratio: float) -> list[str]:
         found.append("this processor has no bfloat16: use float32")
     if psutil.virtual_memory().available < 2e9:
         found.append("less than 2 GB of memory is free: close some programs")
-    if (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
+    letters = sys.stdout.encoding or "utf-8"
+    if letters.lower().replace("-", "") != "utf8":
         found.append(
             "output is not UTF-8, so some letters appear as codes: "
             "set PYTHONUTF8=1"

@@ -14,6 +14,7 @@ ADVICE = {
     errno.EACCES: "permission denied; name a place that you may use",
     errno.EPERM: "permission denied; name a place that you may use",
     errno.EROFS: "the disk is read-only; name another place",
+    errno.EEXIST: "a file has this name already; name another place",
     errno.ENOENT: "there is no such file; is the path right?",
     errno.EISDIR: "this is a folder, and a file is needed",
     errno.ENOTDIR: "this is a file, and a folder is needed",

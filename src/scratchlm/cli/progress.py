@@ -49,7 +49,8 @@ class TimeLimit:
 
     def make_timer(self, seconds: float) -> threading.Timer:
         """A thread that waits and ends with the process."""
-        timer = threading.Timer(max(0.0, seconds), self.expire)
+        longest = 1e6  # days enough, and no system's clock runs over
+        timer = threading.Timer(min(max(0.0, seconds), longest), self.expire)
         timer.daemon = True
         return timer
 

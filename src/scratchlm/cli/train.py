@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import re
 import shlex
 import shutil
@@ -39,6 +40,7 @@ from scratchlm.text.files import replacing
 from scratchlm.text.prepare import (
     AnyTokenizer,
     Material,
+    MaterialError,
     file_material,
     load_tokenizer,
     toytown_material,
@@ -80,6 +82,8 @@ class TextOptions:
 
     def __post_init__(self) -> None:
         """Refuse what no text can have."""
+        if not self.corpus.strip():
+            raise ValueError("corpus is empty; leave it out for Toytown")
         if self.characters < 1:
             raise ValueError("characters must be 1 or more")
         if self.tokenizer not in KINDS and not Path(self.tokenizer).is_file():
@@ -120,12 +124,17 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         """Refuse what no run can have."""
-        if self.max_minutes is not None and not self.max_minutes > 0:
-            raise ValueError("max_minutes must be above 0")
+        minutes = 1 if self.max_minutes is None else self.max_minutes
+        if not 0 < minutes < math.inf:
+            raise ValueError("max_minutes must be above 0, and finite")
+        if self.out == Path():
+            raise ValueError("--out needs a folder that is the run's own")
         if self.sample_every < 0:
             raise ValueError("sample_every must be 0 or more; 0 is none")
         if self.resume and self.from_:
             raise ValueError("--resume and --from exclude each other")
+        if self.dry_run and (self.resume or self.from_):
+            raise ValueError("--dry-run is for a new run, not --resume, --from")
 
 
 @dataclass(frozen=True)
@@ -167,7 +176,20 @@ def read_material(text: TextOptions) -> Material:
     with users_input():
         if not path.exists():
             path = corpus.get(text.corpus, DATA, mirror=mirror())
+        if path.is_dir() and not (path / "train.jsonl").exists():
+            return folder_material(path)
         return file_material(path, text.corpus)
+
+
+def folder_material(path: Path) -> Material:
+    """Nine tenths of a folder's texts to learn from, the last to be judged."""
+    texts = list(corpus.read_documents(path))
+    cut = int(0.9 * len(texts))
+    if cut == 0 or not "".join(texts[cut:]).strip():
+        raise MaterialError(
+            f"{path} holds {len(texts)} texts; it takes two or more"
+        )
+    return Material(texts[:cut], texts[cut:], True, {"corpus": str(path)})
 
 
 def make_tokenizer(job: Job, material: Material) -> AnyTokenizer:
@@ -246,6 +268,8 @@ def check(job: Job) -> None:
             f"--out {job.folder}), branch it (train --from {job.folder} "
             "--out NEW), or name another folder with --out"
         )
+    if any(step < 0 for step in job.training.snapshots):
+        raise UserError("--snapshots are steps, 0 or more")
     if job.text.corpus == "toytown" and job.model.context > job.text.characters:
         raise UserError(
             f"--context {job.model.context}: the text has only "
@@ -458,10 +482,11 @@ def fit(job: Job, trainer: Trainer, start: float) -> float | None:
     try:
         with limit:
             return trainer.fit()
-    except Interrupted as stopped:
+    except (Interrupted, KeyboardInterrupt) as stopped:
+        said = str(stopped) or f"go on with: train --resume --out {job.folder}"
         if not limit.over:
             raise KeyboardInterrupt(str(stopped)) from None
-        print(f"the {minutes:g} minutes are over: {stopped}")
+        print(f"the {minutes:g} minutes are over: {said}")
     return None
 
 
