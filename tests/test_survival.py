@@ -58,6 +58,7 @@ def program(run: Path, steps: int, optimizer: str = "adamw") -> None:
     config = TrainConfig(
         steps=steps,
         warmup=1,
+        schedule="stable",
         evaluate_every=1,
         checkpoint_every=2,
         snapshots=(0, 1, steps),

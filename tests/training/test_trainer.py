@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -104,15 +105,18 @@ def without_time(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def assert_same_run(a: Path, b: Path) -> None:
-    """Two folders hold the same run, to the last bit."""
+def assert_same_run(a: Path, b: Path, but: Sequence[str] = ()) -> None:
+    """Two folders hold the same run, to the last bit, but for settings."""
     for name in ("model", "optimizer"):
         one, two = (checkpoint_folder(run) for run in (a, b))
         file = f"{name}.safetensors"
         assert (one / file).read_bytes() == (two / file).read_bytes(), name
     states = [read_json(checkpoint_folder(f) / "state.json") for f in (a, b)]
     for state in states:
-        del state["progress"]["notes"]["seconds"]
+        for name in ("seconds", "log"):  # times have more digits or fewer
+            del state["progress"]["notes"][name]
+        for name in but:
+            del state["config"]["training"][name]
     assert states[0] == states[1]
     assert without_time(a) == without_time(b)
     best, other = weights_file(a), weights_file(b)
@@ -933,3 +937,30 @@ def test_a_branch_leaves_later_weights_behind(tmp_path: Path) -> None:
     assert weights_file(tmp_path / "b").startswith("checkpoint/")
     branch.fit()
     assert weights_file(tmp_path / "b").startswith("best/step-000005")
+
+
+def test_a_finished_stable_run_is_extended_from_before_its_decay(
+    tmp_path: Path,
+) -> None:
+    """The checkpoint at the end of the stretch at the peak is kept."""
+    make(tmp_path / "long", steps=30, schedule="stable").fit()
+    short = tmp_path / "short"
+    make(short, steps=20, schedule="stable", snapshots=(5,)).fit()
+    assert checkpoint_folder(short, part="stable").name == "step-000016"
+    assert checkpoint_folder(short).name == "step-000020"
+    config = replace(read_train_config(short), steps=30)
+    branch = Trainer.branch(short, tmp_path / "b", config, cursor(), HELD_OUT)
+    assert branch.step == 16
+    assert len(read_log(tmp_path / "b")) == 15  # the 16th comes with `fit`
+    branch.fit()
+    assert_same_run(tmp_path / "long", tmp_path / "b", but=["snapshots"])
+
+
+def test_a_branch_that_is_another_run_goes_on_at_the_end(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "a"
+    make(source, steps=6, schedule="stable").fit()
+    config = replace(read_train_config(source), steps=9, learning_rate=1e-4)
+    branch = Trainer.branch(source, tmp_path / "b", config, cursor(), HELD_OUT)
+    assert branch.step == 6

@@ -234,8 +234,8 @@ BUGS = {
         "        pass\n",
     ),
     "files are not held against the seal": (
-        "        check_seal(run, names)\n",
-        "        pass\n",
+        "pool.submit(check_seal, run, names)",
+        "pool.submit(list, names)",
     ),
     "what is old stays": (
         "                path.unlink()\n",

@@ -236,7 +236,7 @@ BUGS = {
         "",
     ),
     "the resumed log repeats lines": (
-        "        restore_log(self.folder)\n",
+        "        restore_log(self.folder, size)\n",
         "",
     ),
     "NaN goes into the weights": (

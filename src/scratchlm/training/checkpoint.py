@@ -34,7 +34,6 @@ from scratchlm.text.files import (
     PARTIAL,
     SEAL,
     FileError,
-    append_text,
     entry,
     explaining,
     read_bytes,
@@ -50,7 +49,8 @@ from scratchlm.text.files import (
 )
 
 FORMAT = 2  # of a run's folder; a reader of another format refuses it
-OWN = ("checkpoint", "best", "snapshots")  # here, what is not sealed goes
+OWN = ("checkpoint", "stable", "best", "snapshots")  # swept, if not sealed
+UNREAD = ("stable/", "snapshots/")  # when a run is taken up
 WAY_OUT = (
     "Take it from a copy, or train again in another folder; --no-verify "
     "goes on with what is there, right or wrong"
@@ -434,15 +434,17 @@ def save_checkpoint(
     progress: Progress,
     config: Mapping[str, Any],
     others: Sequence[str] = (),
+    part: str = "checkpoint",
 ) -> None:
     """Write all that is needed to go on from here; replaces the one before.
 
-    `others` are files of the folder that belong to it as they are now. Until
-    the seal is replaced the checkpoint before is the one that counts; of a
-    crash at any moment, one of the two is left, whole.
+    That is, the one in the same `part` of the run. `others` are files of the
+    folder that belong to it as they are now. Until the seal is replaced the
+    checkpoint before is the one that counts; of a crash at any moment, one
+    of the two is left, whole.
     """
     run = Path(run)
-    place = f"checkpoint/step-{progress.step:06d}"
+    place = f"{part}/step-{progress.step:06d}"
     if (run / SEAL).exists() and under(read_seal(run), place):
         place += "-again"  # what counts is never written over
     tensors, rest = pack_optimizers(model, optimizers)
@@ -458,7 +460,7 @@ def save_checkpoint(
     write_json(run / place / "state.json", state)
     files = ("model.safetensors", "optimizer.safetensors", "state.json")
     names = [f"{place}/{file}" for file in files]
-    commit(run, [*names, *others], "checkpoint")
+    commit(run, [*names, *others], part)
 
 
 def keep_weights(
@@ -479,9 +481,11 @@ def device_of(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def checkpoint_folder(run: Path, verify: bool = True) -> Path:
+def checkpoint_folder(
+    run: Path, verify: bool = True, part: str = "checkpoint"
+) -> Path:
     """Where the files of the run's checkpoint are."""
-    for name in reversed(under(sealed_names(run, verify), "checkpoint")):
+    for name in reversed(under(sealed_names(run, verify), part)):
         if name.endswith("/state.json"):
             return (Path(run) / name).parent
     raise CheckpointError(f"{run} holds no checkpoint")
@@ -525,11 +529,11 @@ def load_checkpoint(
     All is read into main memory first and then copied to where the model
     is. Raises CheckpointError, and names what is wrong, when the files are
     not there or damaged, or belong to a model or run of another shape.
-    Snapshots are not read here, and so not verified; without `verify`
-    nothing is, and a flipped bit in the weights stays there.
+    What is not read here, such as snapshots, is not verified; without
+    `verify` nothing is, and a flipped bit in the weights stays there.
     """
     run = Path(run)
-    names = [n for n in sealed_names(run, verify) if "snapshots/" not in n]
+    names = [n for n in sealed_names(run, verify) if not n.startswith(UNREAD)]
     folder = checkpoint_folder(run, verify)
     where = [folder / f"{name}.safetensors" for name in ("model", "optimizer")]
     with verified(run, names, verify):
@@ -572,17 +576,21 @@ def has_run(folder: Path) -> bool:
     return begun or (Path(folder) / SEAL).exists()
 
 
-def restore_log(run: Path) -> None:
-    """Cut the log back to what it was when the checkpoint was saved.
+def log_size(run: Path) -> int:
+    """How many bytes the log of a run has."""
+    log = Path(run) / "log.jsonl"
+    return log.stat().st_size if log.exists() else 0
+
+
+def restore_log(run: Path, size: int) -> None:
+    """Cut the log back to the size that it had at the checkpoint.
 
     Later lines tell of steps that are lost; the run takes them again.
     """
     log = Path(run) / "log.jsonl"
-    sealed = read_seal(run).get("log.jsonl")
-    append_text(log, "")  # of a run that is not verified there may be none
-    if sealed and sealed["size"] < log.stat().st_size:
-        with explaining(log):
-            os.truncate(log, sealed["size"])
+    with explaining(log):
+        if size < log_size(run):
+            os.truncate(log, size)
 
 
 def start_run(folder: Path, config: Mapping[str, Any]) -> None:
@@ -597,53 +605,60 @@ def start_run(folder: Path, config: Mapping[str, Any]) -> None:
     write_text(folder / "log.jsonl", "")
 
 
-def copy_sealed(source: Path, target: Path, name: str, size: int) -> None:
-    """Copy a file of a run as far as it is sealed."""
-    with replacing(target / name) as partial:
-        shutil.copyfile(source / name, partial)
-        os.truncate(partial, size)
-
-
 def branch_run(
-    source: Path, run: Path, training: Mapping[str, Any], verify: bool = True
+    source: Path,
+    run: Path,
+    training: Mapping[str, Any],
+    verify: bool = True,
+    part: str = "checkpoint",
 ) -> None:
     """Copy a run, so that the copy can go on with other settings.
 
-    Snapshots stay behind, and so does what came after the checkpoint. The
+    From the checkpoint in a `part` of it; what came later stays behind. The
     new folder gets its name when it is complete.
     """
     source, run = Path(source), Path(run)
     if run.exists() and any(run.iterdir()):
         raise FileExistsError(f"{run} is not empty: name another folder")
-    sealed = read_seal(source)
-    snapshots = under(sealed, "snapshots")
-    sealed = {n: sealed[n] for n in sealed if n not in snapshots}
+    folder = checkpoint_folder(source, verify, part)
+    names = branch_names(source, folder.relative_to(source).as_posix())
     if verify:
-        check_seal(source, sealed)
-    state = (checkpoint_folder(source) / "state.json").relative_to(source)
-    saved = read_json(source / state)
-    if training["steps"] <= (step := saved["progress"]["step"]):
+        check_seal(source, names)
+    state = read_json(folder / "state.json")
+    with blaming(folder / "state.json"):
+        config, step = state["config"], state["progress"]["step"]
+        size = state["progress"]["notes"].get("log", 0)
+        config["training"] = training
+    if training["steps"] <= step:
         raise ValueError(f"{source} took {step} steps already: ask for more")
-    saved["config"]["training"] = training
-    new = {state.as_posix(): saved, "config.json": saved["config"]}
-    last = f"best/step-{step:06d}.safetensors"
-    later = [name for name in under(sealed, "best") if name > last]
     half = run.with_name(run.name + PARTIAL)
     shutil.rmtree(half, ignore_errors=True)
-    files = {}
-    for name in sealed:
-        if name in new:
-            write_json(half / name, new[name])
-            files[name] = entry(half / name)
-        elif name not in later:
-            copy_sealed(source, half, name, sealed[name]["size"])
-            files[name] = sealed[name]
-    write_seal(half, files)
+    files = {name: half / name.replace(part, OWN[0], 1) for name in names}
+    for name, target in files.items():
+        with replacing(target) as copy:
+            shutil.copyfile(source / name, copy)
+    write_json(half / "config.json", config)
+    write_json(half / OWN[0] / folder.name / "state.json", state)
+    restore_log(half, size)
+    found = [path for path in half.rglob("*") if path.is_file()]
+    write_seal(half, {p.relative_to(half).as_posix(): entry(p) for p in found})
     with explaining(run):
         if run.exists():
             run.rmdir()
         os.replace(half, run)
         sync_folder(run.parent)
+
+
+def branch_names(source: Path, place: str) -> list[str]:
+    """The files of a run that belong to a checkpoint in it.
+
+    The best weights only if they are not from a later step.
+    """
+    names = sealed_names(source, verify=False)
+    last = f"best/{place.rpartition('/')[2]}.safetensors"
+    best = [name for name in under(names, "best") if name <= last]
+    inputs = [name for name in names if "/" not in name]
+    return [*inputs, *best, *under(names, place)]
 
 
 def weights_file(

@@ -43,11 +43,14 @@ from scratchlm.training.checkpoint import (
     checkpoint_folder,
     keep_weights,
     load_checkpoint,
+    log_size,
     read_settings,
     restore_log,
     save_checkpoint,
+    sealed_names,
     start_run,
     sweep,
+    under,
     undisturbed,
 )
 from scratchlm.training.memory import (
@@ -326,6 +329,22 @@ def same_rates(a: TrainConfig, b: TrainConfig, step: int) -> bool:
     return all(one.rate(n) == two.rate(n) for n in range(step))
 
 
+def branch_part(
+    source: Path, old: TrainConfig, config: TrainConfig, verify: bool = True
+) -> str:
+    """The checkpoint to go on from: the last one, or that before the decay.
+
+    The one before, if up to there the learning rates are the same.
+    """
+    names = sealed_names(source, verify)
+    last = checkpoint_folder(source, verify).name
+    if under(names, "stable") and not same_rates(old, config, int(last[5:11])):
+        stable = checkpoint_folder(source, verify, "stable").name
+        if same_rates(old, config, int(stable[5:11])):
+            return "stable"
+    return "checkpoint"
+
+
 def read_train_config(run: Path, verify: bool = True) -> TrainConfig:
     """The settings of a run's loop, from its config.json."""
     _, settings = read_settings(run, verify)
@@ -519,10 +538,11 @@ class Trainer:
                 "the optimizer's moments belong to what was; train from the "
                 "beginning"
             )
-        branch_run(source, folder, asdict(config), verify)
+        part = branch_part(source, old, config, verify)
+        branch_run(source, folder, asdict(config), verify, part)
         return cls.resume(folder, train, validation, verify=verify, **options)
 
-    def save(self) -> None:
+    def save(self, part: str = "checkpoint") -> None:
         """Write the checkpoint: the run as it is between two steps."""
         notes = {
             "tokens": self.tokens,
@@ -530,6 +550,7 @@ class Trainer:
             "best": self.best if self.best < math.inf else None,
             "waiting": self.waiting,
             "line": self.line,
+            "log": log_size(self.folder),
         }
         save_checkpoint(
             self.folder,
@@ -538,6 +559,7 @@ class Trainer:
             Progress(self.step, self.train.state_dict(), notes),
             self.settings(),
             ["config.json", "log.jsonl", *unsealed_inputs(self.folder)],
+            part,
         )
 
     def load(self, verify: bool = True) -> None:
@@ -552,8 +574,9 @@ class Trainer:
             self.tokens, self.seconds = notes["tokens"], notes["seconds"]
             self.best = math.inf if notes["best"] is None else notes["best"]
             self.waiting, self.line = notes["waiting"], notes["line"]
+            size = int(notes["log"])
         sweep(self.folder)
-        restore_log(self.folder)
+        restore_log(self.folder, size)
         self.resumed = True
 
     def next_batch(self) -> tuple[Tensor, Tensor]:
@@ -618,6 +641,12 @@ class Trainer:
     def is_due(self, every: int) -> bool:
         """Whether what comes every so many steps comes after this one."""
         return self.step % every == 0 or self.step == self.config.steps
+
+    def is_last_stable(self) -> bool:
+        """Whether the rate falls from here on, after a stretch at its peak."""
+        schedule = self.schedule
+        end = schedule.warmup + schedule.stable
+        return self.config.schedule == "stable" and self.step == end
 
     def out_of_patience(self) -> bool:
         """Whether the validation loss has not fallen for too long."""
@@ -694,6 +723,8 @@ class Trainer:
         start = time.perf_counter()
         self.line = self.train_step()
         self.seconds += time.perf_counter() - start
+        if self.is_last_stable():
+            self.save("stable")  # from here, more steps are no other run
         if self.is_due(self.config.checkpoint_every) or stop.requested:
             self.save()  # before evaluating, which may fail
         if stop.requested:
