@@ -61,7 +61,11 @@ def test_an_unseen_context_gives_the_uniform_distribution() -> None:
 
 
 def test_before_anything_is_counted_all_is_equally_likely() -> None:
-    assert NGram(2, 8, 1.0).nats([1, 2, 3]) == pytest.approx(math.log(8))
+    model = NGram(2, 8, 1.0)
+    assert model.nats([1, 2, 3]) == pytest.approx(math.log(8))
+    for kept in (model.grams, model.counts, model.contexts, model.totals):
+        assert kept.shape == (0,)
+        assert kept.dtype == np.int64
 
 
 def test_by_hand() -> None:
@@ -100,6 +104,13 @@ def test_shakespeare(shakespeare: str) -> None:
     for order, k, nats in ((1, 1.0, 3.3473), (4, 0.1, 1.7840)):
         model = NGram(order, 65, k).fit(ids[:cut])
         assert model.nats(ids[cut:]) == pytest.approx(nats, abs=0.0001)
+
+
+def test_where_there_is_no_order_adding_one_is_best() -> None:
+    ids = np.random.default_rng(0).integers(9, size=300, dtype=np.uint8)
+    for text in (ids, ids.tolist()):
+        model = choose_ngram(text, 9, [4, 3])
+        assert (model.order, model.smoothing) == (3, 1.0)
 
 
 def test_the_best_is_chosen_on_the_last_tenth() -> None:

@@ -101,7 +101,7 @@ def choose_ngram(
     Judged on the last tenth of the text when the rest is counted, so the
     choice has seen nothing but this text. The model has counted all of it.
     """
-    row = np.asarray(ids, dtype=np.int64)
+    row = np.asarray(ids)
     cut = int(0.9 * len(row))
     best = (math.inf, 0, 0.0)
     for order in orders:
