@@ -1,10 +1,10 @@
 """Byte-pair encoding: the fast form equals the naive one, ties included."""
 
 import doctest
-import time
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import regex
@@ -201,20 +201,31 @@ def test_a_very_long_word_is_counted_in_pieces() -> None:
     assert counts == Counter({whole: 2, "é".encode(): 1})
 
 
-def test_learning_from_one_long_word_grows_with_its_length() -> None:
-    """A word of twice the length takes about twice the time, not four."""
+def test_learning_from_one_long_word_grows_with_its_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What merges rewrite is counted: twice the word, twice the work."""
+    rewritten = 0
+    merge_in = PairIndex.merge_in
 
-    def seconds(characters: int) -> float:
+    def counted(self: PairIndex, i: int, *rest: Any) -> None:
+        nonlocal rewritten
+        rewritten += len(self.words[i])
+        merge_in(self, i, *rest)
+
+    monkeypatch.setattr(PairIndex, "merge_in", counted)
+
+    def work(characters: int) -> int:
+        nonlocal rewritten
+        rewritten = 0
         signs = [chr(0x4E00 + i * i % 701) for i in range(characters)]
-        words = count_words(["".join(signs)])
-        start = time.process_time()
-        learn_merges(words, 200)
-        return time.process_time() - start
+        learn_merges(count_words(["".join(signs)]), 200)
+        return rewritten
 
-    seconds(1000)
-    once = min(seconds(5_000) for _ in range(2))
-    twice = min(seconds(10_000) for _ in range(2))
-    assert twice < 3 * once
+    cut = work(8_000)
+    assert 0 < cut < 2.3 * work(4_000)
+    monkeypatch.setattr(bpe, "LONGEST", 10**9)
+    assert work(8_000) > 3 * cut  # left whole, each merge rewrites all of it
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,13 @@ def test_too_little_text_is_refused(
         file_material(path, name)
 
 
+def test_empty_documents_at_the_beginning_are_no_reason_to_refuse(
+    tmp_path: Path,
+) -> None:
+    path = lines(tmp_path / "a.jsonl", ["", "", "", "a baker"] * 20)
+    assert len(list(file_material(path, "mine").train)) == 72
+
+
 def test_toytown_knows_its_entropy() -> None:
     material = toytown_material(30_000, 2026)
     assert material.separate

@@ -142,6 +142,13 @@ def test_a_file_that_is_not_finished_is_not_there(
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+@pytest.mark.parametrize("seal", ["", "ab", "ab" * 31, "ab" * 33, "zz" * 32])
+def test_what_is_no_fingerprint_is_refused(tmp_path: Path, seal: str) -> None:
+    with pytest.raises(ValueError, match="64 hexadecimal digits"):
+        write_tokens(tmp_path / "a", [1], 9, seal)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_type_is_the_smallest_that_fits() -> None:
     assert token_type(2).itemsize == 2
     assert token_type(1 << 17).itemsize == 4

@@ -127,8 +127,15 @@ def count_words(
             counts.update(pre_tokenize(part, pattern))
     words: Counter[bytes] = Counter()
     for word, count in counts.items():
-        for start in range(0, len(word), LONGEST):
-            words[word[start : start + LONGEST].encode()] += count
+        try:
+            for start in range(0, len(word), LONGEST):
+                words[word[start : start + LONGEST].encode()] += count
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{word[:80]!r} holds half of a surrogate pair, which is no "
+                "text; remove it, or read the text again in the encoding "
+                "that it was written in"
+            ) from error
     return words
 
 

@@ -17,7 +17,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,7 @@ def file_material(path: Path, name: str) -> Material:
         train = Share(path, 0, cut, int(0.9 * size))
         validation = Share(path, cut, units, size - train.bytes)
     for share in (train, validation):
-        if sum(map(len, islice(share, 2))) < 2:
+        if all(total < 2 for total in accumulate(map(len, share))):
             raise MaterialError(f"{path} holds too little text to train on")
     separate = train.path.suffix == ".jsonl"
     return Material(train, validation, separate, {"corpus": name})

@@ -7,6 +7,7 @@ gigabytes opens at once, and a batch touches only its own pages.
 Left out: compression, and several files as one.
 """
 
+import re
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -58,6 +59,11 @@ class TokenWriter:
         """Leave room for the header at the beginning of an open file."""
         self.file = file
         self.vocab_size = vocab_size
+        if not re.fullmatch("[0-9a-f]{64}", fingerprint):
+            raise ValueError(
+                "a fingerprint has 64 hexadecimal digits, and not "
+                f"{fingerprint!r}"
+            )
         self.seal = bytes.fromhex(fingerprint)
         self.kind = token_type(vocab_size)
         self.count = 0
