@@ -129,3 +129,13 @@ def test_bootstrap_edges() -> None:
     assert lower < low < high < higher
     with pytest.raises(ValueError, match="one document"):
         bootstrap(wide[:1])
+
+
+def test_a_model_is_scored_in_the_precision_asked_for() -> None:
+    model = small_gpt()
+    ids = list(range(11)) * 4
+    rough = evaluate(model, ids, 8, precision="bfloat16")
+    wanted = validation_loss(model, ids, 8, precision="bfloat16")
+    assert rough.nats_per_token == pytest.approx(wanted, abs=1e-9)
+    exact = evaluate(model, ids, 8)
+    assert rough.nats_per_token != exact.nats_per_token

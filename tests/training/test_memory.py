@@ -416,3 +416,37 @@ def test_a_device_is_not_waited_for() -> None:
     assert {loss.device.type, norm.device.type} == {"meta"}
     with pytest.raises(RuntimeError, match="meta"):
         loss.item()
+
+
+def test_pieces_are_walked_through_one_after_the_other() -> None:
+    model = GPT(gpt2_config(11, 8, 4, 2, 16))
+    ids = torch.randint(11, (8, 8))
+    peaks = []
+    for count in (1, 4):
+        model.zero_grad()
+        with PeakMemory() as memory:
+            memory.ignore([*model.parameters(), *model.buffers(), ids])
+            accumulate_gradients(model, [(ids, ids)] * count)
+        peaks.append(memory.peak)
+    assert peaks[1] < 1.2 * peaks[0] + 4 * count_parameters(model)
+    assert peaks[1] < 2 * peaks[0]
+
+
+def test_tf32_holds_forward_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "scratchlm.training.precision.supported", lambda _: ["tf32"]
+    )
+    seen: list[str] = []
+
+    class Watched(TableModel):
+        def forward(self, ids: Tensor) -> Tensor:
+            seen.append(torch.get_float32_matmul_precision())
+            y = super().forward(ids) * 1.0
+            y.register_hook(
+                lambda _: seen.append(torch.get_float32_matmul_precision())
+            )
+            return y
+
+    batch = (torch.tensor([[0, 1]]), torch.tensor([[1, 2]]))
+    accumulate_gradients(Watched(4), [batch], "tf32")
+    assert seen == ["high", "high"]

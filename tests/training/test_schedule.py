@@ -169,3 +169,14 @@ def test_the_shapes_meet_their_ends_and_their_middle() -> None:
         assert shape(0.0) == 1.0
         assert shape(0.5) == pytest.approx(0.5)
         assert shape(1.0) == 0.0
+
+
+def test_the_rate_is_set_in_every_optimizer_and_group() -> None:
+    parameters = [nn.Parameter(torch.zeros(1)) for _ in range(4)]
+    optimizers = [
+        torch.optim.SGD([{"params": [p]} for p in pair], lr=9.0)
+        for pair in (parameters[:2], parameters[2:])
+    ]
+    set_learning_rate(optimizers, 0.2)
+    for optimizer in optimizers:
+        assert [group["lr"] for group in optimizer.param_groups] == [0.2, 0.2]

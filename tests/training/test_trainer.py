@@ -37,6 +37,8 @@ from scratchlm.training.checkpoint import (
     weights_file,
 )
 from scratchlm.training.memory import PeakMemory
+from scratchlm.training.muon import hidden_matrices
+from scratchlm.training.schedule import cosine, warmup_stable_decay
 from scratchlm.training.trainer import (
     Interrupted,
     NonFiniteLoss,
@@ -964,3 +966,143 @@ def test_a_branch_that_is_another_run_goes_on_at_the_end(
     config = replace(read_train_config(source), steps=9, learning_rate=1e-4)
     branch = Trainer.branch(source, tmp_path / "b", config, cursor(), HELD_OUT)
     assert branch.step == 6
+
+
+# --- what a loop is easily wrong about ----------------------------------------
+
+
+def test_every_optimizer_steps_at_the_rate_of_the_schedule(
+    tmp_path: Path,
+) -> None:
+    trainer = make(tmp_path, optimizer="muon", weight_decay=0.0)
+    before = {n: p.clone() for n, p in trainer.model.named_parameters()}
+    for step in range(3):
+        trainer.train_step()
+        rate = trainer.schedule.rate(step)
+        for optimizer in trainer.optimizers:
+            assert {g["lr"] for g in optimizer.param_groups} == {rate}
+    for name, parameter in trainer.model.named_parameters():
+        assert not torch.equal(parameter, before[name]), name
+
+
+def test_gradients_are_clipped_when_the_optimizer_sees_them(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    trainer = make(tmp_path, clip=1e-3, optimizer="muon")
+    seen: list[float] = []
+
+    def look(*_: Any) -> None:
+        grads = [p.grad for p in trainer.model.parameters()]
+        norms = torch.stack([g.norm() for g in grads if g is not None])
+        seen.append(norms.norm().item())
+
+    for optimizer in trainer.optimizers:
+        optimizer.register_step_pre_hook(look)
+    trainer.train_step()
+    assert seen == pytest.approx([1e-3, 1e-3], rel=1e-3)
+
+
+def test_no_gradient_is_left_from_the_step_before(tmp_path: Path) -> None:
+    trainer = make(tmp_path, optimizer="muon", dropout=0.0, clip=1e9)
+    batch = trainer.next_batch()
+    trainer.next_batch = lambda: batch  # type: ignore[method-assign]
+    for optimizer in trainer.optimizers:
+        optimizer.step = lambda *_: None  # type: ignore[method-assign]
+    norms = [trainer.train_step()["gradient_norm"] for _ in range(3)]
+    assert norms == pytest.approx([norms[0]] * 3)
+
+
+def test_every_step_trains_in_training_mode(tmp_path: Path) -> None:
+    modes: list[bool] = []
+    trainer = make(
+        tmp_path, lambda *_: None, steps=6, evaluate_every=2, accumulate=1
+    )
+    trainer.model.eval()  # however it comes
+    original = trainer.next_batch
+
+    def next_batch() -> Any:
+        modes.append(trainer.model.training)
+        return original()
+
+    trainer.next_batch = next_batch  # type: ignore[method-assign]
+    trainer.fit()
+    assert modes == [True] * 6
+
+
+def test_patience_begins_anew_with_every_best(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    losses = iter([3.0, 4.0, 2.0, 5.0, 1.0, 9.0, 9.0, 0.0])
+    monkeypatch.setattr(
+        module, "validation_loss", lambda *a, **k: next(losses)
+    )
+    trainer = make(tmp_path, steps=30, evaluate_every=1, patience=2)
+    assert trainer.fit() == 1.0
+    assert trainer.step == 7
+
+
+def test_the_best_weights_are_those_of_the_best_evaluation(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    losses = iter([3.0, 1.0, 2.0, 4.0])
+    monkeypatch.setattr(
+        module, "validation_loss", lambda *a, **k: next(losses)
+    )
+    trainer = make(tmp_path, steps=4, evaluate_every=1, snapshots=(2,))
+    trainer.fit()
+    wanted = load_model(tmp_path, snapshot=2).state_dict()
+    for name, tensor in load_model(tmp_path).state_dict().items():
+        assert torch.equal(tensor, wanted[name]), name
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_steps_and_evaluations_run_in_the_precision_asked_for(
+    tmp_path: Path, precision: Any
+) -> None:
+    seen: list[tuple[bool, bool]] = []
+    trainer = make(tmp_path, steps=1, precision=precision, accumulate=1)
+    trainer.model.blocks[0].register_forward_pre_hook(
+        lambda module, _: seen.append(
+            (module.training, torch.is_autocast_enabled("cpu"))
+        )
+    )
+    trainer.fit()
+    low = precision == "bfloat16"
+    assert set(seen) == {(True, low), (False, low)}
+
+
+def test_settings_reach_the_optimizers_and_the_schedule() -> None:
+    model = random_gpt()
+    for kind in ("adamw", "fused_adamw", "muon"):
+        config = TrainConfig(
+            steps=100,
+            optimizer=kind,  # type: ignore[arg-type]
+            weight_decay=0.3,
+            precision="bfloat16",
+        )
+        optimizers = make_optimizers(model, config)
+        decays = {
+            parameter: group["weight_decay"]
+            for optimizer in optimizers
+            for group in optimizer.param_groups
+            for parameter in group["params"]
+        }
+        for parameter in hidden_matrices(model):
+            assert decays[parameter] == 0.3
+        assert decays[model.token.weight] == 0.0
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                assert group.get("betas", (0.9, 0.95)) == (0.9, 0.95)
+    assert optimizers[0].dtype == torch.bfloat16  # type: ignore[attr-defined]
+    stable = make_schedule(TrainConfig(steps=100, schedule="stable"))
+    assert stable == warmup_stable_decay(3e-3, 50, 100)
+    curved = make_schedule(TrainConfig(steps=100))
+    assert curved == cosine(3e-3, 50, 100)
+
+
+def test_a_step_of_many_batches_is_timed_as_such(monkeypatch: Any) -> None:
+    clock = iter([0.0, 50.0, 90.0, 100.0, 101.0, 103.0])
+    monkeypatch.setattr(module.time, "perf_counter", lambda: next(clock))
+    model, config = random_gpt(), TrainConfig(steps=1, accumulate=5)
+    source = BatchCursor(TOKENS % 11, CONTEXT, 4, seed=5)
+    assert seconds_per_step(model, source, config) == 5 * 1.0 + 2.0
