@@ -2,7 +2,10 @@
 
 import sys
 
-from scratchlm.cli.app import main
+from scratchlm.cli.signals import stopping_at_once
+
+with stopping_at_once():
+    from scratchlm.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,7 +17,7 @@ import pytest
 from cyclopts import CycloptsError
 
 from scratchlm.cli import app as cli
-from scratchlm.cli import errors
+from scratchlm.cli import errors, signals
 from scratchlm.cli.presets import PRESETS
 
 COMMANDS = (
@@ -241,8 +241,9 @@ def test_the_reader_goes_away(monkeypatch: Any, tmp_path: Path) -> None:
 
 def test_ctrl_c_while_modules_are_imported(tmp_path: Path) -> None:
     code = (
-        "import os, signal; from scratchlm.cli import app\n"
-        "with app.stopping_at_once():\n"
+        "import os, signal; from scratchlm.cli import signals\n"
+        "assert 'cyclopts' not in __import__('sys').modules\n"
+        "with signals.stopping_at_once():\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    import time; time.sleep(60)\n"
     )
@@ -255,8 +256,8 @@ def test_ctrl_c_while_modules_are_imported(tmp_path: Path) -> None:
 
 def test_signals_are_as_before_when_a_command_is_known() -> None:
     before = signal.getsignal(signal.SIGINT)
-    with cli.stopping_at_once():
-        assert signal.getsignal(signal.SIGINT) is cli.stop_at_once
+    with signals.stopping_at_once():
+        assert signal.getsignal(signal.SIGINT) is signals.stop_at_once
     assert signal.getsignal(signal.SIGINT) is before
 
 

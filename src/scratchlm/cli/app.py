@@ -9,12 +9,9 @@ import ast
 import contextlib
 import importlib.util
 import os
-import signal
 import sys
-from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -30,9 +27,10 @@ from rich.text import Text
 
 from scratchlm.cli.errors import UserError, from_system, is_mendable
 from scratchlm.cli.settings import fill_in
+from scratchlm.cli.signals import INTERRUPTED, stopping_at_once
 
 PROGRAM = "python -m scratchlm"
-INTERRUPTED, CLOSED_PIPE = 130, 141  # 128 and the number of the signal
+CLOSED_PIPE = 141  # 128 and the number of the signal
 START = f"""\
 Begin with:
   {PROGRAM} train --preset tiny --out runs/first
@@ -143,26 +141,6 @@ def tolerate_any_encoding() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # replaced by a plain object
             stream.reconfigure(errors="backslashreplace")  # type: ignore
-
-
-def stop_at_once(number: int, frame: FrameType | None) -> None:
-    """Ctrl-C while modules are imported, which no `except` sees reliably."""
-    print("\nstopped; nothing was begun", file=sys.stderr, flush=True)
-    os._exit(INTERRUPTED)
-
-
-@contextlib.contextmanager
-def stopping_at_once() -> Iterator[None]:
-    """Inside, Ctrl-C ends the process without a traceback."""
-    try:
-        before = signal.signal(signal.SIGINT, stop_at_once)
-    except ValueError:  # not in the main thread, where signals do not come
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def complain(error: object) -> int:
