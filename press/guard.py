@@ -73,9 +73,12 @@ class Guard:
     """An audit hook that refuses what changes more than temporary files."""
 
     def __init__(self, root: Path) -> None:
-        folders = [Path(tempfile.gettempdir()), Path("/dev")]
-        folders += [root / "_build" / n for n in ("ipython", "matplotlib")]
-        self.free = tuple(os.path.realpath(folder) for folder in folders)
+        build = root / "_build"
+        self.root = os.path.realpath(root)
+        self.kernels = [
+            os.path.realpath(build / name) for name in ("ipython", "matplotlib")
+        ]
+        self.free = [os.path.realpath(tempfile.gettempdir()), "/dev"]
         self.busy = False
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
@@ -118,12 +121,19 @@ class Guard:
         full = os.path.join(os.path.realpath(parent), last)
         if os.path.islink(full):
             full = os.path.realpath(full)
-        if any(full == f or full.startswith(f + os.sep) for f in self.free):
+        if within(full, self.kernels):
             return
+        if within(full, self.free) and not within(full, [self.root]):
+            return  # the repository itself may lie in a temporary folder
         raise Forbidden(
             f"a page tried to change {full}; cells write to temporary "
             "folders only (tempfile.mkdtemp())"
         )
+
+
+def within(path: str, folders: list[str]) -> bool:
+    """Whether a path is one of the folders, or below one."""
+    return any(path == f or path.startswith(f + os.sep) for f in folders)
 
 
 def reach(sock: Any, address: Any) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,7 @@ import datetime, io, json, os, random, secrets, shutil, socket, sqlite3
 import subprocess, sys, tempfile, time, urllib.request, uuid
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 import numpy as np, requests
 from press.guard import Forbidden, start
 ROOT = Path.cwd()
@@ -222,3 +224,31 @@ def test_a_change_behind_pythons_back_is_noticed(tmp_path: Path) -> None:
     after = sandbox.state(tmp_path)
     found = [Path(name).name for name in sandbox.changes(before, after)]
     assert found == ["a.json", "b.json"]
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize(
+    ("cell", "complaint"),
+    [
+        ("open('planted.txt', 'w')", "tried to change"),
+        ("import time\ntime.time()", "looked at the clock"),
+        (
+            "from safetensors.numpy import save_file\nimport numpy as np\n"
+            "save_file({'a': np.zeros(2)}, 'planted.txt')",
+            "was changed while the pages ran",
+        ),
+    ],
+)
+def test_a_build_fails_for_what_a_page_does(
+    cell: str, complaint: str, small_book: Any
+) -> None:
+    page = small_book.folder / "book" / "page.md"
+    text = page.read_text(encoding="utf-8")
+    page.write_text(f"{text}\n```{{code-cell}}\n{cell}\n```\n")
+    done = small_book.build("html")
+    assert done.returncode != 0
+    log = "".join(
+        path.read_text(encoding="utf-8")
+        for path in (small_book.folder / "_build" / "logs").glob("*.log")
+    )
+    assert complaint in log + done.stderr
