@@ -22,6 +22,16 @@ def check_words_joined_are_the_text() -> None:
     )
 
 
+def check_what_a_pattern_leaves_out_is_kept() -> None:
+    """A pattern of words alone still gives the spaces and the comma."""
+    equal(
+        bpe.pre_tokenize("two loaves, please", r"\w+"),
+        ["two", " ", "loaves", ", ", "please"],
+        "the words of a pattern with gaps",
+        hint="what stands between two matches is a piece of its own",
+    )
+
+
 def check_pairs_are_counted_with_their_words() -> None:
     """A pair counts as often as its word occurs, overlaps included."""
     equal(
@@ -80,6 +90,10 @@ def check_ties_do_not_depend_on_the_order_of_words() -> None:
 
 
 BUGS = {
+    "gaps of the pattern are lost": (
+        "words += [text[end : match.start()], match[0]]",
+        "words += [match[0]]",
+    ),
     "a pair counts once for each word": (
         "            pairs[pair] += count\n",
         "            pairs[pair] += 1\n",

@@ -6,6 +6,7 @@ import tiktoken
 import tokenizers
 
 from scratchlm.text import exchange
+from scratchlm.text.bpe import GPT2_PATTERN
 from scratchlm.text.tokenizer import Tokenizer
 
 from ..expect import equal, raises, true
@@ -103,7 +104,43 @@ def check_two_tokens_of_the_same_bytes_are_refused() -> None:
     true(data["model"]["type"] == "BPE", "the model is byte pairs")
 
 
+def check_what_cuts_otherwise_is_refused() -> None:
+    """One pattern that keeps all of the text, and nothing else."""
+    data = json.loads(exchange.to_tokenizers(town()))
+    steps = data["pre_tokenizer"]["pretokenizers"]
+    own = {**steps[1], "use_regex": True}
+    removing = {**steps[0], "behavior": "Removed"}
+    data["pre_tokenizer"] = own
+    theirs, _ = exchange.from_tokenizers(json.dumps(data))
+    equal(
+        theirs.pattern,
+        GPT2_PATTERN,
+        "the pattern of ByteLevel alone",
+        hint="GPT-2's pattern is built into it",
+    )
+    for name, wrong in (
+        ("two Splits", [steps[0], *steps]),
+        ("a Split that removes", [removing, steps[1]]),
+        ("a Split and another pattern", [steps[0], own]),
+        ("no pattern at all", [steps[1]]),
+    ):
+        data["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": wrong}
+        raises(
+            ValueError,
+            lambda: exchange.from_tokenizers(json.dumps(data)),
+            f"reading {name}",
+        )
+
+
 BUGS = {
+    "a Split may throw away what it finds": (
+        'keeps = behavior == "Isolated" or (',
+        'keeps = behavior in ("Isolated", "Removed") or (',
+    ),
+    "a pre-tokenizer without a pattern is read": (
+        'if kinds == ["ByteLevel"] and cuts:',
+        'if kinds == ["ByteLevel"]:',
+    ),
     "bytes that do not print keep their place": (
         "letters.append(chr(byte if byte in printed else extra))",
         "letters.append(chr(byte if byte in printed else 256 + byte))",

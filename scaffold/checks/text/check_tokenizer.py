@@ -104,7 +104,25 @@ def check_a_file_brings_back_the_same_tokens() -> None:
     )
 
 
+def check_a_text_in_blocks_has_the_tokens_of_the_whole() -> None:
+    """Wherever the blocks end, in the middle of a word or of white space."""
+    text = "hen hens  hen.\n\n then, hen's   12345 hens"
+    made = tokenizer.Tokenizer.train(text * 9, 300)
+    for size in (1, 2, 7):
+        blocks = [text[i : i + size] for i in range(0, len(text), size)]
+        equal(
+            list(made.encode_stream(blocks)),
+            made.encode(text),
+            f"the tokens of blocks of {size} characters",
+            hint="hold back what may belong to a word of the next block",
+        )
+
+
 BUGS = {
+    "each block of a stream is a text of its own": (
+        "for part in in_parts(blocks, self.pattern):",
+        "for part in blocks:",
+    ),
     "the leftmost pair is joined first": (
         "(ranks.get(pair, 1 << 60), i) for i, pair in enumerate(pairs)",
         "(ranks.get(pair, 1 << 60) if pair not in ranks else "

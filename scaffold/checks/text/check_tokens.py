@@ -89,6 +89,32 @@ def check_an_epoch_shows_each_window_once() -> None:
     true(orders[0] != sorted(orders[0]), "windows are shuffled")
 
 
+def check_epochs_begin_at_other_offsets() -> None:
+    """Over many epochs windows begin at every place."""
+    cursor = tokens.BatchCursor(np.arange(100), 5, 1, seed=1)
+    offsets = set()
+    for epoch in range(60):
+        cursor.start_epoch(epoch)
+        offsets.add(min(cursor.starts))
+    equal(
+        sorted(offsets),
+        [0, 1, 2, 3, 4],
+        "where the first windows of 60 epochs begin",
+        hint="draw an offset below the context in each epoch",
+    )
+
+
+def check_a_file_is_written_piece_by_piece() -> None:
+    """The same bytes as at once, and no file before the end."""
+    path = written([1, 2, 3, 4, 5])
+    beside = path.with_name("beside.tokens")
+    with tokens.token_writer(beside, 1024, SEAL) as writer:
+        for row in ([1, 2], [], [3, 4, 5]):
+            writer.append(row)
+        true(not beside.exists(), "there is no file before the end")
+    equal(beside.read_bytes(), path.read_bytes(), "the bytes of the file")
+
+
 def check_a_cursor_goes_on_where_another_stopped() -> None:
     """Through JSON, over the end of an epoch, to the same batches."""
     one = tokens.BatchCursor(np.arange(200), 8, 5, seed=1)
@@ -111,6 +137,14 @@ def check_a_cursor_goes_on_where_another_stopped() -> None:
 
 
 BUGS = {
+    "every epoch begins at the first token": (
+        "offset = int(random.integers(self.context))",
+        "offset = 0",
+    ),
+    "only the last piece is counted": (
+        "self.count += ids.size",
+        "self.count = ids.size",
+    ),
     "targets are the inputs": (
         "return batch[:, :-1], batch[:, 1:]",
         "return batch[:, :-1], batch[:, :-1]",
