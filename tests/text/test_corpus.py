@@ -24,6 +24,7 @@ from scratchlm.text.corpus import (
     DocumentSplits,
     Manifest,
     Source,
+    drawers,
     drop_leaks,
     file_name,
     find_leaks,
@@ -773,6 +774,13 @@ def test_near_duplicates_are_looked_for_once(
     monkeypatch.setattr(corpus, "group_near_duplicates", counting)
     prepare(tmp_path / "a.jsonl", tmp_path / "a")
     assert calls == [100]
+
+
+def test_drawers() -> None:
+    keys = np.array([5, 1, 5, 2, 1, 5, 9], np.uint64)
+    assert list(drawers(keys)) == [[1, 4], [0, 2, 5]]
+    assert list(drawers(keys[:1])) == list(drawers(keys[:0])) == []
+    assert list(drawers(keys[[0, 0]])) == [[0, 1]]
 
 
 def test_join_similar_asks_every_member_of_a_group() -> None:

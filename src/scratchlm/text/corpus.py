@@ -502,6 +502,19 @@ def band_keys(sets: Iterable[np.ndarray]) -> np.ndarray:
     return np.array(keys).reshape(-1, bands)
 
 
+def drawers(keys: np.ndarray) -> Iterator[list[int]]:
+    """The places of each number that comes more than once.
+
+    >>> list(drawers(np.array([7, 3, 7, 9, 3])))
+    [[1, 4], [0, 2]]
+    """
+    order = np.argsort(keys, kind="stable")  # equal ones side by side
+    cuts = np.flatnonzero(np.diff(keys[order])) + 1
+    starts, stops = np.r_[0, cuts], np.r_[cuts, len(keys)]
+    for place in np.flatnonzero(stops - starts > 1):
+        yield order[starts[place] : stops[place]].tolist()
+
+
 def find_root(parents: list[int], i: int) -> int:
     """Follow the parents of i up to one that is its own."""
     while parents[i] != i:
@@ -545,11 +558,8 @@ def group_near_duplicates(
     sets = [shingles(text) for text in documents]
     parents = list(range(len(documents)))
     for keys in band_keys(sets).T:
-        order = np.argsort(keys, kind="stable")  # equal keys side by side
-        cuts = np.flatnonzero(np.diff(keys[order])) + 1
-        for members in np.split(order, cuts):
-            if len(members) > 1:
-                join_similar(members.tolist(), sets, parents, threshold)
+        for members in drawers(keys):
+            join_similar(members, sets, parents, threshold)
     groups: dict[int, list[int]] = {}
     for i in range(len(documents)):
         groups.setdefault(find_root(parents, i), []).append(i)
