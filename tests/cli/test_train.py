@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -70,6 +71,18 @@ def test_the_next_command_begins_as_its_text_does(
     found = re.fullmatch(r"next: .* --run runs/own --prompt '(.*)'", line)
     assert found
     assert found[1] in "Ships sail, and ropes hold. " * 2
+
+
+def test_a_terminal_sees_the_curve(run: Path, capsys: Capture) -> None:
+    trainer = SimpleNamespace(data={})
+    train.report(run, trainer, 1.5)  # type: ignore[arg-type]
+    assert "┤" not in capsys.readouterr().out
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.sys.stdout, "isatty", lambda: True)
+        train.report(run, trainer, 1.5)  # type: ignore[arg-type]
+    text = capsys.readouterr().out
+    assert "┤" in text
+    assert "done: best validation loss 1.5000" in text
 
 
 def test_measuring_does_not_change_the_run(run: Path, monkeypatch: Any) -> None:
