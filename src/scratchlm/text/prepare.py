@@ -42,7 +42,7 @@ Encoding = Generator[tuple[Batch, np.ndarray], None, None]
 BLOCK = 1 << 18  # characters of text that are read at once
 BATCH = 1 << 19  # characters that a process is given at once
 ALONE = 8  # batches that are encoded before other processes are started
-SAMPLE = 50_000_000  # characters that a tokenizer learns from, at most
+SAMPLE = 20_000_000  # characters that a tokenizer learns from, at most
 
 
 class MaterialError(ValueError):
