@@ -94,7 +94,7 @@ def check_embeddings_and_head_are_left_to_adamw() -> None:
 def check_each_of_three_matrices_gets_its_own_step() -> None:
     """Keys with a gradient a thousand times too large drown nobody."""
     torch.manual_seed(0)
-    model = GPT(gpt2_config(11, 8, 1, 2, 4))
+    model: Any = GPT(gpt2_config(11, 8, 1, 2, 4))
     qkv = model.blocks[0].attention.qkv.weight  # (3 · 4, 4)
     optimizer = muon.muon_and_adamw(model, 0.1, weight_decay=0.0)[0]
     before = qkv.detach().clone()
