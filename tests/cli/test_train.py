@@ -475,3 +475,17 @@ def test_the_tokens_of_another_run(run: Path, fails: Fails) -> None:
     error = fails(["train", *SMALL, "--corpus", "same", "--out", "third"])
     assert "train.tokens" in error
     assert not Path("third").exists()
+
+
+def test_a_changed_configuration_is_refused_before_it_is_read(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its words would be refused, too, but as if the user had typed them."""
+    folder = Path(shutil.copytree(run, tmp_path / "copy"))
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"layers"', '"layeRs"'))
+    assert main(["train", "--resume", "--out", str(folder)]) == 2
+    assert "config.json is not what" in capsys.readouterr().err
+    write_json(path, read_json(run / "config.json"))
+    path.write_text(path.read_text().replace(": ", ":  ", 1))
+    assert main(["train", "--resume", "--no-verify", "--out", str(folder)]) == 0

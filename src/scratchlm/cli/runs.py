@@ -31,13 +31,15 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return found
 
 
-def asked(folder: Path) -> dict[str, Any]:
+def asked(folder: Path, verify: bool = True) -> dict[str, Any]:
     """The settings of `train` that a run was asked for, by name.
 
     What was found out at its beginning (a vocabulary, a precision, how many
     steps fit into the time) is as it was asked, unless a branch changed it.
     """
     found = read_settings(folder)
+    if verify:
+        check_files(folder, "config.json")
     data = found["data"]
     settings = {**data.get("text", {}), **found["model"], **found["training"]}
     settings |= {k: data[k] for k in ("batch_size", "seed") if k in data}

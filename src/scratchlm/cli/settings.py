@@ -136,7 +136,8 @@ def fill_in(
     if find(arguments, "--resume"):
         run = value_of(arguments, "--out", "")
     if run:
-        settings = asked(Path(run))
+        given = [t.keyword for a in arguments for t in a.tokens]
+        settings = asked(Path(run), "--no-verify" not in given)
     else:
         settings = preset(value_of(arguments, "--preset", "small"))
     under = {k: v for k, v in settings.items() if v is not None}

@@ -404,7 +404,7 @@ def resolved(wanted: dict[str, Any], got: dict[str, Any]) -> dict[str, Any]:
 
 def changed(job: Job, run: Path) -> list[str]:
     """The settings that are asked for and not those of a run, by name."""
-    before, now = asked(run), job.settings
+    before, now = asked(run, job.run.verify), job.settings
     return [name for name in before if before[name] != now.get(name)]
 
 
