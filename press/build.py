@@ -154,7 +154,7 @@ def fresh(stamp: Path, key: str) -> bool:
 
 
 def inputs() -> str:
-    """A hash of all that the pages are made from."""
+    """A hash of all that the outputs are made from, and say of themselves."""
     folders = ["book", "src", "solutions", "scaffold", "tests", "press"]
     folders += ["records", "benchmarks"]
     files = {path for name in folders for path in everything(ROOT / name)}
@@ -162,6 +162,7 @@ def inputs() -> str:
     files |= {path for path in ROOT.iterdir() if path.is_file()}
     files |= {COVERAGE} if COVERAGE.exists() else set()
     total = hashlib.sha256(versions())
+    total.update(edition().words.encode())
     total.update(digest(files).encode())
     return total.hexdigest()
 
