@@ -102,7 +102,7 @@ def open_run(folder: Path, verify: bool = True) -> Opened:
 
 def opening(folder: Path, words: int = 3) -> str:
     """The first words of a run's validation text, to try it with."""
-    tokenizer = run_tokenizer(folder)
+    tokenizer = run_tokenizer(folder, verify=False)
     tokens = open_tokens(folder / "validation.tokens", tokenizer.fingerprint)
     text = tokenizer.decode([int(i) for i in tokens.tokens[:80]])
     return " ".join(text.split()[:words])
