@@ -49,6 +49,7 @@ OPTIONS = (
 )
 BAR = 0.85
 MEMORY = 12 * 2**30  # bytes that a mutant may take
+LARGEST = 2**30  # bytes that it may write to one file
 ASLEEP = 20  # times its work may a mutant take, by the clock
 
 
@@ -140,13 +141,15 @@ def child(mutant: Mutant, tests: list[str], folder: str, limit: int) -> int:
     import pytest
 
     os.setsid()
-    quiet = os.open(os.devnull, os.O_RDWR)
+    output = os.open(folder + "/output", os.O_CREAT | os.O_RDWR)
     for stream in (0, 1, 2):
-        os.dup2(quiet, stream)
+        os.dup2(output, stream)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST, LARGEST))
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = folder + "/examples"
     os.chdir(ROOT)
+    sys.modules["__main__"] = ModuleType("__main__")  # that of the tests
     sys.meta_path.insert(0, Planted(mutant))
     place = str(Path(folder, "tmp"))
     code = pytest.main([*OPTIONS, "--basetemp", place, *tests])
@@ -224,9 +227,11 @@ def clean_run(unchanged: Mutant, tests: list[str]) -> int:
         process, job = start(unchanged, tests, 3600)
         _, status, used = os.wait4(process, 0)
         seconds = used.ru_utime + used.ru_stime
+        folder = Path(job.folder.name)
         if status != 0:
-            raise SystemExit(f"without a mistake these tests fail: {tests}")
-        names = Path(job.folder.name, "modules").read_text(encoding="utf-8")
+            told = (folder / "output").read_text(encoding="utf-8")[-2000:]
+            raise SystemExit(f"{told}\n{tests} fail without a mistake")
+        names = (folder / "modules").read_text(encoding="utf-8")
         for name in filter(shared, names.splitlines()):
             with contextlib.suppress(ImportError):  # made up at run time
                 importlib.import_module(name)
