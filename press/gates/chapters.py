@@ -105,8 +105,14 @@ def shown(book: Book) -> list[str]:
         for block in page.named("listing"):
             kind = heads if block.option("part") else whole
             kind.add(block.argument)
-    omitted = yaml.safe_load(book.read("book/omitted.yml")) or {}
-    problems = []
+    text = book.read("book/omitted.yml")
+    omitted = yaml.safe_load(text) or {}
+    root = yaml.compose(text)
+    names = [key.value for key, _ in root.value] if root else []
+    problems = [
+        f"omitted.yml: {name} stands twice"
+        for name in sorted({n for n in names if names.count(n) > 1})
+    ]
     for name in book.symbols:
         owner = name.rpartition(".")[0]
         if name in whole | heads or owner in whole:

@@ -133,6 +133,13 @@ def test_a_reason_given_twice_is_caught(plant: Plant) -> None:
     assert any(f"has the reason of {names[0]}" in p for p in found)
 
 
+def test_what_is_left_out_twice_is_caught(plant: Plant) -> None:
+    why = "Makes the file of the model, which the chapter shows before."
+    change = append(f"scratchlm.text.files.FileError: {why}")
+    found = plant("shown", OMITTED, change, whole=True)
+    assert "omitted.yml: scratchlm.text.files.FileError stands twice" in found
+
+
 def test_what_is_not_there_cannot_be_left_out(plant: Plant) -> None:
     why = "Makes the file of the model, which the chapter shows before."
     change = append(f"scratchlm.model.heads.nothing: {why}")
