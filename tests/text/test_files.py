@@ -211,11 +211,26 @@ def sealed(folder: Path) -> Path:
 
 def test_untouched_files_pass(tmp_path: Path) -> None:
     verify(sealed(tmp_path))
-    with open(tmp_path / "a", "a") as file:
-        file.write("a log grows")
     verify(tmp_path)
     verify(tmp_path, ["a", "c/d"])
     assert sorted(read_seal(tmp_path)) == ["a", "b", "c/d"]
+
+
+def test_only_what_grows_may_grow(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for grows in (True, False):
+        write_text(path, "one\n")
+        write_seal(tmp_path, {"log": entry(path, grows)})
+        append_text(path, "two\n")
+        if grows:
+            verify(tmp_path)
+        else:
+            with pytest.raises(FileError, match="log is not what seal"):
+                verify(tmp_path)
+    write_seal(tmp_path, {"log": entry(path, grows=True)})
+    path.write_text("One\ntwo\nthree\n")
+    with pytest.raises(FileError, match="log is not what seal"):
+        verify(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a", "b", "c/d"])

@@ -164,10 +164,11 @@ def file_sha256(path: Path, size: int | None = None) -> str:
 Entry = dict[str, Any]  # {"size": bytes, "sha256": hexadecimal}
 
 
-def entry(path: Path) -> Entry:
-    """What the seal says of a file that is there."""
+def entry(path: Path, grows: bool = False) -> Entry:
+    """What the seal says of a file that is there, or of one that `grows`."""
     size = path.stat().st_size
-    return {"size": size, "sha256": file_sha256(path, size)}
+    found = {"size": size, "sha256": file_sha256(path, size)}
+    return {**found, "grows": True} if grows else found
 
 
 def digest(files: Mapping[str, Entry]) -> str:
@@ -201,14 +202,15 @@ def read_seal(folder: Path) -> dict[str, Entry]:
 def damage(path: Path, sealed: Entry) -> str | None:
     """What is wrong with a file, in words; None if it is as sealed.
 
-    A file may have grown: only the bytes that were sealed are looked at.
+    Of a file that grows, only the bytes that were sealed are looked at.
     """
     try:
         size = path.stat().st_size
         if size < sealed["size"]:
             wanted = f"{sealed['size']:,}"
             return f"has {size:,} bytes, not the {wanted} of {SEAL}: it was cut"
-        if file_sha256(path, sealed["size"]) != sealed["sha256"]:
+        grown = size > sealed["size"] and not sealed.get("grows")
+        if grown or file_sha256(path, sealed["size"]) != sealed["sha256"]:
             return f"is not what {SEAL} says: it was changed or is damaged"
     except FileNotFoundError:
         return f"is not there, though {SEAL} names it"

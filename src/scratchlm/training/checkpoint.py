@@ -406,7 +406,7 @@ def commit(run: Path, names: Iterable[str], part: str | None = None) -> None:
     for name in names:
         with explaining(run / name):
             sync(run / name)  # the log's last lines, too, must be there
-        kept[name] = entry(run / name)
+        kept[name] = entry(run / name, grows=name == "log.jsonl")
     write_seal(run, kept)
     sweep(run)
 
@@ -641,7 +641,8 @@ def branch_run(
     write_json(half / OWN[0] / folder.name / "state.json", state)
     restore_log(half, size)
     found = [path for path in half.rglob("*") if path.is_file()]
-    write_seal(half, {p.relative_to(half).as_posix(): entry(p) for p in found})
+    write_seal(half, {})
+    commit(half, [path.relative_to(half).as_posix() for path in found])
     with explaining(run):
         if run.exists():
             run.rmdir()
