@@ -65,7 +65,7 @@ PRESETS = {
 }
 WORDS = {
     "small": "the model of the book, in GPT-2's form",
-    "tiny": "a fifth of it, in a minute, to try things out",
+    "tiny": "a fifth of it, on a tenth of the text, to try things out",
     "llama": "the model of the book, in Llama's form",
     "fast": "the same size, in the form and with the steps that learn fastest",
     "gpt2": "GPT-2 itself, 124 million parameters, for a graphics card",
