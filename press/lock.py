@@ -18,6 +18,7 @@ from press.files import ROOT, write_whole
 ASKED = ROOT / "requirements.in"
 LOCK = ROOT / "requirements.lock"
 APART = re.compile(r"(torch|triton|nvidia|cuda)\b")
+ONLY_WEB = "sys_platform == 'emscripten'"  # a browser as the machine
 HEAD = "# Written by `make lock` from requirements.in; see press/lock.py.\n"
 
 
@@ -36,7 +37,7 @@ def resolve(asked: Path) -> str:
 def without_torch(text: str) -> str:
     """The lock's text but for what is installed apart."""
     blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.M)
-    kept = [x for x in blocks if not APART.match(x) and "emscripten" not in x]
+    kept = [x for x in blocks if not (APART.match(x) or ONLY_WEB in x)]
     return "".join(kept)
 
 

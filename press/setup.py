@@ -112,6 +112,7 @@ def install(torch: str) -> None:
         run([*pip, version], "installing PyTorch")
     own = ["--no-deps", "--no-build-isolation", "-e", str(ROOT)]
     run([*pip, *own], "installing scratchlm")
+    run([str(PYTHON), "-m", "pip", "check"], "looking for what is missing")
 
 
 def main() -> None:

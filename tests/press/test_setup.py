@@ -37,6 +37,20 @@ def test_every_locked_file_has_a_hash_and_nothing_names_an_index() -> None:
     assert "://" not in text
 
 
+def test_the_lock_has_all_that_its_packages_need_on_a_computer() -> None:
+    """What is for every system but a browser, too; pip check says the rest."""
+    text = "a==1 ; sys_platform != 'emscripten' \\\n    --hash=sha256:0\n"
+    gone = "b==1 ; x and sys_platform == 'emscripten' \\\n    --hash=sha256:0\n"
+    assert lock.without_torch(text + gone + "torch==2\n") == text
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "not installed" not in done.stdout
+
+
 def test_pytorch_and_its_companions_are_installed_apart() -> None:
     text = (
         "torch==2.0 \\\n    --hash=sha256:1\n"
