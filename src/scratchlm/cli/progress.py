@@ -60,7 +60,10 @@ class TimeLimit:
         signal.raise_signal(signal.SIGINT)
 
     def __enter__(self) -> "TimeLimit":
-        """Begin to wait."""
+        """Begin to wait; raise KeyboardInterrupt where no time is left."""
+        if self.timer and not self.timer.interval:
+            self.over = True
+            raise KeyboardInterrupt
         if self.timer:
             self.timer.start()
         return self
