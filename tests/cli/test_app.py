@@ -19,6 +19,7 @@ from cyclopts import CycloptsError
 from scratchlm.cli import app as cli
 from scratchlm.cli import errors, signals
 from scratchlm.cli.presets import PRESETS
+from scratchlm.text.files import entry, write_seal
 
 COMMANDS = (
     "corpus get",
@@ -76,7 +77,8 @@ def test_examples_in_the_help_are_understood(
     for name in ("data/tokenizer.json", "runs/first/config.json"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text(json.dumps(asked))
-    (tmp_path / "runs/first/log.jsonl").write_text("{}\n")
+    run = tmp_path / "runs/first"
+    write_seal(run, {"config.json": entry(run / "config.json")})
     app, found = cli.make_app(), 0
     for command in COMMANDS:
         text = help_of(command, capsys).split("Example:")[1]

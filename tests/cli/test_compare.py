@@ -11,7 +11,13 @@ import pytest
 from scratchlm.cli import plot
 from scratchlm.cli.app import main
 from scratchlm.cli.compare import table
-from scratchlm.text.files import read_json, write_json
+from scratchlm.text.files import (
+    entry,
+    read_json,
+    read_seal,
+    write_json,
+    write_seal,
+)
 
 Fails = Callable[[list[str]], str]
 LOG = [
@@ -28,6 +34,8 @@ def other(run: Path) -> Path:
     found = read_json(Path("other/config.json"))
     found["training"]["learning_rate"] = 0.5
     write_json(Path("other/config.json"), found)
+    config = entry(Path("other/config.json"))
+    write_seal(Path("other"), {**read_seal(run), "config.json": config})
     lines = "".join(json.dumps(line) + "\n" for line in LOG)
     Path("other/log.jsonl").write_text(lines)
     return Path("other")

@@ -15,7 +15,7 @@ from scratchlm.cli import estimate, train
 from scratchlm.cli.app import main
 from scratchlm.cli.progress import TimeLimit
 from scratchlm.model.gpt import gpt2_config
-from scratchlm.text.files import read_json, write_json
+from scratchlm.text.files import entry, read_json, write_json, write_seal
 from scratchlm.training.checkpoint import load_model
 from scratchlm.training.trainer import (
     Interrupted,
@@ -276,7 +276,8 @@ def test_settings_are_checked_before_any_text(
     if "--resume" in words:  # settings come from this run
         config = {"model": {}, "training": {}, "data": {}}
         write_json(Path("runs/a/config.json"), config)
-        Path("runs/a/log.jsonl").write_text("{}\n")
+        sealed = {"config.json": entry(Path("runs/a/config.json"))}
+        write_seal(Path("runs/a"), sealed)
     assert message in fails(["train", *SMALL, "--out", "runs/a", *words])
 
 
