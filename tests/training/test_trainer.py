@@ -283,8 +283,12 @@ def test_nan_stops_and_spares_the_weights(tmp_path: Path) -> None:
 
     name = next(n for n, _ in trainer.model.named_parameters())
     trainer.next_batch = next_batch  # type: ignore[method-assign]
-    with pytest.raises(NonFiniteLoss, match=r"step 4: loss nan.*rate too"):
+    why = r"step 4: loss nan.*rate too"
+    with pytest.raises(NonFiniteLoss, match=why) as error:
         trainer.fit()
+    text = str(error.value)  # names some parameters, and counts the rest
+    assert text.count(" of ") == 3
+    assert "more parameters" in text
     assert [line["step"] for line in read_log(tmp_path)] == [1, 2, 3]
     again = Trainer.resume(tmp_path, cursor(), HELD_OUT)
     assert again.step == 2

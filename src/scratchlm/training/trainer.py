@@ -613,7 +613,10 @@ class Trainer:
 
     def describe_failure(self, loss: float, norm: float) -> str:
         """What to say when the loss is no longer a number."""
-        bad = ", ".join(nonfinite_gradients(self.model)) or "none"
+        found = nonfinite_gradients(self.model)
+        bad = ", ".join(found[:3]) or "none"
+        if len(found) > 3:
+            bad += f" and {len(found) - 3} more parameters"
         return (
             f"step {self.step + 1}: loss {loss}, gradient norm {norm}; "
             f"gradients that are NaN or infinite: {bad}. The "
