@@ -10,6 +10,7 @@ gigabytes of CUDA libraries.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import shutil
@@ -117,6 +118,11 @@ def install(torch: str) -> None:
 
 def main() -> None:
     """Check the Python, then install unless it is done."""
+    argparse.ArgumentParser(
+        prog="python3 -m press.setup",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     torch = os.environ.get("TORCH", "")
     if torch not in ("", "cpu"):
         sys.exit(f"TORCH={torch}: leave TORCH out, or say TORCH=cpu")

@@ -125,6 +125,23 @@ def test_setup_leaves_a_folder_alone_that_is_no_environment(
     assert kept.read_text() == "Dear"
 
 
+@pytest.mark.parametrize(("word", "code"), [("--help", 0), ("--hlep", 2)])
+def test_setup_asked_for_help_installs_nothing(
+    tmp_path: Path, word: str, code: int
+) -> None:
+    (tmp_path / "mother.txt").write_text("Dear")  # refused, were it to begin
+    done = subprocess.run(
+        [sys.executable, "-m", "press.setup", word],
+        cwd=ROOT,
+        env={"VENV": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert "usage: python3 -m press.setup" in done.stdout + done.stderr
+
+
 # --- TeX, fonts, Graphviz ----------------------------------------------------
 
 
