@@ -65,11 +65,8 @@ class Plan:
             if name not in known:
                 names = ", ".join(known)
                 raise ScaffoldError(f"no {kind} {name!r}; there are: {names}")
-        if self.data is not None and not self.tokens:
-            raise ScaffoldError(
-                f"{self.data} is no text; name a UTF-8 file, a file of JSON "
-                "lines, or a folder that `scratchlm corpus prepare` wrote"
-            )
+        if self.data is not None:
+            check_text(self.data, self.tokens)
 
     @cached_property
     def topics(self) -> tuple[Topic, ...]:
@@ -139,6 +136,23 @@ class Plan:
             "parameters have use for: more text, or a smaller budget, will "
             "teach more"
         )
+
+
+def check_text(path: Path, tokens: int) -> None:
+    """Read a text once, so that nothing is emitted that cannot train."""
+    if not tokens:
+        raise ScaffoldError(
+            f"{path} is no text; name a UTF-8 file, a file of JSON lines, or "
+            "a folder that `scratchlm corpus prepare` wrote"
+        )
+    from scratchlm.text.prepare import read_texts  # it imports torch
+
+    source = path / "train.jsonl" if path.is_dir() else path
+    try:
+        for _ in read_texts(source):
+            pass
+    except ValueError as error:
+        raise ScaffoldError(str(error)) from error
 
 
 def parameters(settings: dict[str, Any]) -> int:

@@ -141,6 +141,8 @@ def test_slow_choices_are_named(
     monkeypatch.setattr(estimate, "devices", lambda: ["cpu"])
     monkeypatch.setattr(estimate, "slowdown", lambda *_: 8.0)
     assert estimate.slow_choices(model, LOOP, 4) == []
+    auto = replace(LOOP, precision="auto")  # what it chose was measured
+    assert estimate.slow_choices(model, auto, 4) == []
     slow = replace(LOOP, precision="bfloat16", checkpoint_activations=True)
     first, second = estimate.slow_choices(model, slow, 4)
     assert "bfloat16 takes 8.0 times as long as float32 here" in first

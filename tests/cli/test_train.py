@@ -257,6 +257,7 @@ def test_minutes_that_no_clock_can_count() -> None:
         (["--device", "cuda:77"], "no such device"),
         (["--tokenizer", "gone.json"], "gone.json"),
         (["--characters", "0"], "characters"),
+        (["--vocab-size", "256"], "257 is the least"),
         (["--batch-size", "0"], "batch_size"),
         (["--sample-every", "-1"], "sample_every"),
         (["--resume", "--from", "runs/a"], "exclude each other"),

@@ -162,6 +162,13 @@ def test_a_text_that_is_none_is_refused(
         words = ["--track", "beginner", "--data", str(data)]
         assert main([*words, "--out", str(out)]) == 2
         assert f"{data} is no text" in capsys.readouterr().err
+    latin, lines = tmp_path / "latin.txt", tmp_path / "lines.jsonl"
+    latin.write_bytes("Stra\u00dfe ".encode("latin-1") * 9)
+    lines.write_text('{"text": 5}\n', encoding="utf-8")
+    for data, why in ((latin, "is not UTF-8"), (lines, "line 1")):
+        words = ["--track", "beginner", "--data", str(data)]
+        assert main([*words, "--out", str(out)]) == 2
+        assert why in capsys.readouterr().err
     assert not out.exists()
 
 

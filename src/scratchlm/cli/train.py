@@ -61,6 +61,7 @@ from scratchlm.training.trainer import (
 )
 
 KINDS = ("bpe", "characters")
+BYTES = 257  # the tokens that a tokenizer has before it has learned
 BRANCH = Parameter(
     name="--from",
     help="go on with this run in the new folder --out, with other --steps",
@@ -75,7 +76,7 @@ VERIFY = Parameter(
 class TextOptions:
     """What to learn from."""
 
-    corpus: str = "toytown"  # toytown, shakespeare, address, file, folder, run
+    corpus: str = "toytown"  # toytown, shakespeare, https:…, file, folder, run
     characters: int = 5_000_000  # how much of Toytown to write
     corpus_seed: int = 2026  # which of its stories
     tokenizer: str = "bpe"  # bpe, characters, or a tokenizer's file
@@ -270,6 +271,11 @@ def check(job: Job) -> None:
         )
     if any(step < 0 for step in job.training.snapshots):
         raise UserError("--snapshots are steps, 0 or more")
+    if job.text.tokenizer == "bpe" and job.model.vocab_size < BYTES:
+        raise UserError(
+            f"--vocab-size {job.model.vocab_size}: byte pairs begin with the "
+            f"256 bytes and the end token, so {BYTES} is the least"
+        )
     if job.text.corpus == "toytown" and job.model.context > job.text.characters:
         raise UserError(
             f"--context {job.model.context}: the text has only "
@@ -338,7 +344,7 @@ def dry_run(job: Job) -> None:
     speed = estimate.measure(model, batches, training)
     facts = {"batch_size": batch}
     print(estimate.describe_run(model, training, facts, speed))
-    for line in estimate.slow_choices(model, training, batch):
+    for line in estimate.slow_choices(model, job.training, batch):
         print(f"slow     {line}")
     print(f"memory   {memory}")
     print(f"nothing is written; the run would go to {job.folder}")
@@ -360,7 +366,7 @@ def cursors(job: Job, tokenizer: AnyTokenizer) -> tuple[BatchCursor, Any]:
 def new_trainer(job: Job, start: float) -> Trainer:
     """Text, tokenizer, tokens and model for a run that starts."""
     check(job)
-    asked_for = job.settings
+    asked_for, loop = job.settings, job.training
     device, batch = device_for(job), job.batch.batch_size
     memory = estimate.check_memory(job.model, job.training, batch, device)
     facts = write_text(job)
@@ -374,7 +380,7 @@ def new_trainer(job: Job, start: float) -> Trainer:
     training = kept(within(job, speed, judge, start).training)
     print(estimate.describe_run(model, training, facts, speed))
     print(f"memory   {memory}")
-    for line in estimate.slow_choices(model, training, batch):
+    for line in estimate.slow_choices(model, loop, batch):
         print(f"slow     {line}")
     if (floor := entropy_floor(facts)) is not None:
         print(f"floor    {floor:.4f} nats per token: no model is better")
