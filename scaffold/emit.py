@@ -91,8 +91,8 @@ def copies(plan: Plan) -> dict[str, Path]:
         tests = f"tests/{inside.parent.name}/test_{inside.name}"
         if (ROOT / tests).exists():  # those of helpers from other tracks too
             found[tests] = ROOT / tests
-    for folder in {(ROOT / name).parent for name in found if "test_" in name}:
-        for path in (folder / "conftest.py", folder / "__init__.py"):
+    for place in {(ROOT / name).parent for name in found if "test_" in name}:
+        for path in (place / "conftest.py", place / "__init__.py"):
             if path.exists():  # what the folder's tests share
                 found[path.relative_to(ROOT).as_posix()] = path
     return found
