@@ -295,3 +295,10 @@ def test_a_seal_of_another_form_is_refused(tmp_path: Path) -> None:
     (tmp_path / "seal.json").write_text(json.dumps(data))
     with pytest.raises(FileError, match=r"seal\.json is damaged"):
         read_seal(tmp_path)
+
+
+def test_damage_tells_what_cannot_be_read(tmp_path: Path) -> None:
+    sealed = {"size": 1, "sha256": "", "grows": True}
+    found = files.damage(tmp_path, sealed)  # a folder where a file was
+    assert found is not None
+    assert found.startswith("cannot be read: ")

@@ -401,3 +401,33 @@ def test_tokens_are_those_of_numpy(town: Tokenizer) -> None:
     ids = encode_batch(town.to_json(), batch, False)
     assert ids.dtype == np.uint32
     assert town.decode(ids) == STORIES[0] + STORIES[1]
+
+
+def test_what_is_not_utf8_is_an_error_even_if_the_file_was_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"\xff\xfe\xfd")
+    monkeypatch.setattr(module, "read_lines", lambda path: ["mended"])
+    with pytest.raises(UnicodeDecodeError):
+        list(module.read_texts(path))
+
+
+def test_a_killed_process_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pool:
+        closed = False
+
+        def __init__(self, *settings: object) -> None:
+            pass
+
+        def submit(self, *work: object) -> None:
+            raise module.BrokenProcessPool
+
+        def shutdown(self, cancel_futures: bool) -> None:
+            Pool.closed = cancel_futures
+
+    monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
+    batches = iter([module.Batch(0, ["a"])])
+    with pytest.raises(module.MaterialError, match="fewer processes"):
+        list(module.encode_elsewhere("{}", batches, True, 2))
+    assert Pool.closed

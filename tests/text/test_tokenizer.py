@@ -404,3 +404,19 @@ def test_a_special_token_given_twice_is_refused() -> None:
 
 def test_text_without_special_tokens_stays_whole() -> None:
     assert split_special("abc", []) == ["abc"]
+
+
+def test_a_worker_follows_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C is left to the parent, and its end ends the worker."""
+    ignored, ended = [], []
+    parent = type("Parent", (), {"sentinel": 7})
+    monkeypatch.setattr(module.signal, "signal", lambda *a: ignored.append(a))
+    monkeypatch.setattr(module.multiprocessing, "parent_process", parent)
+    monkeypatch.setattr(module.connection, "wait", ended.append)
+    monkeypatch.setattr(module.os, "_exit", ended.append)
+    module.follow_parent()
+    deadline = time.monotonic() + 10
+    while len(ended) < 2 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert ended == [[7], 1]
+    assert ignored == [(module.signal.SIGINT, module.signal.SIG_IGN)]

@@ -219,9 +219,8 @@ def check_whole_words(tokenizer: Tokenizer, vocab: Iterable[str]) -> None:
     It takes a word that is in the vocabulary as it is. That is the same if
     the merges make this very token of the word.
     """
-    for text in vocab:
-        if text in tokenizer.special_tokens:
-            continue
+    special = tokenizer.special_tokens
+    for text in (text for text in vocab if text not in special):
         if len(tokenizer.encode_piece(from_letters(text))) > 1:
             raise ExchangeError(
                 f"it takes the word {text!r} as one token (ignore_merges), "
