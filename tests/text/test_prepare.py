@@ -431,3 +431,12 @@ def test_a_killed_process_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(module.MaterialError, match="fewer processes"):
         list(module.encode_elsewhere("{}", batches, True, 2))
     assert Pool.closed
+
+
+def test_processors_where_no_system_call_tells(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert module.processors() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(module.os, "sched_getaffinity")
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 3)
+    assert module.processors() == 3

@@ -420,3 +420,11 @@ def test_a_worker_follows_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
         time.sleep(0.001)
     assert ended == [[7], 1]
     assert ignored == [(module.signal.SIGINT, module.signal.SIG_IGN)]
+
+
+def test_an_error_that_nobody_can_place_is_still_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "check_text", lambda text, done: None)
+    with pytest.raises(UnicodeEncodeError):
+        list(Tokenizer([], {}).encode_stream(["\ud800 "]))

@@ -570,3 +570,11 @@ def test_a_run_that_is_damaged_is_not_put_into_the_model(
     path.write_bytes(data)
     load_checkpoint(tmp_path, model, optimizers, settings)
     assert same_weights(model, models[-1])
+
+
+def test_a_run_without_a_checkpoint_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "sealed_names", lambda *_: ["config.json"])
+    with pytest.raises(module.CheckpointError, match="holds no checkpoint"):
+        module.checkpoint_folder(tmp_path)

@@ -450,3 +450,20 @@ def test_tf32_holds_forward_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
     batch = (torch.tensor([[0, 1]]), torch.tensor([[1, 2]]))
     accumulate_gradients(Watched(4), [batch], "tf32")
     assert seen == ["high", "high"]
+
+
+def test_a_card_copies_from_pinned_memory_and_nobody_waits() -> None:
+    class Ids:
+        pinned = False
+
+        def pin_memory(self) -> "Ids":
+            self.pinned = True
+            return self
+
+        def to(self, device: torch.device, non_blocking: bool) -> Any:
+            return self.pinned, device.type, non_blocking
+
+    for kind, pinned in (("cuda", True), ("cpu", False)):
+        batch: Any = (Ids(), Ids())
+        moved = module.to_device(batch, torch.device(kind))
+        assert moved == ((pinned, kind, True), (pinned, kind, True))

@@ -233,3 +233,12 @@ def test_an_untied_head_decays_with_adamw() -> None:
 def test_a_model_without_matrices_is_refused() -> None:
     with pytest.raises(ValueError, match="AdamW alone"):
         muon_and_adamw(nn.Sequential(nn.LayerNorm(3)))
+
+
+def test_nothing_to_move_needs_no_look_ahead() -> None:
+    model = GPT(
+        llama_config(vocab_size=32, context=8, layers=1, heads=2, channels=8)
+    )
+    optimizer = muon_and_adamw(model, 0.01, 0.1)[0]
+    assert isinstance(optimizer, module.Muon)
+    assert optimizer.look_ahead([], {"momentum": 0.9}) == []

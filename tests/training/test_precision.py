@@ -186,3 +186,8 @@ def test_auto_is_what_the_measurement_says(
     assert seen == [("cpu", 96, 48)]
     assert slowdown("bfloat16", "cpu", 96, 48) == bfloat16
     assert slowdown("float32", "cpu", 96, 48) == 1
+
+
+def test_a_card_knows_all_precisions_and_others_fewer() -> None:
+    assert module.supported("cuda") == list(module.PRECISIONS)
+    assert module.supported("mps") == ["float32"]
