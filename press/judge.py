@@ -1,7 +1,7 @@
 """The judges that we did not write, and the tests that take long.
 
     python -m press.judge                    all, an hour or two (`make judge`)
-    python -m press.judge --short            the form that .ci/run uses
+    python -m press.judge --short            the quick form of each
     python -m press.judge --only axe vnu     some of them
     python -m press.judge --list
 
