@@ -1110,3 +1110,10 @@ def test_a_step_of_many_batches_is_timed_as_such(monkeypatch: Any) -> None:
     model, config = random_gpt(), TrainConfig(steps=1, accumulate=5)
     source = BatchCursor(TOKENS % 11, CONTEXT, 4, seed=5)
     assert seconds_per_step(model, source, config) == 5 * 1.0 + 2.0
+
+
+def test_a_step_taken_by_hand_has_no_line(tmp_path: Path) -> None:
+    trainer = make(tmp_path, steps=3)
+    trainer.train_step()
+    trainer.fit()
+    assert [line["step"] for line in read_log(tmp_path)] == [2, 3]

@@ -693,7 +693,7 @@ class Trainer:
         if not self.resumed:
             start_run(self.folder, self.settings())
             self.save()
-        if self.step > 0:
+        if self.line:  # of a step that was saved before all that follows it
             self.finish_step()
         else:
             self.snapshot()
