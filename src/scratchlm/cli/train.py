@@ -76,7 +76,7 @@ VERIFY = Parameter(
 class TextOptions:
     """What to learn from."""
 
-    corpus: str = "toytown"  # toytown, shakespeare, https:…, file, folder, run
+    corpus: str = "toytown"  # toytown, shakespeare, a URL, file, folder, run
     characters: int = 5_000_000  # how much of Toytown to write
     corpus_seed: int = 2026  # which of its stories
     tokenizer: str = "bpe"  # bpe, characters, or a tokenizer's file
