@@ -3,11 +3,13 @@
     python -m press.judge                    all, an hour or two (`make judge`)
     python -m press.judge --short            the quick form of each
     python -m press.judge --only axe vnu     some of them
+    python -m press.judge --resume           those that have not passed yet
     python -m press.judge --list
 
-One line for each, a table at the end. A full run is kept in
-``records/judge.json``; every other in ``_build/judge.json``. A judge that is
-not there (no browser, no Java) has not judged: that is a failure, too.
+One line for each, a table at the end. Verdicts are kept as they are said, in
+``_build/judge.json``, with the edition that was judged; when all judges have
+spoken of one edition, in ``records/judge.json``. A judge that is not there
+(no browser, no Java) has not judged: that is a failure, too.
 """
 
 import argparse
@@ -21,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from html.parser import HTMLParser
@@ -283,13 +285,35 @@ def line(result: Verdict) -> str:
     )
 
 
-def keep(results: list[Verdict], path: Path) -> None:
-    """Write the verdicts with the edition that was judged."""
-    data = {
-        "edition": edition().words,
-        "judges": [asdict(result) for result in results],
-    }
-    write_whole(path, json.dumps(records.seal(data), indent=1) + "\n")
+def known() -> dict[str, Verdict]:
+    """What has been said of this edition so far, by the judge's name.
+
+    Nothing where files differ from the commit: that is no edition.
+    """
+    path = BUILD / "judge.json"
+    if not path.exists() or edition().changed:
+        return {}
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if data["edition"] != edition().words:
+        return {}
+    return {row["name"]: Verdict(**row) for row in data["judges"]}
+
+
+def keep(results: dict[str, Verdict], short: bool) -> None:
+    """Write the verdicts; as a record, too, when all have spoken."""
+    judges = [asdict(results[name]) for name in JUDGES if name in results]
+    data = {"edition": edition().words, "judges": judges}
+    text = json.dumps(records.seal(data), indent=1) + "\n"
+    write_whole(BUILD / f"judge{'-short' if short else ''}.json", text)
+    if set(results) == set(JUDGES) and not short:
+        write_whole(ROOT / "records" / "judge.json", text)
+
+
+def still_to_ask(chosen: Sequence[str]) -> list[str]:
+    """The judges that have not passed this edition yet."""
+    said = known()
+    passed = {name for name in said if said[name].verdict == "passed"}
+    return [name for name in chosen if name not in passed]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -304,23 +328,31 @@ def main(arguments: list[str] | None = None) -> int:
         "--short", action="store_true", help="ten pages, one track"
     )
     parser.add_argument("--only", nargs="+", choices=JUDGES, metavar="NAME")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="only those that have not passed this edition",
+    )
     options = parser.parse_args(arguments)
     if options.list:
         for name, judge in JUDGES.items():
             print(f"{name:<10} {judge.__doc__}")
         return 0
+    if options.short and options.resume:
+        parser.error("--resume goes with the long form: leave out --short")
     chosen = options.only or (SHORT if options.short else tuple(JUDGES))
-    results = []
+    if options.resume:
+        chosen = still_to_ask(chosen)
+    results = {} if options.short else known()
     for name in chosen:
-        results.append(ask(name, options.short))
-        print(line(results[-1]), flush=True)
-        for complaint in results[-1].complaints:
+        results[name] = ask(name, options.short)
+        print(line(results[name]), flush=True)
+        for complaint in results[name].complaints:
             print(f"    {complaint}")
-    whole = not options.only and not options.short
-    path = ROOT / "records" if whole else BUILD
-    keep(results, path / "judge.json")
-    print("\n" + "\n".join(line(result) for result in results))
-    return int(any(result.verdict != "passed" for result in results))
+        keep(results, options.short)
+    print("\n" + "\n".join(line(result) for result in results.values()))
+    asked = results.values() if options.resume else map(results.get, chosen)
+    return int(any(result.verdict != "passed" for result in asked if result))
 
 
 if __name__ == "__main__":

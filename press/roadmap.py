@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -146,15 +146,20 @@ def line_of(node: yaml.Node | None, path: list[Any]) -> int:
 
 def load(path: Path = ROADMAP) -> Roadmap:
     """Read the roadmap; `RoadmapError` names the first line that is wrong."""
-    text = path.read_text(encoding="utf-8")
+    return parse(path.read_text(encoding="utf-8"), path.name)
+
+
+@lru_cache(maxsize=4)  # each page's boxes ask for it
+def parse(text: str, name: str) -> Roadmap:
+    """The roadmap in `text`, which stands in the file `name`."""
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RoadmapError(f"{path.name}: {error}") from error
+        raise RoadmapError(f"{name}: {error}") from error
 
     def wrong(where: list[Any], why: str) -> RoadmapError:
-        return RoadmapError(f"{path.name}:{line_of(tree, where)}: {why}")
+        return RoadmapError(f"{name}:{line_of(tree, where)}: {why}")
 
     validator = jsonschema.Draft202012Validator(SCHEMA)
     for found in validator.iter_errors(data):

@@ -79,8 +79,9 @@ def test_a_named_benchmark_is_run_and_written(
     monkeypatch.setattr(
         measure,
         "write",
-        lambda name, rows: written.append((name, rows))
-        or measure.OUT / "bpe.json",
+        lambda name, rows: (
+            written.append((name, rows)) or measure.OUT / "bpe.json"
+        ),
     )
     assert command.main(["bpe"]) == 0
     assert written == [("bpe", [ROW])]
@@ -215,9 +216,10 @@ def test_throughput_and_memory_are_measured(
 ) -> None:
     monkeypatch.setattr(training, "TURNS", 1)
     monkeypatch.setattr(training, "TIMED", 2)
-    row = training.throughput("float32")
-    assert row.ours > 0
-    assert row.peer is not None
+    printed, fused, bound = training.throughput("float32")
+    assert printed.ours > 0
+    assert printed.peer == fused.peer > 0
+    assert 0 < bound.ours < bound.peer  # type: ignore[operator]
     memory = training.activation_memory()
     assert memory.holds
     assert memory.ours < memory.peer / 2  # type: ignore[operator]
@@ -259,6 +261,20 @@ def test_executed_pages_are_read_from_the_log(tmp_path: Path) -> None:
         "executing [100%] book/c/d\n"
     )
     assert build.executed(tmp_path) == {"book/a/b", "book/c/d"}
+
+
+def test_the_builds_stages_stand_beside_the_whole(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    printed = "model  100.0 s  a\ntests  50.0 s\nchapters  80.0 s\npdf  90.0 s"
+    monkeypatch.setattr(build, "build", lambda *_: (250.0, printed))
+    whole, found = build.from_a_clone(tmp_path)
+    assert whole == 250
+    assert [row.ratio for row in found] == [2.5, 0.2, 0.32, 0.04]
+    assert all(row.holds for row in found)
+    slow = build.part("a build", [31.0, 30.0, 29.0], 250, "all", 0.1)
+    assert slow.ours == 30
+    assert not slow.holds
 
 
 def test_under_the_table_stands_what_was_missing_and_given(

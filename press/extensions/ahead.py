@@ -5,6 +5,9 @@ extension takes the pages that are about to be read, leaves out those whose
 outputs are in the notebook cache, and executes the rest in as many kernels
 as there are cores. When Sphinx comes to a page, its outputs are there. A page
 that fails is not kept: Sphinx executes it again and reports the error.
+
+The chapters that train take longest, and `training` comes late in the
+alphabet: the last ones begin, so that no core waits for another at the end.
 """
 
 import asyncio
@@ -72,7 +75,7 @@ def execute_ahead(app: Sphinx, env: Any, names: list[str]) -> None:
         return
     cache = get_cache(config.execution_cache_path)
     todo = {}
-    for name in names:
+    for name in sorted(names, reverse=True):
         notebook = notebook_of(app, env, name)
         if notebook is not None and not is_known(cache, notebook):
             todo[name] = notebook

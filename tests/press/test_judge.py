@@ -1,11 +1,13 @@
 """The long suite's frame: what is asked, what is said, what is kept."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from press import judge, system
+from press.edition import edition
 from press.files import ROOT
 
 
@@ -30,6 +32,8 @@ def court(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(judge, "SHORT", ("content",))
     monkeypatch.setattr(judge, "BUILD", tmp_path / "_build")
     monkeypatch.setattr(judge, "ROOT", tmp_path)
+    this = replace(edition(), commit="abc", changed=False)
+    monkeypatch.setattr(judge, "edition", lambda: this)
     return tmp_path
 
 
@@ -54,6 +58,52 @@ def test_a_part_is_kept_apart_and_passes_alone(court: Path) -> None:
     assert judge.main(["--only", "absent"]) == 1
     assert (court / "_build" / "judge.json").exists()
     assert not (court / "records").exists()
+
+
+def test_a_run_that_was_cut_off_goes_on(
+    court: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has passed is not asked again; another commit is asked anew."""
+    assert judge.main(["--only", "content"]) == 0
+    asked: list[str] = []
+
+    def absent(short: bool) -> list[str]:
+        """there by now"""
+        asked.append("absent")
+        return []
+
+    def stern(short: bool) -> list[str]:
+        """content by now"""
+        asked.append("stern")
+        return []
+
+    judges = {**judge.JUDGES, "stern": stern, "absent": absent}
+    monkeypatch.setattr(judge, "JUDGES", judges)
+    assert judge.main(["--resume"]) == 0
+    assert asked == ["stern", "absent"]
+    kept = json.loads((court / "records" / "judge.json").read_text())
+    assert [row["verdict"] for row in kept["judges"]] == 3 * ["passed"]
+    assert judge.main(["--resume"]) == 0
+    assert len(asked) == 2
+    other = replace(judge.edition(), commit="def")
+    monkeypatch.setattr(judge, "edition", lambda: other)
+    assert judge.main(["--resume"]) == 0
+    assert len(asked) == 4
+
+
+def test_files_that_are_not_committed_are_judged_anew(
+    court: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = replace(judge.edition(), changed=True)
+    monkeypatch.setattr(judge, "edition", lambda: changed)
+    assert judge.main(["--only", "content"]) == 0
+    assert judge.still_to_ask(["content"]) == ["content"]
+
+
+def test_a_short_run_cannot_be_resumed(court: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        judge.main(["--short", "--resume"])
+    assert stop.value.code == 2
 
 
 def test_each_judge_says_in_a_line_what_it_judges(
