@@ -281,10 +281,10 @@ def one_step(
 
 
 def products() -> None:
-    """The matrix products of a step in GPT-2's form, and nothing else."""
+    """The matrix products of a turn in GPT-2's form, and nothing else."""
     rows = BATCH * CONTEXT
     shapes = 4 * [(128, 384), (128, 128), (128, 512), (512, 128)]
-    for inside, outside in [*shapes, (128, VOCABULARY)]:
+    for inside, outside in TIMED * [*shapes, (128, VOCABULARY)]:
         x, weight = torch.ones(rows, inside), torch.ones(inside, outside)
         y = x @ weight  # forward
         y @ weight.T  # the gradient of x
@@ -328,7 +328,7 @@ def throughput(precision: Precision) -> list[Row]:
         "ours": steps(printed, mine, clip_gradients, precision),
         "fused": steps(fused, quick, clip_gradients, precision),
         "peer": steps(theirs, peer_optimizer(theirs), clip, precision),
-        "products": lambda: [products() for _ in range(TIMED)],
+        "products": products,
     }
     what = f"training, GPT-2's form, {precision}"
     times = take_turns(works, TURNS, what)
