@@ -211,6 +211,7 @@ def test_the_base_sets_how_slow_the_slowest_pair_is(base: float) -> None:
 
 
 def test_a_base_without_waves() -> None:
-    for base in (0.0, -1.0, float("nan"), float("inf")):
+    for base in (0.0, -1.0, 1e-300, 0.99, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"base of {base}"):
             wave_frequencies(4, base)
+    assert wave_frequencies(4, 1.0).tolist() == [1, 1]  # the least there is

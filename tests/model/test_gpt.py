@@ -4,6 +4,7 @@ That it equals the library is tested with the solutions, which translate
 the library's weights.
 """
 
+import copy
 import json
 import math
 from dataclasses import asdict, replace
@@ -211,13 +212,20 @@ def test_unknown_names(field: str) -> None:
         ({"kv_heads": 3}, "cannot share 3 heads"),
         ({"head_size": 0}, "head_size=0"),
         ({"head_size": 7, "position": "rotary"}, "7 channels do not make"),
-        ({"rope_base": 0.0, "position": "rotary"}, "base of 0.0"),
+        ({"channels": 36, "position": "rotary"}, "heads of 9 channels"),
+        ({"rope_base": 0.0, "position": "rotary"}, "rope_base=0.0"),
+        ({"rope_base": 1e-300, "position": "rotary"}, "rope_base=1e-300"),
+        ({"rope_base": math.nan}, "rope_base=nan"),  # used or not
+        ({"rope_base": math.inf}, "rope_base=inf"),
+        ({"rope_base": 0.5}, "rope_base=0.5: choose 1"),
     ],
 )
 def test_sizes_that_no_model_has(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(GPT2, **change)
     assert replace(GPT2, dropout=0.0, layers=1, hidden=1).inner == 1
+    assert replace(GPT2, rope_base=1.0).rope_base == 1
+    assert replace(GPT2, head_size=7).channels_per_head == 7  # not rotary
 
 
 def test_sizes_left_open() -> None:
@@ -308,14 +316,32 @@ def test_families_take_what_they_are_given() -> None:
     assert gpt2_config() == GPTConfig(50257, 1024, 12, 12, 768, mlp="gelu_tanh")
 
 
-def test_a_model_built_on_meta_is_the_same_model() -> None:
-    model, ids = make(LLAMA), some_ids()
+@pytest.mark.parametrize("config", FORMS)
+def test_a_model_built_on_meta_is_the_same_model(config: GPTConfig) -> None:
+    model, ids = make(config), some_ids()
     with torch.device("meta"):
-        built, assigned = GPT(LLAMA), GPT(LLAMA)
+        built, assigned = GPT(config), GPT(config)
     built.to_empty(device="cpu").load_state_dict(model.state_dict())
     assigned.load_state_dict(model.state_dict(), assign=True)
-    assert torch.equal(built.eval()(ids), model(ids))
-    assert torch.equal(assigned.eval()(ids), model(ids))
+    for other in (built.eval(), assigned.eval()):
+        assert torch.equal(other(ids), model(ids))
+        same = other.head.weight is other.token.weight
+        assert same is config.tied
+        assert count_parameters(other) == count_parameters(model)
+
+
+@pytest.mark.parametrize("config", FORMS)
+def test_a_copy_is_a_model_of_its_own(config: GPTConfig) -> None:
+    model, ids = make(config), some_ids()
+    wanted = model(ids)
+    other = copy.deepcopy(model)
+    assert torch.equal(other(ids), wanted)
+    assert (other.head.weight is other.token.weight) is config.tied
+    with torch.no_grad():
+        other.token.weight.zero_()
+    assert torch.equal(model(ids), wanted)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(ids), wanted)
 
 
 def test_inner() -> None:
@@ -488,7 +514,8 @@ def test_ids_out_of_range() -> None:
         model(torch.tensor([[1, 40]]))
     with pytest.raises(ValueError, match="token -1 "):
         model(torch.tensor([[1, -1]]))
-    for ids in (torch.tensor([1, 2]), torch.zeros(1, 0, dtype=torch.int64)):
+    none = torch.zeros(1, 0, dtype=torch.int64)
+    for ids in (torch.tensor([1, 2]), none, none.T):
         with pytest.raises(ValueError, match=r"\(B, T\)"):
             model(ids)
     check_ids(torch.zeros(1, 3, dtype=torch.int64, device="meta"), 40)
@@ -539,6 +566,13 @@ def test_masked_targets_do_not_count() -> None:
     none = torch.full((1, 4), -100)
     assert next_token_loss(logits, none).isnan()
     assert next_token_loss(logits, none, reduction="sum") == 0
+
+
+def test_ids_and_targets_of_half_the_bytes() -> None:
+    model, ids = make(GPT2), some_ids()
+    assert torch.equal(model(ids.int()), model(ids))
+    loss = next_token_loss(model(ids), ids)
+    assert torch.equal(next_token_loss(model(ids), ids.int()), loss)
 
 
 def test_loss_of_half_precision_logits() -> None:

@@ -66,7 +66,7 @@ def wave_frequencies(channels: int, base: float = 10000.0) -> Tensor:
 
     Vaswani et al. (2017), section 3.5; Su et al. (2021), eq. 15. Raises
     ValueError where the channels do not come in pairs, and for a base that
-    is not above 0.
+    is not 1 or more.
 
     >>> wave_frequencies(4)
     tensor([1.0000, 0.0100])
@@ -75,10 +75,10 @@ def wave_frequencies(channels: int, base: float = 10000.0) -> Tensor:
         raise ValueError(
             f"{channels} channels do not make pairs: use an even number"
         )
-    if not 0 < base < math.inf:
+    if not 1 <= base < math.inf:
         raise ValueError(
-            f"a base of {base} makes no waves: choose one above 0, 10000 "
-            "for instance"
+            f"a base of {base} makes no waves: choose 1 or more, 10000 for "
+            "instance"
         )
     pair = torch.arange(channels // 2, dtype=torch.float32)
     return base ** (-2 * pair / channels)  # (C / 2,)

@@ -9,8 +9,9 @@ Left out: encoders, mixtures of experts, stretching the context.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,6 @@ from scratchlm.model.embeddings import (
     LearnedPositions,
     Rotary,
     TokenEmbedding,
-    wave_frequencies,
 )
 from scratchlm.model.heads import KVStore, MultiHeadAttention, check_heads
 from scratchlm.model.layers import (
@@ -117,10 +117,15 @@ def check_sizes(config: GPTConfig) -> None:
         )
     if not 0 < config.norm_eps < math.inf:
         raise ValueError(f"norm_eps={config.norm_eps}: choose one above 0")
+    if not 1 <= config.rope_base < math.inf:
+        raise ValueError(f"rope_base={config.rope_base}: choose 1 or more")
     c = config
     check_heads(c.channels, c.heads, c.key_heads, c.head_size)
-    if config.position == "rotary":
-        wave_frequencies(config.channels_per_head, config.rope_base)
+    if c.position == "rotary" and c.channels_per_head % 2:
+        raise ValueError(
+            f"heads of {c.channels_per_head} channels do not make pairs, "
+            "which rotary positions need: choose an even head_size"
+        )
 
 
 def gpt2_config(
@@ -230,9 +235,22 @@ class GPT(nn.Module):
         )
         self.norm = nn.Identity() if c.post_norm else make_norm(c)
         self.head = nn.Linear(c.channels, c.vocab_size, bias=False)
-        if c.tied:
-            self.head.weight = self.token.weight
+        self.tie()
+        self.register_load_state_dict_post_hook(GPT.tie)
         self.initialize()
+
+    def tie(self, *_: object) -> None:
+        """Give the head the very matrix of the tokens, if they share one."""
+        if self.config.tied:
+            self.head.weight = self.token.weight
+
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], recurse: bool = True
+    ) -> Any:
+        """Follow the model to other memory; what was one stays one."""
+        super()._apply(fn, recurse)
+        self.tie()
+        return self
 
     def initialize(self) -> None:
         """Weights from N(0, 0.02²), smaller where they write to the stream.
@@ -287,9 +305,9 @@ def check_ids(ids: Tensor, vocab_size: int) -> None:
     On an accelerator only the shape is looked at: to look at the numbers
     would make the program wait for them.
     """
-    if ids.ndim != 2 or ids.shape[1] == 0:
+    if ids.ndim != 2 or ids.numel() == 0:
         raise ValueError(
-            f"ids must have the shape (B, T) with T ≥ 1, not "
+            f"ids must have the shape (B, T) with B and T ≥ 1, not "
             f"{tuple(ids.shape)}: for one text, torch.tensor([ids])"
         )
     if ids.device.type != "cpu":
@@ -317,7 +335,7 @@ def next_token_loss(
     """
     return F.cross_entropy(
         logits.float().flatten(0, 1),  # (B · T, V)
-        targets.flatten(),
+        targets.flatten().long(),
         ignore_index=-100,
         reduction=reduction,
     )
