@@ -271,14 +271,25 @@ def test_half_precision_weights_have_a_cache_of_their_kind() -> None:
     assert written(model, PROMPT, 20).shape == (2, 20)
 
 
+def test_prompts_of_half_the_bytes() -> None:
+    plain = SamplingConfig(0, repetition_penalty=1.5)
+    wanted = written(MODELS["llama"], PROMPT, 20, sampling=plain)
+    got = written(MODELS["llama"], PROMPT.int(), 20, sampling=plain)
+    assert torch.equal(got, wanted)
+
+
 def test_nothing_asked_nothing_written() -> None:
-    assert list(generate(MODELS["gpt2"], PROMPT, 0)) == []
+    for count in (0, -1, -10):
+        for cached in (True, False):
+            steps = generate(MODELS["gpt2"], PROMPT, count, cached=cached)
+            assert list(steps) == []
 
 
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
         (torch.zeros(1, 0, dtype=torch.long), r"shape \(B, T\)"),
+        (torch.zeros(0, 3, dtype=torch.long), r"shape \(B, T\)"),
         (torch.tensor([1, 2]), r"shape \(B, T\)"),
         (torch.tensor([[29]]), "not in a vocabulary of 29"),
     ],

@@ -181,8 +181,39 @@ def test_the_whole_nucleus_is_everything() -> None:
 
 def test_no_temperature_overflows() -> None:
     logits = torch.tensor([[200.0, 100.0], [1.0, 300.0]])
-    got = probabilities(logits, SamplingConfig(temperature=1e-38))
-    assert got.tolist() == [[1, 0], [0, 1]]
+    for temperature in (1e-38, 1e-46, 5e-324):
+        got = probabilities(logits, SamplingConfig(temperature))
+        assert got.tolist() == [[1, 0], [0, 1]]
+    got = probabilities(logits, SamplingConfig(1e308))
+    assert got.tolist() == [[0.5, 0.5]] * 2
+
+
+@pytest.mark.parametrize("share", [1e-38, 1e-46, 5e-324])
+def test_the_smallest_nucleus_is_the_likeliest_token(share: float) -> None:
+    for name in ("top_p", "min_p"):
+        config = SamplingConfig(**{name: share})
+        got = probabilities(BREAD.flip(0), config)
+        assert got.argmax() == 3
+        assert close(got.sum(), [1.0])
+    assert keep_top_p(BREAD, share).isfinite().tolist() == [True] + [False] * 3
+
+
+@pytest.mark.parametrize("penalty", [5e-324, 1e-40, 1e39, 1e308])
+def test_no_penalty_overflows(penalty: float) -> None:
+    config = SamplingConfig(repetition_penalty=penalty)
+    for scores in ([2.0, -3.0, 0.0], [-1.0, -2.0, -3.0], [0.0, 0.0, 0.0]):
+        for seen in ([0], [0, 1, 2]):
+            got = probabilities(
+                torch.tensor(scores), config, torch.tensor(seen)
+            )
+            assert got.isfinite().all()
+            assert close(got.sum(), [1.0])
+
+
+def test_seen_ids_of_half_the_bytes() -> None:
+    seen = torch.tensor([0, 1, 0])
+    wanted = penalize(BREAD, seen, 1.5)
+    assert torch.equal(penalize(BREAD, seen.int(), 1.5), wanted)
 
 
 def test_probable_ties_with_the_floor_are_kept() -> None:

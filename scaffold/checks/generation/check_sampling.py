@@ -142,8 +142,8 @@ def check_refusals() -> None:
 
 BUGS = {
     "temperature multiplies": (
-        "(logits - top) / config.temperature",
-        "(logits - top) * config.temperature",
+        "(logits - top) / max(config.temperature, TINY)",
+        "(logits - top) * max(config.temperature, TINY)",
     ),
     "top-k keeps one too many": (
         "logits.topk(min(k, logits.shape[-1]))",
@@ -158,8 +158,8 @@ BUGS = {
         "return scores",
     ),
     "what is ruled out gets the score 0": (
-        "scores.masked_fill(before >= p, -math.inf)",
-        "scores.masked_fill(before >= p, 0.0)",
+        "scores.masked_fill(before >= max(p, TINY), -math.inf)",
+        "scores.masked_fill(before >= max(p, TINY), 0.0)",
     ),
     "min-p is a floor for all distributions": (
         "floor = logits.amax(dim=-1, keepdim=True) + math.log(p)",

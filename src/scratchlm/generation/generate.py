@@ -56,7 +56,7 @@ def make_cache(model: GPT, ids: Tensor, new_tokens: int) -> KVCache:
     """An empty cache of the model's kind, with room for what it will read."""
     b, t = ids.shape
     weight = model.token.weight
-    room = min(model.config.context, t + new_tokens)
+    room = min(model.config.context, t + max(0, new_tokens))
     return KVCache(model.config, b, room, weight.dtype, weight.device)
 
 

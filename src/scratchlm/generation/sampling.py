@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+TINY = torch.finfo(torch.float32).tiny  # what is smaller may count as 0
+
 
 @dataclass(frozen=True)
 class SamplingConfig:
@@ -60,7 +62,7 @@ def penalize(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """
     scores = logits.gather(-1, seen)  # (..., T)
     lower = torch.where(scores > 0, scores / penalty, scores * penalty)
-    return logits.scatter(-1, seen, lower)
+    return logits.scatter(-1, seen, lower.nan_to_num())  # no infinities
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -87,7 +89,7 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     scores, ids = logits.sort(dim=-1, descending=True)
     shares = scores.softmax(dim=-1)
     before = shares.cumsum(dim=-1) - shares  # of those that are likelier
-    scores = scores.masked_fill(before >= p, -math.inf)
+    scores = scores.masked_fill(before >= max(p, TINY), -math.inf)
     return torch.empty_like(logits).scatter(-1, ids, scores)
 
 
@@ -124,7 +126,7 @@ def adjust(
         return ruled_out.scatter(-1, best, 0.0)
     if config.temperature != 1:
         top = logits.amax(dim=-1, keepdim=True)
-        logits = (logits - top) / config.temperature  # no overflow
+        logits = (logits - top) / max(config.temperature, TINY)
     if config.top_k is not None:
         logits = keep_top_k(logits, config.top_k)
     if config.top_p is not None:
