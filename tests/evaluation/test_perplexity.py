@@ -1,6 +1,7 @@
 """Evaluation: every token once, closed forms, and honest intervals."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -63,10 +64,60 @@ def test_a_die() -> None:
     assert result.nats == pytest.approx(6 * math.log(6))
 
 
+class Diligent(Uniform):
+    """Notes how many windows it is given at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.windows: list[int] = []
+
+    def forward(self, ids: Tensor) -> Tensor:
+        self.windows.append(len(ids))
+        return super().forward(ids)
+
+
+def test_thirty_two_windows_at_a_time_unless_told_otherwise() -> None:
+    model = Diligent()
+    evaluate(model, [0] * 81, context=2)
+    assert model.windows == [32, 8]
+    evaluate(model, [0] * 81, context=2, batch_size=30)
+    assert model.windows[2:] == [30, 10]
+
+
+def test_the_mean_is_made_in_double_precision() -> None:
+    """ln 2 nats, nearly fifty thousand times, and once a million."""
+
+    class Surprised(nn.Module):
+        def forward(self, ids: Tensor) -> Tensor:
+            logits = torch.zeros(*ids.shape, 2)
+            logits[..., 1] = ids * 1e6
+            return logits
+
+    tokens = [0] * 50_000
+    tokens[7] = 1
+    result = evaluate(Surprised(), tokens, context=1000)
+    others = (len(tokens) - 2) * float(torch.tensor(2.0).log())
+    wanted = (others + 1e6) / (len(tokens) - 1)
+    assert result.nats_per_token == pytest.approx(wanted, rel=1e-9)
+
+
 def test_perplexity_of_the_impossible() -> None:
     assert perplexity(0) == 1
     assert perplexity(1e6) == math.inf
     assert Evaluation(math.inf, 3).perplexity == math.inf
+    largest = math.log(sys.float_info.max)
+    assert perplexity(709.78) == math.exp(709.78) < math.inf
+    assert perplexity(largest + 1e-9) == math.inf
+    assert math.isnan(perplexity(math.nan))
+
+
+def test_a_stride_of_nothing_is_refused() -> None:
+    for stride in (0, -1, 5):
+        with pytest.raises(ValueError, match=f"stride {stride} "):
+            evaluate(Uniform(), [0] * 9, 4, stride=stride)
+    for tokens in ([], [3]):
+        with pytest.raises(ValueError, match="takes two to predict one"):
+            evaluate(Uniform(), tokens, 4)
 
 
 def test_bits_per_byte_do_not_see_the_tokens() -> None:
@@ -79,6 +130,7 @@ def test_bits_per_byte_do_not_see_the_tokens() -> None:
     assert bits_per_byte(pairwise.nats, size - 1) == pytest.approx(8)
     with pytest.raises(ValueError, match="0 bytes"):
         bits_per_byte(1.0, 0)
+    assert bits_per_byte(math.log(2), 1) == 1
 
 
 def test_gap() -> None:
@@ -105,6 +157,10 @@ def test_by_document() -> None:
     # what follows the last end is a document too
     table = by_document(losses, [7, 0, 0, 7, 7, 7], end_id=0)
     assert table[:, 1].tolist() == [2, 1, 3]
+    # in half precision, and added up in double
+    many = torch.full((300,), 1.5, dtype=torch.bfloat16)
+    assert by_document(many, [7] * 300, end_id=0).tolist() == [[450, 300]]
+    assert by_document(losses[:0], [], end_id=0).shape == (0, 2)
 
 
 def test_bootstrap_covers_the_truth() -> None:
@@ -117,6 +173,20 @@ def test_bootstrap_covers_the_truth() -> None:
         assert low < high
         hits += low < 1.5 < high
     assert 85 <= hits <= 100  # 95 expected
+
+
+def test_bootstrap_by_hand() -> None:
+    """A thousand draws of as many documents, and 95 % of their means."""
+    table = np.random.default_rng(1).random((30, 2)) + 1
+    draw, means = np.random.default_rng(0), []
+    for _ in range(1000):
+        nats, tokens = table[draw.integers(30, size=30)].T
+        means.append(nats.sum() / tokens.sum())
+    wanted = [np.quantile(means, share) for share in (0.025, 0.975)]
+    assert bootstrap(table) == pytest.approx(wanted, abs=1e-9)
+    low, high = bootstrap(table[:2])
+    ratios = sorted(table[:2, 0] / table[:2, 1])
+    assert (low, high) == pytest.approx(ratios)
 
 
 def test_bootstrap_edges() -> None:

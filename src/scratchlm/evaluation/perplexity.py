@@ -30,7 +30,10 @@ def perplexity(nats_per_token: float) -> float:
     >>> round(perplexity(math.log(6)), 9)  # a die
     6.0
     """
-    return math.exp(nats_per_token) if nats_per_token < 709 else math.inf
+    try:
+        return math.exp(nats_per_token)
+    except OverflowError:
+        return math.inf
 
 
 @dataclass(frozen=True)
@@ -60,9 +63,7 @@ def evaluate(
     precision: Precision = "float32",
 ) -> Evaluation:
     """Score a model on a whole text; arguments as for `token_losses`."""
-    losses = token_losses(
-        model, tokens, context, batch_size, stride, precision
-    )
+    losses = token_losses(model, tokens, context, batch_size, stride, precision)
     return Evaluation(float(losses.double().mean()), len(losses))
 
 

@@ -244,7 +244,7 @@ def token_losses(
     device = next(model.parameters(), torch.empty(0)).device
     was_training, losses = model.training, []
     model.eval()
-    cuts = spans(len(tokens), context, stride or context)
+    cuts = spans(len(tokens), context, context if stride is None else stride)
     with torch.inference_mode(), float32_products(precision):
         for batch in span_batches(cuts, batch_size):
             rows = [np.asarray(tokens[b : end + 1]) for b, _, end in batch]
