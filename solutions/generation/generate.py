@@ -13,8 +13,11 @@ from scratchlm.model.gpt import GPT
 def score(model: GPT, ids: Tensor, prompt: int) -> Tensor:
     """Log-probability of what follows the prompt, in nats: (B, T) → (B,).
 
-    Of a model in evaluation mode, for texts that fit its context.
+    Of a model in evaluation mode, for texts that fit its context. Raises
+    ValueError without a prompt: nothing predicts the first token.
     """
+    if prompt < 1:
+        raise ValueError(f"a prompt of {prompt} tokens: give 1 or more")
     logs = model(ids[:, :-1]).log_softmax(dim=-1)  # (B, T - 1, V)
     said = logs.gather(-1, ids[:, 1:, None]).squeeze(-1)  # (B, T - 1)
     return said[:, prompt - 1 :].sum(dim=1)

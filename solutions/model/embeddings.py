@@ -37,9 +37,9 @@ def nearest(table: Tensor, token: int, count: int) -> list[int]:
     """The ids whose rows point most nearly where the token's row points.
 
     By the cosine of the angle between rows of (V, C); the token itself is
-    left out.
+    left out, so there are V - 1 at most.
     """
     directions = F.normalize(table, dim=1)  # (V, C), rows of length 1
     cosines = directions @ directions[token]
     cosines[token] = -torch.inf
-    return cosines.topk(count).indices.tolist()
+    return cosines.topk(min(count, len(table) - 1)).indices.tolist()

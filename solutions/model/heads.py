@@ -31,11 +31,15 @@ def pool_kv_heads(
     more training, not the same function.
     """
     kept = MultiHeadAttention(
-        layer.heads * layer.head_size,
+        layer.out.out_features,
         layer.heads,
         kv_heads,
-        bias=layer.qkv.bias is not None,
-        rotary=layer.rotary,
+        layer.dropout.p,
+        layer.qkv.bias is not None,
+        layer.rotary,
+        layer.reference,
+        layer.qk_norm,
+        layer.head_size,
     )
 
     def pool(rows: Tensor) -> Tensor:

@@ -44,4 +44,5 @@ def test_one_matrix_shifts_every_position(distance: int) -> None:
 def test_nearest_by_direction_not_by_length() -> None:
     table = torch.tensor([[1.0, 0], [5, 0.1], [0.9, 0.9], [-1, 0]])
     assert nearest(table, 0, 2) == [1, 2]
+    assert nearest(table, 0, 9) == [1, 2, 3]
     assert nearest(table, 3, 1) == [2]

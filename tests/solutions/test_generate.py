@@ -43,6 +43,12 @@ def test_unguided_scores_are_uniform() -> None:
     assert float(got) == pytest.approx(-5 * 2.0794415, abs=1e-4)
 
 
+def test_nothing_predicts_the_first_token() -> None:
+    model = build(gpt2_config(11, 16, 1, 2, 8))
+    with pytest.raises(ValueError, match="a prompt of 0 tokens"):
+        score(model, torch.tensor([[1, 2, 3]]), prompt=0)
+
+
 @settings(deadline=None, max_examples=200)
 @given(
     text=st.text("ab", max_size=20),

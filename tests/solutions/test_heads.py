@@ -34,6 +34,20 @@ def test_pooling_equal_heads_changes_nothing(bias: bool) -> None:
     assert torch.allclose(pool_kv_heads(full, 6)(x), full(x), atol=1e-6)
 
 
+@pytest.mark.parametrize("reference", [True, False])
+def test_pooling_keeps_all_else(reference: bool) -> None:
+    torch.manual_seed(2)
+    layer = MultiHeadAttention(
+        10, 4, 2, 0.5, False, Rotary(6, 16), reference, True, 6
+    ).eval()
+    pooled = pool_kv_heads(layer, 2).eval()
+    x = torch.randn(2, 7, 10)
+    assert torch.equal(pooled(x), layer(x))
+    assert pooled.dropout.p == 0.5
+    assert pooled.reference is reference
+    assert pool_kv_heads(layer, 1)(x).shape == x.shape
+
+
 def test_pooling_to_one_head_is_the_mean() -> None:
     layer = MultiHeadAttention(8, 4)
     pooled = pool_kv_heads(layer, 1)
