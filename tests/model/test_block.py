@@ -121,6 +121,10 @@ def test_modern_parts_fit_too() -> None:
 def test_rms() -> None:
     assert rms(torch.tensor([3.0, -3.0])) == 3
     assert rms(torch.tensor([[1.0, 7.0]])) == 5
+    for size in (1e-30, 1e30):  # whose squares no float32 holds
+        assert rms(torch.tensor([size, -size])) == pytest.approx(size)
+    third = torch.tensor([1 / 3], dtype=torch.float64)
+    assert rms(third) == 1 / 3
     big = torch.tensor([300.0], dtype=torch.float16)
     assert rms(big) == 300  # its square is no number in float16
 

@@ -276,6 +276,8 @@ def test_masks_are_made_where_the_queries_are() -> None:
     assert means.tolist() == pytest.approx([1.0, 1.5, 2.0])
     two = fused_attention(q[:, :, :2], k, v)[0, 0, :, 0]
     assert two.tolist() == pytest.approx([1.5, 2.0])
+    with pytest.raises(ValueError, match="3 queries for 2 keys"):
+        fused_attention(q, k[:, :, :2], v[:, :, :2])
 
 
 def test_dropout_keeps_the_mean() -> None:

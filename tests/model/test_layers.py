@@ -1,5 +1,7 @@
 """Norms and feed-forward layers against closed forms and the library."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -175,6 +177,17 @@ def test_activations_equal_the_library() -> None:
     torch.testing.assert_close(gelu(x), F.gelu(x))
     torch.testing.assert_close(gelu_tanh(x), F.gelu(x, approximate="tanh"))
     torch.testing.assert_close(silu(x), F.silu(x))
+    for ours, theirs in (
+        (gelu, F.gelu),
+        (gelu_tanh, partial(F.gelu, approximate="tanh")),
+        (silu, F.silu),
+    ):  # far out, too, and the slopes
+        far = torch.tensor([-300.0, -100.0, -89.0, -20.0, 20.0, 300.0])
+        both = [far.clone().requires_grad_() for _ in range(2)]
+        for bend, at in zip((ours, theirs), both, strict=True):
+            bend(at).sum().backward()
+        assert torch.allclose(ours(far), theirs(far), atol=1e-6)
+        assert torch.allclose(both[0].grad, both[1].grad, atol=1e-6)
     gap = (gelu(x) - gelu_tanh(x)).abs().max().item()
     assert gap == pytest.approx(4.73e-4, abs=1e-6)
 

@@ -177,7 +177,10 @@ def test_counting_stays_above_the_entropy_of_the_town() -> None:
         (2, 0, 0.1, "1 or more"),
         (2, 5, 0.0, "smoothing"),
         (2, 5, math.nan, "smoothing"),
+        (2, 5, math.inf, "smoothing"),
         (12, 65, 0.1, "63 bits"),
+        (12, np.int64(65), 0.1, "63 bits"),  # whose powers wrap around
+        (np.uint8(12), np.uint8(65), 0.1, "63 bits"),
     ],
 )
 def test_impossible_models_are_refused(

@@ -192,7 +192,7 @@ BUGS = {
         "x.repeat(1, groups, 1, 1)",
     ),
     "a later chunk is not masked": (
-        "if 1 < queries < keys:",
+        "if queries not in (1, keys):",
         "if keys < queries:",
     ),
     "positions start again in every chunk": (

@@ -52,7 +52,7 @@ def rms(x: Tensor) -> float:
     >>> rms(torch.tensor([3.0, -3.0]))
     3.0
     """
-    return x.detach().float().square().mean().sqrt().item()
+    return x.detach().cpu().double().square().mean().sqrt().item()
 
 
 def depth_profile(

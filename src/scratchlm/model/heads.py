@@ -51,10 +51,11 @@ def fused_attention(
     q (B, H, Tq, D), k and v (B, K, Tk, D) → (B, H, Tq, D). The kernel's own
     causal mask starts at the upper left, so it serves only where there are
     as many queries as keys; a single new query may look at everything.
+    Raises ValueError for more queries than keys.
     """
     queries, keys = q.shape[2], k.shape[2]
     mask = None
-    if 1 < queries < keys:
+    if queries not in (1, keys):
         mask = causal_mask(queries, keys, q.device)
     return F.scaled_dot_product_attention(
         q,

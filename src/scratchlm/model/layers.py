@@ -109,7 +109,7 @@ def silu(x: Tensor) -> Tensor:
     >>> silu(torch.tensor([-1.0, 0.0, 1.0]))
     tensor([-0.2689,  0.0000,  0.7311])
     """
-    return x / (1 + torch.exp(-x))
+    return x * torch.sigmoid(x)
 
 
 class GELUMLP(nn.Module):

@@ -28,12 +28,12 @@ class NGram:
         """
         if order < 1 or vocab_size < 1:
             raise ValueError("order and vocabulary must be 1 or more")
-        if not smoothing > 0:
+        if not 0 < smoothing < math.inf:
             raise ValueError(
-                f"smoothing must be above 0, not {smoothing}: what was "
-                "never seen would be impossible, and its surprise infinite"
+                f"smoothing must be above 0 and finite, not {smoothing}: at "
+                "0, what was never seen would be infinitely surprising"
             )
-        if vocab_size**order >= 1 << 63:
+        if int(vocab_size) ** int(order) >= 1 << 63:
             raise ValueError(
                 f"{order}-grams of {vocab_size} tokens do not fit into 63 "
                 "bits; take a lower order or a smaller vocabulary"
