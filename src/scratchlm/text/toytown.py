@@ -81,6 +81,8 @@ def make_thing(line: str) -> Word:
     if line in UNITS:
         return Word({"": line}, UNITS.index(line))
     one, _, many = line.partition("/")
+    if not one:
+        raise ValueError(f"{line!r} is no thing")
     pair = one == many
     forms = {"": one, "many": many or one + "s"}
     forms["a"] = ("an " if one[0] in "aeiou" else "a ") + one
@@ -229,6 +231,13 @@ def read_words(section: Any, place: str) -> list[str]:
     return words
 
 
+def check_names(section: Any, place: str) -> None:
+    """ValueError for what is no table of names, each with a text."""
+    values = section.values() if isinstance(section, dict) else [None]
+    if not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{place} is to have names and values")
+
+
 SECTIONS = ["people", "tables", "roles", "pronouns", "past", "rules"]
 PERSON = ["name", "pronoun", "trade", "place", "goods"]
 
@@ -236,10 +245,13 @@ PERSON = ["name", "pronoun", "trade", "place", "goods"]
 def read_people(data: Mapping[str, Any]) -> tuple[Word, ...]:
     """The people of a town, each with goods, pronouns and a place."""
     people = []
+    for name, forms in data["pronouns"].items():
+        check_names(forms, f"pronouns, {name}")
     for number, entry in enumerate(data["people"], 1):
         place = f"people, number {number}"
         if not isinstance(entry, dict) or sorted(entry) != sorted(PERSON):
             raise ValueError(f"{place}, is to have {', '.join(PERSON)}")
+        check_names({name: entry[name] for name in PERSON[:4]}, place)
         if entry["pronoun"] not in data["pronouns"]:
             raise ValueError(f"{place}: no pronoun {entry['pronoun']!r}")
         read_words(entry["goods"], f"{place}, goods")
@@ -255,9 +267,13 @@ def read_grammar(path: Path) -> Grammar:
         data = to_plain(yaml.compose(text, loader))
         if not isinstance(data, dict) or list(data) != SECTIONS:
             raise ValueError(f"its sections are to be {', '.join(SECTIONS)}")
+        if not data["people"]:
+            raise ValueError("people is to be a list")
         for section in SECTIONS[1:]:
             if not isinstance(data[section], dict):
                 raise ValueError(f"{section} is to have names and values")
+        check_names(data["roles"], "roles")
+        check_names(data["past"], "past")
         words = {"people": read_people(data)}
         for name, lines in data["tables"].items():
             lines = read_words(lines, f"tables, {name}")
