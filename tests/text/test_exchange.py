@@ -139,6 +139,65 @@ def test_two_tokens_of_the_same_bytes_are_refused() -> None:
             convert(double)
 
 
+def test_a_token_that_merges_never_make_is_refused() -> None:
+    """Of abc, ab is joined first; then a·bc is never there to be joined."""
+    never = Tokenizer([(97, 98), (98, 99), (97, 257)])
+    assert never.encode("abc") == [256, 99]
+    hug = tokenizers.Tokenizer.from_str(to_tokenizers(never))
+    assert hug.encode("abc").ids == [256, 99]  # this form holds merges
+    with pytest.raises(ExchangeError, match="token 258, b'abc', is not what"):
+        to_tiktoken(never)
+
+
+@settings(deadline=None, max_examples=100)
+@given(data=st.data())
+def test_merges_that_nobody_learned_are_the_same_or_refused(
+    data: st.DataObject,
+) -> None:
+    """Any pairs in any order; ranks either give our tokens or are refused."""
+    merges: list[tuple[int, int]] = []
+    for new in range(data.draw(st.integers(1, 12))):
+        known = st.sampled_from([97, 98, 99, *range(256, 256 + new)])
+        pair = data.draw(st.tuples(known, known))
+        if pair not in merges:
+            merges.append(pair)
+        else:
+            break
+    tokenizer = Tokenizer(merges)
+    texts = data.draw(st.lists(st.text("abc", max_size=24), max_size=9))
+    try:
+        hug = tokenizers.Tokenizer.from_str(to_tokenizers(tokenizer))
+        for text in texts:
+            assert hug.encode(text).ids == tokenizer.encode(text)
+        tik = tiktoken.Encoding(**to_tiktoken(tokenizer))
+    except ExchangeError:
+        return
+    for text in texts:
+        assert tik.encode_ordinary(text) == tokenizer.encode(text)
+
+
+def test_special_tokens_keep_their_numbers() -> None:
+    """Also where numbers between are of no token."""
+    last = TOWN.vocab_size
+    holes = Tokenizer(TOWN.merges, {END: last + 7, "<|a|>": last + 3})
+    theirs = tokenizers.Tokenizer.from_str(to_tokenizers(holes))
+    text = f"Mrs Pell{END}, <|a|>."
+    assert theirs.encode(text).ids == holes.encode(text, "all")
+    assert theirs.token_to_id(END) == last + 7
+    again, numbers = from_tokenizers(to_tokenizers(holes))
+    assert [numbers[i] for i in again.encode(text, "all")] == (
+        holes.encode(text, "all")
+    )
+
+
+@pytest.mark.parametrize("name", ["ing", "\u0120the"])
+def test_a_special_token_that_spells_another_is_refused(name: str) -> None:
+    """One number there would be two numbers here."""
+    double = Tokenizer(TOWN.merges, {name: TOWN.vocab_size})
+    with pytest.raises(ExchangeError, match="a special token and the spelling"):
+        to_tokenizers(double)
+
+
 def test_ranks_are_written_and_read(tmp_path: Path) -> None:
     ranks = to_tiktoken(TOWN)["mergeable_ranks"]
     assert read_ranks(write_ranks(ranks)) == ranks
@@ -147,7 +206,10 @@ def test_ranks_are_written_and_read(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["town.tiktoken"]
 
 
-@pytest.mark.parametrize("line", ["!!! 3", "aGU=", "aGU= x", "aGU= 1 2"])
+@pytest.mark.parametrize(
+    "line",
+    ["!!! 3", "aGU=", "aGU= x", "aGU= 1 2", "YQ== 98", "Yg== 97", "YQ== 97"],
+)
 def test_broken_ranks_are_named_by_line(line: str) -> None:
     with pytest.raises(ExchangeError, match="line 2"):
         read_ranks(f"YQ== 97\n{line}\n")
@@ -157,6 +219,14 @@ def test_ranks_without_their_parts_are_refused() -> None:
     ranks = {bytes([i]): i for i in range(256)} | {b"abc": 256}
     with pytest.raises(ExchangeError, match="not made of two"):
         from_tiktoken(ranks)
+
+
+def test_ranks_without_a_byte_are_refused() -> None:
+    ranks = {bytes([i]): i for i in range(256)}
+    del ranks[b"q"]
+    for less in (ranks, {}):
+        with pytest.raises(ExchangeError, match=r"the byte b'.*' has no rank"):
+            from_tiktoken(less)
 
 
 def test_the_exported_file_is_read_by_the_library(tmp_path: Path) -> None:
@@ -259,7 +329,8 @@ def test_what_cuts_otherwise_is_refused_by_name(
         ({"truncation": {"max_length": 3}}, "truncation"),
         ({"padding": {"strategy": "BatchLongest"}}, "padding"),
         ({"model": {"type": "Unigram"}}, "its model is Unigram"),
-        ({"model": {}}, "its model is None"),
+        ({"model": {"type": None}}, "its model is None"),
+        ({"model": {}}, "cannot be read"),
         ({"model": 3}, "cannot be read"),
     ],
 )
@@ -270,7 +341,9 @@ def test_what_is_no_byte_level_bpe_is_refused(
         from_tokenizers(changed(**change))
 
 
-@pytest.mark.parametrize("text", ["", "[", "[]", "{}", "3", '{"model": []}'])
+@pytest.mark.parametrize(
+    "text", ["", "[", "[]", "{}", "3", '{"model": []}', "[" * 100_000]
+)
 def test_what_is_no_tokenizer_is_one_sentence(text: str) -> None:
     with pytest.raises(ExchangeError, match="cannot be read"):
         from_tokenizers(text)
@@ -287,6 +360,8 @@ def test_what_is_no_tokenizer_is_one_sentence(text: str) -> None:
         ({"merges": [["a b", "c"]]}, "alphabet of bytes"),
         ({"merges": [["a"]]}, "cannot be read"),
         ({"vocab": {"a": 0}}, "cannot be read"),
+        ({"vocab": dict.fromkeys(byte_alphabet(), 0.5), "merges": []},
+         "cannot be read"),
         ({"vocab": None}, "cannot be read"),
     ],
 )
@@ -340,6 +415,18 @@ def test_an_added_token_may_be_one_that_merges_make() -> None:
         ids = ours.encode(text, allowed_special="all")
         assert [numbers[i] for i in ids] == theirs.encode(text).ids
     assert numbers.count(number) == 2
+
+
+@settings(deadline=None, max_examples=20)
+@given(text=ANY)
+def test_a_model_of_the_oldest_files_has_no_name(text: str) -> None:
+    """As in the file of GPT-2: the library goes by what is in it."""
+    data = json.loads(to_tokenizers(TOWN))
+    del data["model"]["type"]
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(data))
+    again, _ = from_tokenizers(json.dumps(data))
+    assert again.fingerprint == TOWN.fingerprint
+    assert theirs.encode(text).ids == again.encode(text, {END})
 
 
 def test_a_pattern_that_is_none_is_named() -> None:

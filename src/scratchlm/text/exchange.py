@@ -8,6 +8,7 @@ out: their normalizers, prefix spaces and other models (unigram, word pieces).
 import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ import regex
 from scratchlm.text.bpe import COMPLETE, GPT2_PATTERN, PATTERN, Pair, spell
 from scratchlm.text.files import write_text
 from scratchlm.text.tokenizer import Tokenizer, encode_short
+
+UNREADABLE = (
+    LookupError, TypeError, ValueError, AttributeError, RecursionError
+)  # fmt: skip
 
 
 class ExchangeError(ValueError):
@@ -68,6 +73,12 @@ def to_tokenizers(tokenizer: Tokenizer) -> str:
     """The ``tokenizer.json`` that the library `tokenizers` reads."""
     check_distinct(tokenizer)
     spelled = [to_letters(token) for token in spell(tokenizer.merges)]
+    if both := tokenizer.special_tokens.keys() & set(spelled):
+        raise ExchangeError(
+            f"{min(both)!r} is a special token and the spelling of another; "
+            "that form has one number for a spelling"
+        )
+    vocab = {text: i for i, text in enumerate(spelled)}
     split = {
         "type": "Split",
         "pattern": {"Regex": tokenizer.pattern},
@@ -102,7 +113,7 @@ def to_tokenizers(tokenizer: Tokenizer) -> str:
         "decoder": letters,
         "model": {
             "type": "BPE",
-            "vocab": {text: i for i, text in enumerate(spelled)},
+            "vocab": vocab | tokenizer.special_tokens,  # or numbers move up
             "merges": [[spelled[a], spelled[b]] for a, b in tokenizer.merges],
         },
     }
@@ -128,16 +139,17 @@ def from_tokenizers(text: str) -> tuple[Tokenizer, list[int]]:
         special = {t["content"]: start + i for i, t in enumerate(added)}
         tokenizer = Tokenizer(merges, special, pattern)
         vocab, letters = model["vocab"], map(to_letters, spell(merges))
-        numbers = [vocab[token] for token in letters]
+        numbers = [index(vocab[token]) for token in letters]
+        numbers += [index(token["id"]) for token in added]
     except ExchangeError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except UNREADABLE as error:
         raise ExchangeError(f"it cannot be read: {error!r}") from error
     except regex.error as error:
         raise ExchangeError(f"its pattern: {error}") from error
     if model.get("ignore_merges"):
         check_whole_words(tokenizer, vocab)
-    return tokenizer, numbers + [token["id"] for token in added]
+    return tokenizer, numbers
 
 
 def check_equal(data: Mapping[str, Any]) -> None:
@@ -146,7 +158,8 @@ def check_equal(data: Mapping[str, Any]) -> None:
     added = data.get("added_tokens") or []
     changes = normalizer.get("normalizers", normalizer)
     problems = {
-        f"its model is {model.get('type')}": model.get("type") != "BPE",
+        # the oldest files do not name it
+        f"its model is {model.get('type')}": model.get("type", "BPE") != "BPE",
         "it changes text (normalizer)": changes,
         "it skips merges at random (dropout)": model.get("dropout"),
         "it cuts long texts (truncation)": data.get("truncation"),
@@ -243,9 +256,23 @@ def check_distinct(tokenizer: Tokenizer) -> None:
         seen[token] = number
 
 
+def check_reached(tokenizer: Tokenizer) -> None:
+    """Refuse a token that merges never make: forms of ranks would make it.
+
+    They join what is a token together; merges join what was learned.
+    """
+    for number, token in enumerate(spell(tokenizer.merges)):
+        if tokenizer.encode_piece(token) != [number]:
+            raise ExchangeError(
+                f"token {number}, {token!r}, is not what the merges make of "
+                "its bytes; forms that name tokens by their bytes would"
+            )
+
+
 def to_tiktoken(tokenizer: Tokenizer) -> dict[str, Any]:
     """What ``tiktoken.Encoding(**…)`` takes; token i has rank i."""
     check_distinct(tokenizer)
+    check_reached(tokenizer)
     ranks = {token: i for i, token in enumerate(spell(tokenizer.merges))}
     return {
         "name": f"scratchlm-{tokenizer.fingerprint[:12]}",
@@ -266,6 +293,12 @@ def from_tiktoken(
     with all the merges before it leaves exactly those two.
     """
     tokens = sorted(ranks, key=lambda token: ranks[token])
+    missing = {bytes([byte]) for byte in range(256)} - ranks.keys()
+    if missing:
+        raise ExchangeError(
+            f"the byte {min(missing)!r} has no rank; ours are tokens of bytes, "
+            "of which none may be missing"
+        )
     numbers = [ranks[bytes([byte])] for byte in range(256)]
     merges: list[Pair] = []
     known: dict[Pair, int] = {}
@@ -303,13 +336,18 @@ def write_ranks(ranks: Mapping[bytes, int]) -> str:
 
 def read_ranks(text: str) -> dict[bytes, int]:
     """The ranks in the text of a ``.tiktoken`` file."""
-    ranks = {}
+    ranks: dict[bytes, int] = {}
+    used = set[int]()
     for number, line in enumerate(text.splitlines(), 1):
         try:
-            token, rank = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(rank)
+            letters, digits = line.split()
+            token, rank = base64.b64decode(letters, validate=True), int(digits)
+            if token in ranks or rank in used:
+                raise ValueError(f"{line!r} was there before, or a part of it")
         except ValueError as error:
             raise ExchangeError(f"line {number} is no rank: {error}") from None
+        ranks[token] = rank
+        used.add(rank)
     return ranks
 
 
