@@ -77,7 +77,16 @@ def test_saving_and_loading(text: str, tmp_path_factory: object) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["not json", "[]", '{"format": "characters"}', '{"merges": []}'],
+    [
+        "not json",
+        "[]",
+        '{"format": "characters"}',
+        '{"merges": []}',
+        "[" * 100_000,
+        '{"format": "scratchlm characters 1", "alphabet": ["a", "b"]}',
+        '{"format": "scratchlm characters 1", "alphabet": null}',
+        '{"format": "scratchlm characters 1", "alphabet": ""}',
+    ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "tokenizer.json"

@@ -289,8 +289,15 @@ def test_what_is_no_seal_is_refused(tmp_path: Path, content: str) -> None:
         read_seal(tmp_path)
 
 
-def test_a_seal_of_another_form_is_refused(tmp_path: Path) -> None:
-    data = {"files": {"a": 3}}
+@pytest.mark.parametrize(
+    "entry",
+    [3, {}, {"size": 3}, {"size": "3", "sha256": ""}, {"size": 3, "sha256": 4}],
+)
+def test_a_seal_of_another_form_is_refused(
+    tmp_path: Path, entry: object
+) -> None:
+    """Even if it agrees with itself."""
+    data = {"files": {"a": entry}}
     data["sha256"] = files.digest(data["files"])  # type: ignore
     (tmp_path / "seal.json").write_text(json.dumps(data))
     with pytest.raises(FileError, match=r"seal\.json is damaged"):

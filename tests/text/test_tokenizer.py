@@ -256,6 +256,12 @@ def test_fingerprints_differ_where_tokens_do(town: Tokenizer) -> None:
         {"merges": [[97, 999]]},
         {"pattern": "("},
         {"special_tokens": None, "pattern": 3},
+        {"merges": [[97.5, 98]]},
+        {"merges": [["a", "b"]]},
+        {"merges": 3},
+        {"special_tokens": {"<|a|>": 900.5}},
+        {"special_tokens": {"<|a|>": "900"}},
+        {"special_tokens": [1]},
     ],
 )
 def test_broken_files_are_refused(
@@ -268,11 +274,20 @@ def test_broken_files_are_refused(
         Tokenizer.load(path)
 
 
-def test_a_file_that_is_no_json_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["[", "[]", "[" * 100_000])
+def test_a_file_that_is_no_json_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "tokenizer.json"
-    path.write_text("[", encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="holds no tokenizer"):
         Tokenizer.load(path)
+
+
+def test_tokens_too_long_for_any_memory_are_refused() -> None:
+    """Forty merges, each of the last token with itself: a terabyte."""
+    twice = [(97, 97), *((256 + i, 256 + i) for i in range(39))]
+    assert len(Tokenizer(twice[:16]).tokens[271]) == 1 << 16
+    with pytest.raises(ValueError, match=r"merge 16 makes .* 65,536 bytes"):
+        Tokenizer(twice)
 
 
 def test_the_cache_is_emptied_when_it_is_full(

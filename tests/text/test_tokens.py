@@ -102,7 +102,15 @@ def test_damaged_files_are_refused(
 
 @pytest.mark.parametrize(
     ("ids", "message"),
-    [([9], "vocabulary of 9"), ([-1], "vocabulary of 9"), ([[1]], "one row")],
+    [
+        ([9], "vocabulary of 9"),
+        ([-1], "vocabulary of 9"),
+        ([[1]], "one row"),
+        ([1.5, 2.0], "whole numbers, not float64"),
+        (["1"], "whole numbers"),
+        ([True, False], "whole numbers, not bool"),
+        ([None], "whole numbers, not object"),
+    ],
 )
 def test_impossible_tokens_are_refused_and_nothing_is_written(
     tmp_path: Path, ids: list[object], message: str

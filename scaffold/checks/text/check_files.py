@@ -173,7 +173,7 @@ BUGS = {
         "grown",
     ),
     "the seal is not held against itself": (
-        "if digest(files) == wanted:",
-        "if wanted:",
+        "if digest(files) == wanted and ",
+        "if wanted and ",
     ),
 }

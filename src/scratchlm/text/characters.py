@@ -90,10 +90,10 @@ class CharTokenizer:
         text = read_bytes(path)
         try:
             data = json.loads(text.decode())
-            known = data["format"] == FORMAT
-            alphabet = str(data["alphabet"])
-        except (ValueError, KeyError, TypeError) as error:
+            if data["format"] != FORMAT:
+                raise ValueError(f"its format is {data['format']!r}")
+            if not isinstance(data["alphabet"], str):
+                raise TypeError("its alphabet is no text")
+            return cls(data["alphabet"])
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             raise FileError(f"{path} holds no tokenizer: {error}") from error
-        if not known:
-            raise FileError(f"{path} is of another format: {data['format']}")
-        return cls(alphabet)

@@ -192,9 +192,10 @@ def read_seal(folder: Path) -> dict[str, Entry]:
     data = read_json(path)
     try:
         files, wanted = data["files"], data["sha256"]
-        if digest(files) == wanted:
+        kinds = {(type(e["size"]), type(e["sha256"])) for e in files.values()}
+        if digest(files) == wanted and kinds <= {(int, str)}:
             return {name: dict(files[name]) for name in files}
-    except (KeyError, TypeError, ValueError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         pass
     raise FileError(f"{path} is damaged: it does not agree with itself")
 

@@ -49,6 +49,7 @@ SURROGATE = regex.compile("[\ud800-\udfff]")
 LONG = 40  # bytes, from which the linked list is faster than the scan
 CACHED = 32 << 20  # bytes of words and tokens that the cache holds at most
 ENTRY = 100  # bytes of a dictionary for an entry, about
+LARGEST = 1 << 16  # bytes of a token; what is learned has some hundred at most
 
 
 def encode_short(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
@@ -133,8 +134,9 @@ class Tokenizer:
         Raises ValueError for merges of tokens that do not exist yet, for
         merges that stand twice, and for special tokens with taken numbers.
         """
-        self.merges = [(int(a), int(b)) for a, b in merges]
-        self.special_tokens = dict(special_tokens or {})
+        self.merges = [(index(a), index(b)) for a, b in merges]
+        special = (special_tokens or {}).items()
+        self.special_tokens = {text: index(number) for text, number in special}
         self.pattern = pattern
         regex.compile(pattern)  # an error in it shows here
         self.check()
@@ -155,6 +157,13 @@ class Tokenizer:
                 )
         if len(set(self.merges)) < len(self.merges):
             raise ValueError("a pair of tokens is merged twice")
+        sizes = [1] * 256  # bytes; each merge may double them
+        for i, (first, second) in enumerate(self.merges):
+            sizes.append(sizes[first] + sizes[second])
+            if sizes[-1] > LARGEST:
+                raise ValueError(
+                    f"merge {i} makes a token of more than {LARGEST:,} bytes"
+                )
         used = sorted(self.special_tokens.values())
         if len(set(used)) < len(used) or (
             used and used[0] < 256 + len(self.merges)
@@ -361,7 +370,9 @@ class Tokenizer:
                 raise ValueError(f"its format is {data['format']!r}")
             merges = [(a, b) for a, b in data["merges"]]
             return cls(merges, data["special_tokens"], data["pattern"])
-        except (KeyError, TypeError, regex.error) as error:
+        except (
+            LookupError, TypeError, AttributeError, RecursionError, regex.error
+        ) as error:  # fmt: skip
             raise ValueError(f"it cannot be read: {error!r}") from error
 
     @classmethod

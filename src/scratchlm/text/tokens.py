@@ -74,6 +74,8 @@ class TokenWriter:
         ids = np.asarray(ids)
         if ids.ndim != 1:
             raise ValueError(f"tokens are one row of numbers, not {ids.shape}")
+        if ids.size and ids.dtype.kind not in "iu":
+            raise ValueError(f"tokens are whole numbers, not {ids.dtype}")
         if ids.size and not 0 <= ids.min() <= ids.max() < self.vocab_size:
             raise ValueError(
                 f"tokens from {ids.min()} to {ids.max()} do not fit into a "
