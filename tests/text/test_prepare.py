@@ -1,8 +1,10 @@
 """From text to token files: streams, several processes, nothing left over."""
 
+import contextlib
 import doctest
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -119,6 +121,13 @@ def test_nine_tenths_to_learn_from(tmp_path: Path, kind: str) -> None:
         assert len("".join(train)) == int(0.9 * len(TEXT))
         assert len(train) > 10
         assert not material.separate
+
+
+def test_documents_are_known_by_an_ending_in_capitals(tmp_path: Path) -> None:
+    path = lines(tmp_path / "A.JSONL", STORIES)
+    material = file_material(path, "mine")
+    assert material.separate
+    assert list(material.train) + list(material.validation) == STORIES
 
 
 def test_a_prepared_folder_is_split_already(tmp_path: Path) -> None:
@@ -394,6 +403,88 @@ def test_a_signal_ends_all_processes_and_leaves_no_file(
         pytest.fail("a process goes on")
     if number == signal.SIGINT:
         assert list((tmp_path / "out").iterdir()) == []
+
+
+WHOLE = """
+import sys
+from pathlib import Path
+from scratchlm.text.prepare import (
+    file_material, train_tokenizer, write_material
+)
+if __name__ == "__main__":
+    material = file_material(Path(sys.argv[1]), "large")
+    tokenizer = train_tokenizer("bpe", material.train, 4096)
+    write_material(material, tokenizer, Path(sys.argv[2]))
+"""
+
+
+def varied(characters: int) -> str:
+    """Stories, words that are made up, tables and other scripts."""
+    generator = random.Random(1)
+    signs = [chr(0x4E00 + i) for i in range(3000)]
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["".join(generator.choices(letters, k=generator.randint(3, 12)))
+             for _ in range(200_000)]  # fmt: skip
+    parts: list[str] = []
+    for story in write_corpus(characters // 2):
+        often = [int(generator.paretovariate(0.4)) for _ in range(60)]
+        parts += [
+            story.text,
+            " ".join(words[i % len(words)] for i in often),
+            "".join(generator.choices(signs, k=20)) + "\u3002",
+            f"{generator.random()}\t{generator.getrandbits(64):x}",
+        ]
+    return "\n\n".join(parts) + "\n\n"
+
+
+def memory_of_session(leader: int) -> int:
+    """Bytes that a process and all those it began hold, each page once."""
+    total = 0
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, ValueError):  # it may have ended
+            if os.getsid(int(entry.name)) == leader:
+                for line in (entry / "smaps_rollup").read_text().splitlines():
+                    if line.startswith("Pss:"):
+                        total += 1024 * int(line.split()[1])
+    return total
+
+
+@pytest.mark.judge
+@pytest.mark.skipif(
+    not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux"
+)
+@pytest.mark.parametrize("kind", ["txt", "jsonl"])
+def test_a_gigabyte_takes_half_a_gigabyte_of_memory(
+    tmp_path: Path, kind: str
+) -> None:
+    """All processes together; and a quarter of the text takes as much."""
+    (tmp_path / "whole.py").write_text(WHOLE)
+    block = varied(4_000_000)
+    if kind == "jsonl":
+        texts = block.strip().split("\n\n")
+        block = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    data = block.encode()
+    most: dict[int, int] = {}
+    for size in (250_000_000, 1_000_000_000):
+        path, out = tmp_path / f"large.{kind}", tmp_path / f"{size}"
+        with path.open("wb") as file:
+            for _ in range(-(-size // len(data))):
+                file.write(data)
+        work = subprocess.Popen(
+            [sys.executable, str(tmp_path / "whole.py"), str(path), str(out)],
+            start_new_session=True,
+        )
+        held = 0
+        while work.poll() is None:
+            held = max(held, memory_of_session(work.pid))
+            time.sleep(0.2)
+        assert work.returncode == 0
+        assert len(open_tokens(out / "train.tokens").tokens) > size / 10
+        most[size] = held
+        path.unlink()
+    small, large = most.values()
+    assert large < 500_000_000, most
+    assert large < 1.1 * small, most
 
 
 def test_tokens_are_those_of_numpy(town: Tokenizer) -> None:

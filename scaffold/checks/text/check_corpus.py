@@ -238,7 +238,7 @@ BUGS = {
     ),
     "of a chain only neighbors are joined": (
         "                parents[max(a, b)] = min(a, b)",
-        "                parents[i] = old",
+        "                parents[members[other]] = members[one]",
     ),
     "near-duplicates are split": (
         "    return split_groups(documents, groups, seed)",

@@ -10,6 +10,7 @@ from scratchlm.cli.errors import UserError, users_input
 from scratchlm.cli.runs import check_device, open_run
 from scratchlm.evaluation.perplexity import bits_per_byte, perplexity
 from scratchlm.evaluation.perplexity import evaluate as score
+from scratchlm.text.corpus import has_json_lines
 from scratchlm.text.prepare import (
     AnyTokenizer,
     MaterialError,
@@ -94,7 +95,7 @@ def evaluate(
 
 def read_tokens(path: Path, tokenizer: AnyTokenizer) -> tuple[np.ndarray, int]:
     """A text's tokens, as a run's own text is encoded, and its bytes."""
-    separate = path.suffix == ".jsonl"
+    separate = has_json_lines(path)
     parts, size = [np.zeros(0, np.uint32)], 0
     for batch, ids in encode_texts(tokenizer, read_texts(path), separate, 1):
         parts.append(ids)

@@ -53,6 +53,8 @@ AGENT = "scratchlm"
 KINDS = (".jsonl", ".md", ".txt")  # files of documents
 PERMUTATIONS = 128
 BANDS = (32, 4)  # of 4 numbers each; the curve of chances is in the chapter
+# The sketch of no elements. Making the functions takes longer than using them.
+EMPTY = MinHash(PERMUTATIONS, seed=1, hashfunc=int, scheme="affine64")
 FACTOR = np.uint64(0xD6E8FEB86659FD93)  # odd, and so is half of one less
 
 # --- Reading and writing documents -------------------------------------------
@@ -70,10 +72,12 @@ def read_lines(path: Path) -> Iterator[str]:
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
+                wide = number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff")
+                name = "UTF-16" if wide else "LATIN1"  # it is one or the other
                 raise ValueError(
                     f"{path}, line {number}, is not UTF-8: {error.reason}; "
-                    "save the file as UTF-8 (from Latin-1: "
-                    f"iconv -f LATIN1 -t UTF-8 {path.name} > new.txt)"
+                    f"save the file as UTF-8 (from {name}: "
+                    f"iconv -f {name} -t UTF-8 {path.name} > new.txt)"
                 ) from error
 
 
@@ -122,6 +126,11 @@ def read_paragraphs(path: Path) -> Iterator[str]:
         yield "".join(lines)
 
 
+def has_json_lines(path: Path) -> bool:
+    """Whether the name of a file says that it has a document a line."""
+    return path.suffix.lower() == ".jsonl"
+
+
 def read_documents(path: Path) -> Iterator[str]:
     """The documents of a file, or of all files in a folder, one by one.
 
@@ -131,15 +140,16 @@ def read_documents(path: Path) -> Iterator[str]:
     path; there each file of text is one document.
     """
     if path.is_dir():
-        files = [p for p in path.rglob("*") if p.suffix in KINDS]
+        found = (p for p in path.rglob("*") if p.suffix.lower() in KINDS)
+        files = sorted(file for file in found if file.is_file())
         if not files:
             raise ValueError(f"{path} holds no {', '.join(KINDS)} file")
-        for file in sorted(files):
-            if file.suffix == ".jsonl":
+        for file in files:
+            if has_json_lines(file):
                 yield from read_json_lines(file)
             else:
                 yield "".join(read_lines(file))
-    elif path.suffix == ".jsonl":
+    elif has_json_lines(path):
         yield from read_json_lines(path)
     else:
         yield from read_paragraphs(path)
@@ -183,7 +193,7 @@ Span = tuple[int, int]  # where something begins, and where it ends
 
 EMAIL = re.compile(
     r"(?<![\w.+-])\w[\w.!#$%&'*+/=?^`{|}~-]{0,63}@"
-    r"(?:[\w-]{1,63}\.){1,8}(?:xn--[\w-]{1,59}|[^\W\d_]{2,63})(?![\w-])"
+    r"(?:[\w-]{1,63}\.){1,8}(?:xn--[\w-]{1,59}|[^\W\d_]{2,63})(?!-?\w)"
 )
 IBAN = re.compile(r"(?<!\w)(?=([A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}))")
 ADDRESS = re.compile(
@@ -220,7 +230,7 @@ def passes_luhn(text: str) -> bool:
     >>> passes_luhn("4111 1111 1111 1111"), passes_luhn("4111 1111 1111 1112")
     (True, False)
     """
-    digits = [int(c) for c in reversed(text) if c.isdigit()]
+    digits = [int(c) for c in reversed(text) if c.isdecimal()]
     doubled = [sum(divmod(2 * d, 10)) for d in digits[1::2]]
     return (sum(digits[::2]) + sum(doubled)) % 10 == 0
 
@@ -231,12 +241,8 @@ def is_card(text: str) -> bool:
     These have 13 to 19 digits, the last of which is a check digit, and the
     first tells the trade of who issued it: 2 to 6 for those that we want.
     """
-    digits = "".join(c for c in text if c.isdigit())
-    return (
-        13 <= len(digits) <= 19
-        and "2" <= digits[0] <= "6"
-        and passes_luhn(digits)
-    )
+    digits = [int(c) for c in text if c.isdecimal()]  # of any script
+    return 13 <= len(digits) <= 19 and 2 <= digits[0] <= 6 and passes_luhn(text)
 
 
 def find_cards(text: str) -> Iterator[Span]:
@@ -290,12 +296,16 @@ def find_ibans(text: str) -> Iterator[Span]:
     The pattern also takes a word in capitals that follows, so the shorter
     beginnings are tried that end where a word ends.
     """
+    last = 0  # where the one before ends; another may begin inside it
     for match in IBAN.finditer(text):
         start, stop = match.span(1)
+        if start < last:
+            continue
         for end in range(stop, start + 14, -1):
             whole = not text[end : end + 1].isalnum()
             if whole and text[end - 1] != " " and is_iban(text[start:end]):
                 yield start, end
+                last = end
                 break
 
 
@@ -338,8 +348,9 @@ def countries_of(dialed: str) -> tuple[str | None, ...]:
     >>> countries_of("+44 20 7946 0958"), countries_of("(212) 736-5000")
     ((None,), ('US',))
     """
-    digits = sum(c.isdigit() for c in dialed)
-    if not 7 <= digits <= 24:  # a longer row is a table
+    digits, numbers = sum(map(str.isdigit, dialed)), 1 + dialed.count("/")
+    few = numbers < 10 and 7 <= digits / numbers <= 24  # strokes between them
+    if digits < 7 or (digits > 24 and not few):  # a longer row is a table
         return ()
     if dialed[0] == "+":
         return (None,)
@@ -482,24 +493,22 @@ def sketch(runs: np.ndarray) -> np.ndarray:
     mean, as is their Jaccard similarity.
 
     Each number is the smallest hash of the set's elements under another
-    hash function (Broder, 1997, section 4). The functions are fixed.
+    hash function (Broder, 1997, section 4). The functions are fixed. Of the
+    64 bits of each, 32 are kept.
     """
-    made = MinHash(PERMUTATIONS, seed=1, hashfunc=int, scheme="affine64")
+    made = EMPTY.copy()
     made.update_batch(runs.tolist())
-    return made.hashvalues
+    return made.hashvalues.astype(np.uint32)
 
 
-def band_keys(sets: Iterable[np.ndarray]) -> np.ndarray:
-    """(documents, 32): a number for each of a sketch's bands."""
+def band_keys(sketches: np.ndarray) -> Iterator[np.ndarray]:
+    """For each band of (documents, 128): one number for its four."""
     bands, rows = BANDS
-    keys = []
-    for runs in sets:
-        band = sketch(runs).reshape(bands, rows)
-        key = np.zeros(bands, np.uint64)
+    for band in np.split(sketches, bands, axis=1):
+        keys = np.zeros(len(band), np.uint64)
         for row in range(rows):
-            key = key * FACTOR + band[:, row]
-        keys.append(key)
-    return np.array(keys).reshape(-1, bands)
+            keys = keys * FACTOR + band[:, row]
+        yield keys
 
 
 def drawers(keys: np.ndarray) -> Iterator[list[int]]:
@@ -523,25 +532,35 @@ def find_root(parents: list[int], i: int) -> int:
 
 
 def join_similar(
-    members: Iterable[int],
+    members: Sequence[int],
     sets: Sequence[np.ndarray],
+    sketches: np.ndarray,
     parents: list[int],
     threshold: float,
 ) -> None:
     """Join the groups of those members that are near-duplicates.
 
-    Before two are compared, it is asked whether they are in one group
-    already: of n copies of a text, n comparisons are made and not n^2.
+    Those in one group already are not compared: of n copies of a text, n
+    comparisons are made and not n^2. Nor are those whose sketches agree in
+    fewer numbers than can be expected, less four standard deviations.
     """
-    groups: dict[int, list[int]] = {}  # by a root that may be an old one
-    for i in members:
-        for old, others in list(groups.items()):
-            a, b = find_root(parents, i), find_root(parents, old)
-            if a != b and any(
-                jaccard(sets[i], sets[j]) >= threshold for j in others
-            ):
+    expected = PERMUTATIONS * threshold
+    least = expected - 4 * (expected * (1 - threshold)) ** 0.5
+    roots = np.array([find_root(parents, i) for i in members])
+    if (roots == roots[0]).all():
+        return
+    rows, step = sketches[members], max(1, 4096 // len(members))
+    for start in range(0, len(members), step):  # so many at once
+        ones, others = np.nonzero(roots[start : start + step, None] != roots)
+        later = others > ones + start  # each pair once
+        ones, others = ones[later] + start, others[later]
+        close = (rows[ones] == rows[others]).sum(axis=1) >= least
+        for one, other in zip(ones[close], others[close]):
+            a, b = int(roots[one]), int(roots[other])
+            pair = sets[members[one]], sets[members[other]]
+            if a != b and jaccard(*pair) >= threshold:
                 parents[max(a, b)] = min(a, b)
-        groups.setdefault(find_root(parents, i), []).append(i)
+                roots[roots == max(a, b)] = min(a, b)
 
 
 def group_near_duplicates(
@@ -553,13 +572,16 @@ def group_near_duplicates(
     similarity of `threshold` or more, and groups are what such pairs
     connect. Sketches only propose pairs (those that agree in one of 32
     bands of four numbers); each is then compared in full. A pair of
-    similarity s is overlooked with probability (1 - s^4)^32.
+    similarity s is overlooked with probability (1 - s^4)^32, and one of the
+    threshold's with 1 in 10,000 more.
     """
     sets = [shingles(text) for text in documents]
+    sketches = np.array([sketch(runs) for runs in sets], np.uint32)
+    sketches = sketches.reshape(-1, PERMUTATIONS)  # also of no documents
     parents = list(range(len(documents)))
-    for keys in band_keys(sets).T:
+    for keys in band_keys(sketches):
         for members in drawers(keys):
-            join_similar(members, sets, parents, threshold)
+            join_similar(members, sets, sketches, parents, threshold)
     groups: dict[int, list[int]] = {}
     for i in range(len(documents)):
         groups.setdefault(find_root(parents, i), []).append(i)
@@ -657,7 +679,7 @@ def find_leaks(
         known[find_sorted(wanted, hash_runs(text, size))] = True
     leaks = []
     for index, row in enumerate(runs):
-        seen = np.isin(row, wanted[known])
+        seen = known[np.searchsorted(wanted, row)]  # all are among them
         part = len(np.unique(row[seen])) / max(len(np.unique(row)), 1)
         if seen.any() and part >= share:
             start = int(seen.argmax())  # the first that is known
@@ -830,6 +852,8 @@ def prepare(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not empty; name another folder")
+    if not folder.name:
+        raise ValueError(f"{folder} cannot be made anew; name a folder in it")
     clean, redacted = clean_documents(read_documents(path), keep_pii)
     unique = remove_duplicates(clean)
     groups = group_near_duplicates(unique)
@@ -861,7 +885,7 @@ def write_prepared(
 ) -> None:
     """Write the parts and their manifest under another name; then rename."""
     today = date.today().isoformat()
-    from_where = source_of(path) or Source(
+    from_where = source_of(path.absolute()) or Source(
         path.name, str(path), "unknown", today, "", 0
     )
     half = folder.with_name(folder.name + ".partial")

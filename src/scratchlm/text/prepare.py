@@ -27,7 +27,11 @@ from tqdm import tqdm
 from scratchlm.text import toytown
 from scratchlm.text.bpe import in_parts
 from scratchlm.text.characters import CharTokenizer
-from scratchlm.text.corpus import read_json_lines, read_lines
+from scratchlm.text.corpus import (
+    has_json_lines,
+    read_json_lines,
+    read_lines,
+)
 from scratchlm.text.files import read_json
 from scratchlm.text.tokenizer import (
     Batch,
@@ -54,7 +58,7 @@ class MaterialError(ValueError):
 
 def read_texts(path: Path) -> Iterator[str]:
     """The documents of a file of JSON lines; other text in blocks."""
-    if path.suffix == ".jsonl":
+    if has_json_lines(path):
         yield from read_json_lines(path)
         return
     try:
@@ -82,7 +86,7 @@ class Share:
 
     def __iter__(self) -> Iterator[str]:
         """Read it from its beginning."""
-        if self.path.suffix == ".jsonl":
+        if has_json_lines(self.path):
             return islice(read_texts(self.path), self.start, self.stop)
         return in_parts(self.blocks())
 
@@ -129,7 +133,7 @@ def measure(path: Path) -> tuple[int, int]:
     """
     units = size = 0
     for text in read_texts(path):
-        units += 1 if path.suffix == ".jsonl" else len(text)
+        units += 1 if has_json_lines(path) else len(text)
         size += len(text.encode())
     return units, size
 
@@ -150,7 +154,7 @@ def file_material(path: Path, name: str) -> Material:
     for share in (train, validation):
         if all(total < 2 for total in accumulate(map(len, share))):
             raise MaterialError(f"{path} holds too little text to train on")
-    separate = train.path.suffix == ".jsonl"
+    separate = has_json_lines(train.path)
     return Material(train, validation, separate, {"corpus": name})
 
 
