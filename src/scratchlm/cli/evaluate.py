@@ -7,7 +7,15 @@ import numpy as np
 from cyclopts import Parameter
 
 from scratchlm.cli.errors import UserError, users_input
-from scratchlm.cli.runs import check_device, open_run
+from scratchlm.cli.runs import (
+    TOYTOWN,
+    Device,
+    RunFolder,
+    Snapshot,
+    Verify,
+    check_device,
+    open_run,
+)
 from scratchlm.evaluation.perplexity import bits_per_byte, perplexity
 from scratchlm.evaluation.perplexity import evaluate as score
 from scratchlm.text.corpus import has_json_lines
@@ -23,12 +31,8 @@ from scratchlm.training.trainer import entropy_floor
 
 def evaluate(
     *,
-    run: Annotated[
-        Path, Parameter(help="the run's folder (runs/toytown)")
-    ] = Path("runs/toytown"),
-    snapshot: Annotated[
-        int | None, Parameter(help="as it was at this step, not at its best")
-    ] = None,
+    run: RunFolder = TOYTOWN,
+    snapshot: Snapshot = None,
     text: Annotated[
         Path | None,
         Parameter(help="a file to score instead, as a prepared test.jsonl"),
@@ -40,12 +44,8 @@ def evaluate(
     batch_size: Annotated[
         int, Parameter(help="windows at a time (32)")
     ] = 32,
-    device: Annotated[
-        str, Parameter(help="cpu, cuda or mps (cpu)")
-    ] = "cpu",
-    verify: Annotated[
-        bool, Parameter(help="whether files must be as they were sealed (on)")
-    ] = True,
+    device: Device = "cpu",
+    verify: Verify = True,
 ) -> None:
     """Score a trained model on its validation text, or on another.
 

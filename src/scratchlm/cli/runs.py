@@ -2,15 +2,27 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from cyclopts import Parameter
 
 from scratchlm.cli.errors import UserError
 from scratchlm.text.files import read_json
 from scratchlm.text.prepare import AnyTokenizer, load_tokenizer
 from scratchlm.text.tokens import BatchCursor, open_tokens
 from scratchlm.training.checkpoint import check_seal, has_run, sealed_names
+
+# The options of each command that opens a run.
+TOYTOWN = Path("runs/toytown")
+RunFolder = Annotated[Path, Parameter(help="the run's folder (runs/toytown)")]
+Snapshot = Annotated[
+    int | None, Parameter(help="as it was at this step, not at its best")
+]
+Device = Annotated[str, Parameter(help="cpu, cuda or mps (cpu)")]
+Verify = Annotated[
+    bool, Parameter(help="whether files must be as they were sealed (on)")
+]
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

@@ -2,14 +2,21 @@
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated
 
 import torch
 from cyclopts import Parameter
 
 from scratchlm.cli.errors import UserError, users_input
-from scratchlm.cli.runs import check_device, run_tokenizer
+from scratchlm.cli.runs import (
+    TOYTOWN,
+    Device,
+    RunFolder,
+    Snapshot,
+    Verify,
+    check_device,
+    run_tokenizer,
+)
 from scratchlm.cli.settings import describe, options
 from scratchlm.generation.generate import generate
 from scratchlm.generation.sampling import SamplingConfig
@@ -80,9 +87,7 @@ def prompts() -> Iterator[str]:
 
 def sample(
     *,
-    run: Annotated[
-        Path, Parameter(help="the run's folder (runs/toytown)")
-    ] = Path("runs/toytown"),
+    run: RunFolder = TOYTOWN,
     prompt: Annotated[
         str,
         Parameter(
@@ -93,15 +98,9 @@ def sample(
     tokens: Annotated[int, Parameter(help="how many at most (200)")] = 200,
     seed: Annotated[int, Parameter(help="of the dice (0)")] = 0,
     sampling: Annotated[SamplingConfig, options("Model")] = LIKELY,
-    snapshot: Annotated[
-        int | None, Parameter(help="as it was at this step, not at its best")
-    ] = None,
-    device: Annotated[
-        str, Parameter(help="cpu, cuda or mps (cpu)")
-    ] = "cpu",
-    verify: Annotated[
-        bool, Parameter(help="whether files must be as they were sealed (on)")
-    ] = True,
+    snapshot: Snapshot = None,
+    device: Device = "cpu",
+    verify: Verify = True,
     interactive: Annotated[
         bool, Parameter(negative="", help="continue line after line")
     ] = False,
