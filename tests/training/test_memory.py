@@ -374,6 +374,27 @@ def test_chunks_equal_the_whole(
             )
 
 
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
+def test_chunks_of_weights_in_another_format(dtype: str) -> None:
+    generator, kind = torch.Generator().manual_seed(0), getattr(torch, dtype)
+    x = torch.randn(1, 9, 5, generator=generator).to(kind)
+    weight = torch.randn(13, 5, generator=generator).to(kind)
+    targets = torch.randint(13, (1, 9), generator=generator)
+    found = []
+    for chunked in (False, True):
+        a, w = (part.clone().requires_grad_() for part in (x, weight))
+        if chunked:
+            loss = chunked_loss(a, w, targets.int(), size=26)
+        else:
+            loss = next_token_loss(a @ w.T, targets, "sum")
+        loss.backward()
+        found.append((loss.detach(), a.grad, w.grad))
+    near = 1e-5 if dtype == "float64" else 5e-2
+    for whole, chunks in zip(*found, strict=True):
+        assert chunks.dtype == whole.dtype
+        torch.testing.assert_close(chunks, whole, rtol=near, atol=near)
+
+
 def test_an_impossible_token_that_does_not_count_is_no_nan() -> None:
     x, weight = torch.ones(1, 2, 1), torch.tensor([[-math.inf], [0.0], [0.0]])
     targets = torch.tensor([[IGNORED, 1]])

@@ -73,6 +73,7 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             error = logs.exp_()  # softmax, in the same memory
             error.scatter_add_(1, target, -torch.ones_like(nats)[:, None])
             error.masked_fill_(hidden[:, None], 0.0)
+            error = error.to(weight.dtype)
             grad_x[i : i + rows] = error @ weight
             grad_weight += error.T @ part
             del logs, error  # before the next chunk is made
