@@ -149,7 +149,7 @@ def test_a_token_that_merges_never_make_is_refused() -> None:
         to_tiktoken(never)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_merges_that_nobody_learned_are_the_same_or_refused(
     data: st.DataObject,
@@ -257,6 +257,12 @@ BYTES = {
 }
 
 
+LLAMA = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
 def sequence(*steps: dict[str, object]) -> dict[str, object]:
     """A pre-tokenizer of several steps."""
     return {"type": "Sequence", "pretokenizers": list(steps)}
@@ -273,6 +279,7 @@ def sequence(*steps: dict[str, object]) -> dict[str, object]:
         sequence({**SPLIT, "behavior": "Removed", "invert": True}, BYTES),
         sequence({**SPLIT, "pattern": {"Regex": PATTERN}}, BYTES),
         sequence({**SPLIT, "pattern": {"Regex": r"\p{L}+"}}, BYTES),
+        sequence({**SPLIT, "pattern": {"Regex": LLAMA}}, BYTES),
     ],
 )
 @settings(deadline=None, max_examples=20)
@@ -433,6 +440,51 @@ def test_a_pattern_that_is_none_is_named() -> None:
     pre = sequence({**SPLIT, "pattern": {"Regex": "("}}, BYTES)
     with pytest.raises(ExchangeError, match="its pattern"):
         from_tokenizers(changed(pre_tokenizer=pre))
+
+
+UNLIKE = [
+    (r"^\p{L}", r"\^"),
+    (r"\p{L}+$", r"\$"),
+    (r"\p{N}{1,3}+", r"\{1,3}"),
+    (r"\w+|\s", "w"),
+    (r"a|\h", "h"),
+    (r"[a-z&&[^b]]", "&&"),
+    (r"[[:punct:]]", "punct"),
+    (r"(?m)a", r"\?m"),
+    (r"(?s).", r"\?s"),
+    (r"\pL", "pL"),
+    (r"(a)\1", "1"),
+    (r"\ba", "b"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "named"), UNLIKE)
+def test_patterns_that_mean_two_things_are_refused(
+    pattern: str, named: str
+) -> None:
+    """In a file of theirs as in a tokenizer of ours."""
+    pre = sequence({**SPLIT, "pattern": {"Regex": pattern}}, BYTES)
+    with pytest.raises(ExchangeError, match=rf"its pattern has .*{named}"):
+        from_tokenizers(changed(pre_tokenizer=pre))
+    ours = Tokenizer(TOWN.merges, TOWN.special_tokens, pattern)
+    for convert in (to_tokenizers, to_tiktoken):
+        with pytest.raises(ExchangeError, match=rf"its pattern has .*{named}"):
+            convert(ours)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [PATTERN, GPT2_PATTERN, LLAMA, r"\p{L}+", "[a-e]+ ?|(?<!x)y", "(?:ab|a)c"],
+)
+@settings(deadline=None, max_examples=25)
+@given(text=st.one_of(ANY, st.text("abcxy1 \n")))
+def test_any_pattern_gives_one_and_the_same(pattern: str, text: str) -> None:
+    """Also one that leaves out a part of the text: it is not lost."""
+    ours = Tokenizer(TOWN.merges, TOWN.special_tokens, pattern)
+    tik = tiktoken.Encoding(**to_tiktoken(ours))
+    hug = tokenizers.Tokenizer.from_str(to_tokenizers(ours))
+    assert tik.encode_ordinary(text) == ours.encode(text)
+    assert hug.encode(text).ids == ours.encode(text, {END})
 
 
 def test_merges_written_as_one_word_are_read_too() -> None:

@@ -48,6 +48,12 @@ def byte_alphabet() -> list[str]:
 
 
 LETTERS = byte_alphabet()
+INNER = r"\\[pP]\{\w+\}|\\[sSdDrntf]|\\[^\w\s]"  # \p{L}, \s, \.
+ALIKE = regex.compile(  # what a pattern may be made of, to mean one thing
+    rf"(?:{INNER}|\[\^?(?:{INNER}|[^\\\[\]&])+\]"
+    r"|\((?:\?(?:[:=!>]|i:|<[=!])|(?!\?))|\{\d*,?\d*\}(?!\+)|[)|.?*+]"
+    r"|[^\\\[\](){}|?*+^$.])*+"
+)
 BYTES = {letter: byte for byte, letter in enumerate(LETTERS)}
 
 
@@ -72,6 +78,7 @@ def from_letters(text: str) -> bytes:
 def to_tokenizers(tokenizer: Tokenizer) -> str:
     """The ``tokenizer.json`` that the library `tokenizers` reads."""
     check_distinct(tokenizer)
+    check_alike(tokenizer.pattern)
     spelled = [to_letters(token) for token in spell(tokenizer.merges)]
     if both := tokenizer.special_tokens.keys() & set(spelled):
         raise ExchangeError(
@@ -176,6 +183,21 @@ def check_equal(data: Mapping[str, Any]) -> None:
         raise ExchangeError("; ".join(found) + "; ours does none of this")
 
 
+def check_alike(pattern: str) -> None:
+    """Refuse a pattern with signs that the libraries read differently.
+
+    To one of them ^ and $ are the ends of a line, an h in an escape is a
+    digit, and a + behind braces repeats them once more.
+    """
+    found = ALIKE.match(pattern)
+    end = found.end() if found else 0
+    if end < len(pattern):
+        raise ExchangeError(
+            f"its pattern has {pattern[end : end + 9]!r}, which not all "
+            "libraries read in the same way; put it in other words"
+        )
+
+
 def find_pattern(pre_tokenizer: Mapping[str, Any]) -> str:
     """The one pattern by which a pre-tokenizer cuts text into words.
 
@@ -196,6 +218,7 @@ def find_pattern(pre_tokenizer: Mapping[str, Any]) -> str:
             behavior == "Removed" and steps[0]["invert"] and found in COMPLETE
         )
         if found and keeps:
+            check_alike(found)
             return str(found)
     shown = [{**step, "pattern": list(step.get("pattern", ()))}
              for step in steps]
@@ -273,10 +296,14 @@ def to_tiktoken(tokenizer: Tokenizer) -> dict[str, Any]:
     """What ``tiktoken.Encoding(**…)`` takes; token i has rank i."""
     check_distinct(tokenizer)
     check_reached(tokenizer)
+    check_alike(tokenizer.pattern)
+    pattern = tokenizer.pattern
+    if pattern not in COMPLETE:  # what it leaves out would be lost
+        pattern = f"{pattern}|(?:(?!{pattern})(?s:.))+"
     ranks = {token: i for i, token in enumerate(spell(tokenizer.merges))}
     return {
         "name": f"scratchlm-{tokenizer.fingerprint[:12]}",
-        "pat_str": tokenizer.pattern,
+        "pat_str": pattern,
         "mergeable_ranks": ranks,
         "special_tokens": dict(tokenizer.special_tokens),
     }
