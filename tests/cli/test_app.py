@@ -119,6 +119,12 @@ def test_a_missing_function_is_a_bug() -> None:
         (["train", "--stepz", "5"], "--steps"),
         (["train", "--steps", "many"], "--steps"),
         (["train", "--steps", "0"], "steps"),
+        (["train", "--steps", "1.5"], "--steps 1.5: choose a whole number"),
+        (["sample", "--tokens", "2.5"], "--tokens 2.5: choose a whole number"),
+        (["train", "--patience", "nan"], "--patience nan: choose a whole"),
+        (["train", "--steps", "9" * 20], "choose a whole number below 2^63"),
+        (["tokenizer", "export", "--out", ""], "--out is empty"),
+        (["compare", ""], "is empty: it needs a folder or file"),
         (["tokenizer", "train", "a.txt", "--kind", "words"], "words"),
         (["corpus", "prepare", "notes.txt"], "--out"),
     ],
@@ -128,7 +134,8 @@ def test_arguments_are_checked(
 ) -> None:
     error = fails(arguments)
     assert message in error
-    if arguments[-1] != "0" and len(arguments) > 1:  # the parser's own
+    ours = re.search("^error: steps|choose a whole|is empty", error)
+    if not ours and len(arguments) > 1:  # the parser's own
         assert f"Try: python -m scratchlm {arguments[0]}" in error
 
 
@@ -233,6 +240,38 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stderr.strip() in ("0", "1", "141")
+
+
+@pytest.mark.parametrize("package", ["cyclopts", "torch"])
+def test_a_package_that_is_not_installed(package: str) -> None:
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "sys.argv = ['scratchlm', 'doctor']\n"
+        "import runpy; runpy.run_module('scratchlm', run_name='__main__')"
+    )
+    done = python("-c", code)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {package} is not installed for /")
+
+
+def test_a_module_of_ours_that_is_missing_is_a_bug() -> None:
+    error = ModuleNotFoundError("no module", name="scratchlm.cli.flight")
+    with pytest.raises(ModuleNotFoundError):
+        errors.missing(error)
+
+
+def test_without_any_output_a_command_ends_well(monkeypatch: Any) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["corpus", "toytown", "--characters", "1"]) == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_into_a_narrow_terminal(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = help_of(command, capsys).split("Example:")[0].splitlines()
+    assert max(map(len, lines)) <= 60
 
 
 def test_the_reader_goes_away(monkeypatch: Any, tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """Runs side by side, drawn and in numbers."""
 
+import io
 import json
+import math
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,10 +97,68 @@ def test_columns_line_up() -> None:
 def test_a_picture_for_the_terminal() -> None:
     text = plot.terminal_plot({"a": LOG}, width=60, height=12)
     lines = text.splitlines()
-    assert len(lines) == 12
+    assert len(lines) == 12 + 2
+    assert lines[-2:] == ["· training", "o validation"]
     assert max(map(len, lines)) <= 60
     assert "\x1b" not in text
     assert lines[2].lstrip().startswith("5.0┤·")  # the highest is on top
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437"])
+def test_a_picture_in_letters_that_the_output_has(
+    run: Path, other: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", narrow)
+    assert main(["compare", "other"]) == 0
+    narrow.seek(0)
+    text = narrow.read()
+    assert "\\" not in text
+    lines = text.splitlines()
+    corner = "┤" if encoding == "cp437" else "+"
+    assert lines[2].lstrip().startswith(f"5.0{corner}")
+    if encoding == "ascii":
+        assert set(lines[1].strip()) == {"+", "-"}
+        assert "." in lines[2]
+
+
+def test_more_runs_than_marks() -> None:
+    logs = {f"run-{n}": LOG for n in range(10)}
+    logs |= {"a/very/long/name" * 9: LOG, "not judged": LOG[:1]}
+    lines = plot.terminal_plot(logs).splitlines()
+    assert lines[-11].endswith(" run-0")
+    assert [line[2:] for line in lines[-11:]] == list(logs)[:-1]
+    assert lines[2].startswith("4.600┤")
+    assert lines[13].startswith("4.500┤")  # one not judged is not at 0
+
+
+def test_a_loss_that_is_no_number_does_not_stop_the_others(
+    other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [*LOG, {**LOG[-1], "step": 4, "validation_loss": math.nan}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    Path("other/log.jsonl").write_text(text)
+    assert main(["compare", "other", "--svg", "x.svg"]) == 0
+    assert "4.5000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "line", ["{}", "[]", '{"step": 1}', '{"step": "1", "train_loss": 2.0}']
+)
+def test_a_log_that_somebody_changed(
+    line: str, other: Path, fails: Fails
+) -> None:
+    text = json.dumps(LOG[0]) + "\n"
+    Path("other/log.jsonl").write_text(f"{text}{line}\n{text}")
+    assert "other/log.jsonl:2 is damaged" in fails(["compare", "other"])
+
+
+def test_names_with_dollars_are_names(other: Path) -> None:
+    other.rename("a$b_{$")
+    shutil.copytree("a$b_{$", "two")
+    names = ["a$b_{$", "two"]
+    assert main(["compare", *names, "--svg", "x.svg"]) == 0
+    assert re.search(r">a\$b_\{\$</text>", Path("x.svg").read_text())
 
 
 def test_a_picture_as_a_file() -> None:

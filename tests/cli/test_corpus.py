@@ -46,7 +46,8 @@ def test_toytown(capsys: Capture, fails: Fails) -> None:
     assert json.loads(lines[0])["log_prob"] < 0
     words = ["--corpus", "stories.jsonl", "--tokenizer", "characters"]
     assert main(["train", *SMALL, *words]) == 0
-    assert "--characters 0" in fails(["corpus", "toytown", "--characters", "0"])
+    for name, value in (("--characters", "0"), ("--seed", "-1")):
+        assert f"{name} {value}" in fails(["corpus", "toytown", name, value])
 
 
 def note(n: int) -> str:

@@ -39,7 +39,9 @@ def test_it_says_what_to_do(monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.setenv("SCRATCHLM_MIRROR", str(tmp_path / "gone"))
     narrow = SimpleNamespace(encoding="cp1252")
     monkeypatch.setattr(doctor.sys, "stdout", narrow)
-    found = doctor.advice(0.5)
+    Path(tmp_path, "file").write_text("")
+    found = doctor.advice(tmp_path / "file" / "runs", 0.5)
+    assert f"{tmp_path / 'file'} is a file, so" in found.pop(0)
     for word in ("gone, which is no folder", "float32", "2 GB", "PYTHONUTF8"):
         assert any(word in line for line in found)
     assert len(found) == 4
@@ -53,4 +55,7 @@ def test_it_can_be_content(monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.setattr(
         doctor.sys, "stdout", SimpleNamespace(encoding="UTF-8")
     )
-    assert doctor.advice(1.5) == []
+    assert doctor.advice(Path("runs"), 1.5) == []
+    monkeypatch.setattr(doctor.os, "access", lambda path, how: False)
+    [only] = doctor.advice(tmp_path / "runs" / "a", 1.5)
+    assert only == f"you may not write into {tmp_path}: name another --out"

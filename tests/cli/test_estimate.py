@@ -84,6 +84,8 @@ def test_advice_when_memory_ran_out(memory: Any) -> None:
     assert said.startswith("cuda ran out of memory: about")
     assert "--batch-size 32 --accumulate 2" in said
     assert "--checkpoint-activations" in said
+    odd = estimate.advice_on_memory(BIG, LOOP, 33, "cuda")
+    assert "does the same" not in odd  # half of it would be another step
     less = replace(LOOP, checkpoint_activations=True)
     said = estimate.advice_on_memory(BIG, less, 1, "cuda")
     assert "--batch-size" not in said

@@ -66,6 +66,43 @@ def test_line_after_line(
         assert "never" not in text
 
 
+def test_the_end_of_the_input_ends_its_line(
+    run: Path, monkeypatch: Any, capsys: Capture
+) -> None:
+    words = ["sample", "--run", str(run), "--tokens", "2", "--interactive"]
+    for typed, last in (("", "> \n"), ("\n", "> ")):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        assert main(words) == 0
+        assert capsys.readouterr().out.endswith(last)
+
+
+def test_a_line_that_cannot_be_is_not_the_last(
+    monkeypatch: Any, capsys: Capture
+) -> None:
+    Path("own.txt").write_text("abc " * 200, encoding="utf-8")
+    words = "--preset tiny --steps 1 --corpus own.txt --tokenizer characters"
+    small = "--layers 1 --channels 16 --context 8 --batch-size 2 --out own"
+    assert main(["train", *words.split(), *small.split()]) == 0
+    monkeypatch.setattr(sys, "stdin", io.StringIO("b\né\ncab\n"))
+    words = "sample --run own --tokens 2 --interactive"
+    assert main(words.split()) == 0
+    said = capsys.readouterr()
+    assert "é" in said.err
+    assert "> cab" in said.out
+
+
+@pytest.mark.parametrize("words", [["--prompt", "-"], ["--interactive"]])
+def test_input_that_is_no_text(
+    words: list[str], run: Path, monkeypatch: Any, fails: Fails
+) -> None:
+    words = ["sample", "--run", str(run), *words]
+    typed = io.TextIOWrapper(io.BytesIO(b"M\xfcller\n"), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", typed)
+    assert "standard input is not utf-8" in fails(words)
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "no standard input" in fails(words)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -74,6 +111,9 @@ def test_line_after_line(
         (["--top-p", "nan"], "top_p"),
         (["--device", "abacus"], "no such device"),
         (["--snapshot", "5"], "5"),
+        (["--seed", "-1"], "--seed -1"),
+        (["--seed", "99999999999999999999"], "--seed 9999"),
+        (["--interactive", "--prompt", "Mr"], "leave --prompt"),
     ],
 )
 def test_what_cannot_be(

@@ -15,6 +15,7 @@ from scratchlm.cli.presets import PRESETS, WORDS, preset
 from scratchlm.cli.train import BatchOptions, RunOptions, TextOptions
 from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.model.gpt import GPT, GPTConfig, count_parameters
+from scratchlm.text.files import entry, write_json, write_seal
 from scratchlm.training.trainer import TrainConfig
 
 OURS = (TextOptions, GPTConfig, TrainConfig, BatchOptions, RunOptions)
@@ -109,6 +110,28 @@ def test_every_form_of_file(name: str, text: str, tmp_path: Path) -> None:
         ("a.toml", "steps = 0\n", "steps"),
         ("a.json", "[1]", "a.json"),
         ("a.yaml", "steps: [\n", "a.yaml"),
+        ("a.yaml", "\tsteps: 7\n", "a.yaml holds no settings: while"),
+        ("a.yaml", "- steps: 7\n", "a.yaml"),
+        ("a.yaml", "[]\n", "a.yaml"),
+        ("a.yaml", "steps: 7\nsteps: 9\n", "a.yaml holds no settings: steps"),
+        ("a.yaml", "7: steps\n", "7 is no name"),
+        ("a.yaml", "!!python/name:os.system x\n", "a.yaml"),
+        ("a.yaml", "steps: null\n", "steps"),
+        ("a.json", '{"steps": 7, "steps": 9}', "steps is there twice"),
+        ("a.json", "", "a.json"),
+        ("a.json", "[" * 99_999, "a.json"),
+        ("a.json", '{"steps": true}', "steps"),
+        ("a.json", '{"steps": [1, 2]}', "steps"),
+        ("a.toml", "batch-size = 7\nbatch_size = 9\n", "batch-size is there"),
+        ("a.toml", "steps = 7\nsteps = 9\n", "a.toml holds no settings"),
+        ("a.toml", 'corpus = "M\xfcller.txt"\n', "a.toml holds no settings"),
+        ("a.toml", "[training]\nsteps = 7\n", "training"),
+        ("a.toml", 'config = "b.toml"\n', "cannot name another file"),
+        ("a.toml", "steps = 1.5\n", "steps 1.5: choose a whole number"),
+        ("a.toml", "snapshots = [0, 1.5]\n", "snapshots 1.5: choose a whole"),
+        ("a.toml", "no-bias = true\n", "for no-bias write bias, with false"),
+        ("a.toml", "learning_rate = nan\n", "learning_rate"),
+        ("a.toml", "rope_base = nan\n", "rope_base"),
     ],
 )
 def test_files_that_do_not_do(
@@ -119,8 +142,60 @@ def test_files_that_do_not_do(
     fails: Callable[[list[str]], str],
 ) -> None:
     if text is not None:
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, "latin-1")
     assert message in fails(["train", "--config", name])
+
+
+def test_a_file_may_name_the_text_and_the_tokenizer(tmp_path: Path) -> None:
+    """`corpus` and `tokenizer` are commands as well; that is no matter."""
+    file = tmp_path / "my run.toml"
+    file.write_bytes(b'\xef\xbb\xbfcorpus = "a.txt"\ntokenizer = "characters"')
+    found = parsed("--config", "my run.toml")
+    assert (found["corpus"], found["tokenizer"]) == ("a.txt", "characters")
+
+
+@pytest.mark.parametrize("name", ["a.toml", "a.yaml"])
+def test_an_empty_file_says_nothing(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("# nothing yet\n")
+    assert parsed("--config", name) == parsed()
+
+
+def test_an_empty_list_is_a_value(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("snapshots = []\n")
+    assert parsed("--config", "a.toml")["snapshots"] == ()
+
+
+def test_the_last_of_two_wins(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("steps = 7\n")
+    (tmp_path / "b.toml").write_text("steps = 8\n")
+    found = parsed("--config", "a.toml", "--config", "b.toml")
+    assert found["steps"] == 8
+    found = parsed("--preset", "tiny", "--preset", "llama")
+    assert found["channels"] == PRESETS["llama"]["channels"]
+    assert parsed("--steps", "3", "--steps", "4")["steps"] == 4
+
+
+def test_a_run_that_is_not_resumed_is_not_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("resume = false\n")
+    assert parsed("--config", "a.toml", "--out", "new")["resume"] is False
+    assert parsed("--resume=false", "--out", "new")["resume"] is False
+
+
+def test_settings_of_a_run_are_found_where_it_is_by_itself(
+    tmp_path: Path,
+) -> None:
+    """Without --out, a run is resumed where it would have been begun."""
+    folder = tmp_path / "runs" / "own"
+    data = {"text": {"corpus": "own.txt", "tokenizer": "characters"}}
+    config = {"model": PRESETS["tiny"], "training": {}, "data": data}
+    write_json(folder / "config.json", config)
+    write_seal(folder, {"config.json": entry(folder / "config.json")})
+    found = parsed("--resume", "--corpus", "own.txt")
+    assert found["channels"] == PRESETS["tiny"]["channels"]
+    for last in (["--out", "runs/own"], ["--out", "x", "--out", "runs/own"]):
+        found = parsed("--resume", *last)
+        assert found["corpus"] == "own.txt"
+        assert found["tokenizer"] == "characters"
 
 
 def test_every_field_is_an_option() -> None:

@@ -1,5 +1,6 @@
 """Tokenizers from the command line."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from scratchlm.cli.app import main
+from scratchlm.text.characters import FORMAT
+from scratchlm.text.files import write_json
 
 Capture = pytest.CaptureFixture[str]
 
@@ -23,6 +26,12 @@ def test_train_and_encode(capsys: Capture) -> None:
         pieces = re.findall(r"^ +\d+ '(.*)'$", text, re.M)
         assert "".join(pieces) == "lower"
         assert f"5 characters, {len(pieces)} tokens" in text
+
+
+def test_what_can_be_read_only_once(fails: Callable[[list[str]], str]) -> None:
+    os.mkfifo("pipe")
+    for words in ("tokenizer train pipe", "train --corpus pipe"):
+        assert "is no file that can be read twice" in fails(words.split())
 
 
 def test_export(capsys: Capture, fails: Callable[[list[str]], str]) -> None:
@@ -46,10 +55,12 @@ def test_export(capsys: Capture, fails: Callable[[list[str]], str]) -> None:
         (["encode", "low", "--tokenizer", "gone.json"], "gone.json"),
         (["encode", "low", "--tokenizer", "text.txt"], "text.txt"),
         (["encode", "low"], "--tokenizer"),
+        (["encode", "low", "--tokenizer", "none.json"], "none.json holds no"),
     ],
 )
 def test_what_cannot_be(
     words: list[str], message: str, fails: Callable[[list[str]], str]
 ) -> None:
     Path("text.txt").write_text("low lower lowest " * 20)
+    write_json(Path("none.json"), {"format": FORMAT, "alphabet": ""})
     assert message in fails(["tokenizer", *words])

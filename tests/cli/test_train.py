@@ -1,7 +1,9 @@
 """From a text to a trained model: one command, and nothing left half done."""
 
+import json
 import re
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +12,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.exc import BackendCompilerFailed
 
 from scratchlm.cli import estimate, train
 from scratchlm.cli.app import main
 from scratchlm.cli.progress import TimeLimit
+from scratchlm.cli.runs import alone
 from scratchlm.model.gpt import gpt2_config
 from scratchlm.text.files import entry, read_json, write_json, write_seal
+from scratchlm.text.tokenizer import Tokenizer
 from scratchlm.training.checkpoint import load_model
 from scratchlm.training.trainer import (
     Interrupted,
@@ -111,7 +116,9 @@ def test_stop_and_resume(run: Path, monkeypatch: Any, capsys: Capture) -> None:
         assert main(words) == 130
     assert "--resume --out stopped" in capsys.readouterr().err
     assert main([*words, "--resume"]) == 0  # the same settings again
-    assert "resuming stopped after step 3" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "resuming stopped after step 3" in text
+    assert re.search(r"\nmemory   about \d+ MB at the highest, of", text)
     assert equal(Path("stopped"), run)
     assert main(["train", "--resume", "--out", "stopped"]) == 0  # done
 
@@ -156,6 +163,7 @@ def test_a_branch_is_what_a_longer_run_would_be(
     assert main([*more, "--out", "more"]) == 0
     text = capsys.readouterr().out
     assert "going on in more after step 6 of short" in text
+    assert re.search(r"\nmemory   about \d+ MB at the highest, of", text)
     assert "learning rates" not in text
     assert equal(Path("more"), Path("long"))
     assert [x["step"] for x in read_log(Path("more"))] == [*range(1, 13)]
@@ -219,9 +227,9 @@ def test_a_run_that_is_slower_than_measured_stops_in_time(
     words += ["--evaluate-every", "50000", "--sample-every", "0"]
     assert main(["train", *words, "--out", "late"]) == 0
     text = capsys.readouterr().out
-    assert "the 0.02 minutes are over: stopped after step" in text
+    assert "the 0.02 minutes are over: " in text
     assert "--resume --out late" in text
-    assert 0 < len(read_log(Path("late"))) < 100000
+    assert len(read_log(Path("late"))) < 100000
 
 
 def test_minutes_that_are_over_at_once(run: Path, capsys: Capture) -> None:
@@ -231,6 +239,21 @@ def test_minutes_that_are_over_at_once(run: Path, capsys: Capture) -> None:
     assert "minutes are over" in capsys.readouterr().out
     assert main(words[:4]) == 0
     assert equal(Path("copy"), run)
+
+
+def test_minutes_that_are_over_before_there_is_a_run(
+    monkeypatch: Any, capsys: Capture
+) -> None:
+    def fit(self: Trainer) -> float:
+        time.sleep(1)  # the clock is heard meanwhile
+        return 1.0
+
+    monkeypatch.setattr(train, "within", lambda job, *_: job)
+    monkeypatch.setattr(Trainer, "fit", fit)
+    words = ["train", *SMALL, "--out", "late", "--max-minutes", "1e-9"]
+    assert main(words) == 130
+    assert "go on" not in capsys.readouterr().out
+    assert not Path("late").exists()
 
 
 def test_minutes_that_no_clock_can_count() -> None:
@@ -264,7 +287,13 @@ def test_minutes_that_no_clock_can_count() -> None:
         (["--resume", "--dry-run"], "is for a new run"),
         (["--snapshots", "-3"], "--snapshots"),
         (["--corpus", ""], "corpus is empty"),
-        (["--out", ""], "--out needs a folder"),
+        (["--out", ""], "--out is empty: it needs a folder"),
+        (["--out", "."], "--out needs a folder"),
+        (["--corpus-seed", "-1"], "corpus_seed"),
+        (["--precision", "tf32"], "cpu cannot train in it; choose auto or"),
+        (["--out", "file"], "file: a file has this name already"),
+        (["--out", "file/a"], "this is a file, and a folder is needed"),
+        (["--out", "link"], "link: a file has this name already"),
     ],
 )
 def test_settings_are_checked_before_any_text(
@@ -274,6 +303,8 @@ def test_settings_are_checked_before_any_text(
         raise AssertionError("a text was read")
 
     monkeypatch.setattr(train, "read_material", read)
+    Path("file").write_text("mine")
+    Path("link").symlink_to("nowhere")
     if "--resume" in words:  # settings come from this run
         config = {"model": {}, "training": {}, "data": {}}
         write_json(Path("runs/a/config.json"), config)
@@ -358,6 +389,148 @@ def test_out_of_memory_is_advice(monkeypatch: Any, fails: Fails) -> None:
     assert "--checkpoint-activations" in text
 
 
+# --- folders -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("taken", ["config.json", "best", "train.tokens"])
+def test_what_is_not_a_run_s_is_never_written_over(
+    taken: str, fails: Fails
+) -> None:
+    """A project's folder may have names in it that a run has, too."""
+    Path("project").mkdir()
+    Path("project/thesis.md").write_text("mine")
+    if taken == "best":
+        Path("project/best").mkdir()
+        Path("project/best/step-000001.safetensors").write_text("mine")
+    else:
+        Path("project", taken).write_text("mine")
+    before = sorted(Path("project").rglob("*"))
+    error = fails(["train", *SMALL, "--out", "project"])
+    assert f"project holds other things (thesis.md), so its {taken}" in error
+    assert sorted(Path("project").rglob("*")) == before
+
+
+def test_one_training_at_a_time_in_a_folder(
+    run: Path, tmp_path: Path, capsys: Capture, fails: Fails
+) -> None:
+    shutil.copytree(run, "copy")
+    for folder, words in (("new", SMALL), ("copy", ["--resume"])):
+        with alone(Path(folder)):
+            error = fails(["train", *words, "--out", folder])
+            assert f"{folder}: another training is at work there" in error
+        assert main(["train", *words, "--out", folder]) == 0
+        assert not Path(folder, ".lock").exists()
+    assert equal(Path("new"), run)
+
+
+def test_a_lock_that_was_left_locks_nothing(run: Path) -> None:
+    Path("new").mkdir()
+    Path("new/.lock").write_text("")  # of a process that was killed
+    assert main(["train", *SMALL, "--out", "new"]) == 0
+    assert equal(Path("new"), run)
+
+
+def test_folders_that_were_made_for_nothing_go(
+    fails: Fails, tmp_path: Path
+) -> None:
+    fails(["train", *SMALL, "--corpus", "gone.txt", "--out", "a/b/c"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_link_to_a_folder_is_a_folder(run: Path, tmp_path: Path) -> None:
+    Path("elsewhere").mkdir()
+    Path("link").symlink_to("elsewhere")
+    assert main(["train", *SMALL, "--out", "link"]) == 0
+    assert equal(Path("elsewhere"), run)
+
+
+# --- what else there is on a machine -----------------------------------------
+
+
+def test_a_board_that_is_not_there_is_missed_at_once(
+    monkeypatch: Any, fails: Fails
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    words = ["train", *SMALL, "--out", "new", "--tensorboard"]
+    assert "pip install tensorboard" in fails(words)
+    assert not Path("new").exists()
+
+
+def test_a_compiler_that_is_not_there(monkeypatch: Any, fails: Fails) -> None:
+    def compile_blocks(*_: Any) -> None:
+        raise BackendCompilerFailed(len, RuntimeError("No C++ compiler"), None)
+
+    monkeypatch.setattr(estimate, "seconds_per_step", compile_blocks)
+    words = ["train", *SMALL, "--out", "new", "--compile"]
+    error = fails(words)
+    assert "--compile: torch cannot compile the model here" in error
+    assert "No C++ compiler" in error
+    assert not Path("new").exists()
+
+
+def test_a_run_of_another_device(run: Path, fails: Fails) -> None:
+    """TF32 is of graphics cards; on the processor the run is another."""
+    shutil.copytree(run, "copy")
+    for name in ("config.json", "state.json"):
+        [path] = Path("copy").rglob(name)
+        write_json(path, json.loads(
+            path.read_text().replace('"precision": "float32"',
+                                     '"precision": "tf32"')))
+    words = ["--resume", "--out", "copy"], ["--from", "copy", "--out", "new"]
+    for more in words:
+        error = fails(["train", "--no-verify", *more, "--steps", "6"])
+        assert "cpu cannot train in tf32, as this run does" in error
+    more = ["--precision", "float32", "--steps", "8"]
+    assert main(["train", "--no-verify", *words[1], *more]) == 0
+    assert main(["evaluate", "--run", "copy", "--no-verify"]) == 0
+
+
+def test_a_damaged_run_is_branched_where_nobody_asks_its_seal(
+    run: Path, fails: Fails
+) -> None:
+    shutil.copytree(run, "copy")
+    [weights] = Path("copy").rglob("model.safetensors")
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    words = ["train", "--from", "copy", "--steps", "8", "--out", "new"]
+    assert "model.safetensors is not what" in fails(words)
+    assert main([*words, "--no-verify"]) == 0
+
+
+@pytest.mark.parametrize(
+    "lost", ["data.batch_size", "data.seed", "data", "text", "resolved"]
+)
+def test_without_verification_damage_is_a_sentence_as_well(
+    lost: str, run: Path, fails: Fails
+) -> None:
+    shutil.copytree(run, "copy")
+    found = read_json(Path("copy/config.json"))
+    part, _, name = lost.partition(".")
+    if name:
+        del found[part][name]
+    elif part == "data":
+        found[part] = {"validation_bytes": "many"}
+    else:
+        found["data"][part] = 5
+    write_json(Path("copy/config.json"), found)
+    commands = ["train --resume --out copy"]
+    commands += ["train --from copy --steps 8 --out new"]
+    commands += ["evaluate --run copy"] * (part == "data")
+    for words in commands:
+        assert "config.json" in fails([*words.split(), "--no-verify"])
+    assert "config.json" in fails(["compare", "copy"])
+
+
+def test_a_model_that_lost_a_number(run: Path, fails: Fails) -> None:
+    shutil.copytree(run, "copy")
+    found = read_json(Path("copy/config.json"))
+    del found["model"]["context"]
+    write_json(Path("copy/config.json"), found)
+    for command in ("evaluate", "sample"):
+        error = fails([command, "--run", "copy", "--no-verify"])
+        assert "config.json does not hold what it should" in error
+
+
 # --- texts -------------------------------------------------------------------
 
 
@@ -403,6 +576,9 @@ def test_a_tokenizer_that_is_there(capsys: Capture) -> None:
     made = Path("own/tokenizer.json").read_bytes()
     assert made == Path("mine.json").read_bytes()
     assert load_model(Path("own")).config.vocab_size == 270
+    capsys.readouterr()
+    assert main(["train", "--resume", "--out", "own"]) == 0
+    assert "resuming own after step 6" in capsys.readouterr().out
 
 
 @pytest.mark.judge
@@ -422,19 +598,45 @@ def test_shakespeare(
 
 def test_texts_that_do_not_do(tmp_path: Path, fails: Fails) -> None:
     (tmp_path / "latin.txt").write_bytes("Müller".encode("latin-1"))
+    (tmp_path / "wide.txt").write_text(TEXT, "utf-16")
+    (tmp_path / "one.jsonl").write_text(json.dumps({"text": TEXT}))
     (tmp_path / "short.txt").write_text("a")
     (tmp_path / "bad.jsonl").write_text('{"words": 3}\n')
     (tmp_path / "folder").mkdir()
     for name, message in (
         ("latin.txt", "iconv -f LATIN1"),
+        ("wide.txt", "iconv -f UTF-16"),
+        ("one.jsonl", "holds 1 documents; it takes two or more"),
         ("bad.jsonl", "bad.jsonl, line 1"),
         ("short.txt", "too little"),
         ("nothing.txt", "nothing.txt"),
+        ("x" * 300, "file name too long"),
         ("folder", "folder"),
     ):
         error = fails(["train", *SMALL, "--corpus", name, "--out", "new"])
         assert message in error
         assert not Path("new").exists()
+
+
+def test_an_address_may_be_long(monkeypatch: Any, capsys: Capture) -> None:
+    """As those are that are signed; no file's name may have 256 bytes."""
+    Path("own.txt").write_text(TEXT, encoding="utf-8")
+    address = f"https://example.org/own.txt?signature={'a' * 400}"
+    monkeypatch.setattr(train.corpus, "get", lambda *_, **__: Path("own.txt"))
+    words = [*SMALL, "--corpus", address, "--steps", "1"]
+    assert main(["train", *words]) == 0
+    assert load_model(Path("runs/own")).config.channels == 16
+
+
+def test_a_text_that_leaves_nothing_to_judge_by(fails: Fails) -> None:
+    words = ["train", *SMALL, "--out", "new", "--context", "2"]
+    Path("few.txt").write_text("b" * 160)
+    Tokenizer.train("b" * 160, 400).save(Path("mine.json"))
+    words += ["--corpus", "few.txt", "--tokenizer", "mine.json"]
+    assert "leaves 1 tokens to be judged by" in fails(words)
+    assert not Path("new").exists()
+    error = fails(["train", *SMALL, "--characters", "700", "--out", "new"])
+    assert "2 stories are too few to split; take 20 or more" in error
 
 
 @pytest.mark.parametrize(
@@ -471,6 +673,8 @@ def test_the_tokens_of_another_run(run: Path, fails: Fails) -> None:
         assert (run / name).read_bytes() == Path("same", name).read_bytes()
     assert main([*words[:-1], "other", "--learning-rate", "0.1"]) == 0
     assert not equal(run, Path("other"))
+    error = fails([*words[:-1], "third", "--tokenizer", "characters"])
+    assert "brings its tokenizer with its tokens" in error
     damaged = bytearray(Path("same", "train.tokens").read_bytes())
     damaged[-1] ^= 1
     Path("same", "train.tokens").write_bytes(damaged)

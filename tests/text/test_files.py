@@ -290,6 +290,18 @@ def test_what_is_no_seal_is_refused(tmp_path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["../a", "best/../../a", "..", "/etc/passwd", "a\\b", "c:a"]
+)
+def test_a_seal_names_no_file_elsewhere(tmp_path: Path, name: str) -> None:
+    """A run may be from a stranger, and its files are copied and removed."""
+    files.write_seal(tmp_path, {name: {"size": 0, "sha256": ""}})
+    with pytest.raises(FileError, match=r"seal\.json is damaged"):
+        read_seal(tmp_path)
+    files.write_seal(tmp_path, {"a..b/..c": {"size": 0, "sha256": ""}})
+    assert list(read_seal(tmp_path)) == ["a..b/..c"]
+
+
+@pytest.mark.parametrize(
     "entry",
     [3, {}, {"size": 3}, {"size": "3", "sha256": ""}, {"size": 3, "sha256": 4}],
 )

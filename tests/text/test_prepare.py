@@ -141,17 +141,22 @@ def test_a_prepared_folder_is_split_already(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "texts"), [("a.jsonl", ["long enough"]), ("a.txt", ["0123456789"])]
+    ("name", "texts", "message"),
+    [
+        ("a.jsonl", ["long enough"], "holds 1 documents; it takes two or more"),
+        ("a.jsonl", ["a", ""], "holds too little"),
+        ("a.txt", ["0123456789"], "holds too little"),
+    ],
 )
 def test_too_little_text_is_refused(
-    tmp_path: Path, name: str, texts: list[str]
+    tmp_path: Path, name: str, texts: list[str], message: str
 ) -> None:
     path = tmp_path / name
     if name == "a.txt":
         text_file(path, texts[0])
     else:
         lines(path, texts)
-    with pytest.raises(MaterialError, match=f"{name} holds too little"):
+    with pytest.raises(MaterialError, match=f"{name} {message}"):
         file_material(path, name)
 
 

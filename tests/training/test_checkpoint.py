@@ -35,6 +35,7 @@ from scratchlm.training import checkpoint as module
 from scratchlm.training.checkpoint import (
     CheckpointError,
     Progress,
+    branch_names,
     checkpoint_folder,
     differences,
     has_run,
@@ -527,7 +528,11 @@ def test_only_the_state_that_was_saved_is_there_after(tmp_path: Path) -> None:
 def test_sweeping_leaves_what_is_not_ours(tmp_path: Path) -> None:
     save_run(tmp_path)
     kept = ["loss.svg", "tensorboard/events", "notes.md"]
-    gone = ["seal.json.partial", "best/x.partial", "checkpoint/step-9/a"]
+    kept += ["best/model.pt", "snapshots/monday.img", "film.mkv.partial"]
+    kept += ["checkpoint/step-000009/notes.txt", "checkpoint/1/state.json"]
+    gone = ["seal.json.partial", "best/step-000003.safetensors.partial"]
+    gone += ["checkpoint/step-000009-again/state.json"]
+    gone += ["stable/step-1234567/optimizer.safetensors.partial"]
     for name in kept + gone:
         write_text(tmp_path / name, "x")
     sweep(tmp_path)
@@ -535,8 +540,25 @@ def test_sweeping_leaves_what_is_not_ours(tmp_path: Path) -> None:
         assert (tmp_path / name).exists()
     for name in gone:
         assert not (tmp_path / name).exists()
-    assert not (tmp_path / "checkpoint" / "step-9").exists()
+    assert not (tmp_path / "checkpoint" / "step-000009-again").exists()
+    assert not list((tmp_path / "stable").iterdir())
     assert len(sealed_names(tmp_path)) == 5
+
+
+def test_steps_beyond_a_million(tmp_path: Path) -> None:
+    """Their names have more digits, and are not sorted as numbers are."""
+    model, _ = make()
+    save_run(tmp_path, (999_999, 1_000_000))
+    assert checkpoint_folder(tmp_path).name == "step-1000000"
+    for step in (1_000_000, 999_999):
+        keep_weights(tmp_path, "snapshots", step, model)
+    with pytest.raises(CheckpointError, match="there are: 999999, 1000000"):
+        weights_file(tmp_path, snapshot=5)
+    keep_weights(tmp_path, "best", 999_999, model, alone=True)
+    names = branch_names(tmp_path, "checkpoint/step-1000000")
+    assert "best/step-999999.safetensors" in names
+    names = branch_names(tmp_path, "checkpoint/step-000300")
+    assert "best/step-999999.safetensors" not in names
 
 
 def test_damage_outweighs_the_errors_that_it_leads_to(tmp_path: Path) -> None:

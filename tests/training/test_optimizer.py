@@ -234,6 +234,17 @@ def test_short_gradients_are_not_touched() -> None:
     torch.testing.assert_close(p.grad, torch.tensor([0.6, 0.8]))
 
 
+@pytest.mark.parametrize("limit", [0.5, math.inf])
+@pytest.mark.parametrize("values", [[0.0, 0.0], [3.0, 4.0], [1e-30, 0.0]])
+def test_a_limit_without_end_is_none(limit: float, values: list[float]) -> None:
+    """As people write who want the norm alone, and change nothing."""
+    ours, theirs = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+    ours.grad, theirs.grad = torch.tensor(values), torch.tensor(values)
+    norm = clip_gradients([ours], limit)
+    torch.testing.assert_close(norm, nn.utils.clip_grad_norm_([theirs], limit))
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
 def test_without_gradients_the_norm_is_zero() -> None:
     assert clip_gradients([nn.Parameter(torch.ones(2))], 1.0) == 0.0
     with pytest.raises(ValueError, match="max_norm"):

@@ -28,6 +28,7 @@ from scratchlm.model.gpt import (
 )
 from scratchlm.text.files import FileError, read_json
 from scratchlm.text.tokens import BatchCursor
+from scratchlm.training import checkpoint as checkpoint_module
 from scratchlm.training import trainer as module
 from scratchlm.training.checkpoint import (
     CheckpointError,
@@ -45,6 +46,7 @@ from scratchlm.training.trainer import (
     StopRequest,
     TrainConfig,
     Trainer,
+    branch_part,
     choices,
     entropy_floor,
     make_optimizers,
@@ -340,9 +342,20 @@ def test_resume_refuses_changed_settings(tmp_path: Path) -> None:
 
 def test_log_survives_a_torn_line(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
-    log.write_text('{"step": 1}\n{"step": 2}\n{"ste')
+    whole = '{"step": 1, "train_loss": 2.5, "seconds": 0.5}\n'
+    log.write_text(whole + whole.replace("1", "2") + whole[:4])
     assert [line["step"] for line in read_log(tmp_path)] == [1, 2]
-    for damaged in ('{"step": 1}\n{"step"\n', "3\n", '{"a": "\xff"}\n', "\n"):
+    for damaged in (
+        whole + '{"step"\n',
+        whole + '{"step": 2, "train_loss": 2.5}\n',
+        whole.replace("1", '"1"'),
+        whole.replace("2.5", "null"),
+        whole.replace("}", ', "validation_loss": []}'),
+        "[]\n",
+        "3\n",
+        '{"a": "\xff"}\n',
+        "\n",
+    ):
         log.write_bytes(damaged.encode("latin-1"))
         with pytest.raises(FileError, match=r"log\.jsonl:\d is damaged"):
             read_log(tmp_path)
@@ -931,6 +944,37 @@ def test_what_a_branch_refuses(tmp_path: Path) -> None:
     branch("b", steps=9).fit()
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["a", "b", "full"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_a_branch_that_is_broken_off_leaves_nothing(
+    error: type[BaseException], tmp_path: Path, monkeypatch: Any
+) -> None:
+    source = stopped_at(tmp_path / "a", 4, steps=6)
+    config = replace(read_train_config(source), steps=9)
+
+    def stop(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(checkpoint_module, "write_seal", stop)
+    with pytest.raises(error):
+        Trainer.branch(source, tmp_path / "b", config, cursor(), HELD_OUT)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_branch_of_more_than_a_million_steps(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    old = TrainConfig(steps=1_100_000, schedule="stable", warmup=10)
+    names = ["checkpoint/step-1100000/state.json"]
+    names += ["stable/step-880000/state.json"]
+    (tmp_path / "seal.json").write_text("")
+    monkeypatch.setattr(module, "sealed_names", lambda *_: names)
+    monkeypatch.setattr(checkpoint_module, "sealed_names", lambda *_: names)
+    more = replace(old, steps=1_200_000)
+    assert branch_part(tmp_path, old, more) == "stable"
+    same = replace(old, clip=2.0)
+    assert branch_part(tmp_path, old, same) == "checkpoint"
 
 
 def test_a_branch_leaves_later_weights_behind(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ BUGS = {
         "[g.mul_(max_norm / g.norm().clamp(min=max_norm)) for g in gradients]",
     ),
     "short gradients are made longer": (
-        "norm.clamp(min=max_norm)",
-        "norm",
+        "(max_norm / norm).clamp(max=1.0)",
+        "max_norm / norm",
     ),
 }

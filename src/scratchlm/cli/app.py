@@ -25,8 +25,13 @@ from cyclopts.help import (
 from rich.box import SIMPLE
 from rich.text import Text
 
-from scratchlm.cli.errors import UserError, from_system, is_mendable
-from scratchlm.cli.settings import fill_in
+from scratchlm.cli.errors import (
+    UserError,
+    from_system,
+    is_mendable,
+    missing,
+)
+from scratchlm.cli.settings import check_values, fill_in
 from scratchlm.cli.signals import INTERRUPTED, stopping_at_once
 
 PROGRAM = "python -m scratchlm"
@@ -104,6 +109,7 @@ def make_app() -> App:
         help_epilogue=START,
         version=installed,
         result_action="return_value",
+        config=(check_values,),
         default_parameter=Parameter(allow_repeating=True),  # the last wins
         **looks,
     )
@@ -125,7 +131,7 @@ def make_app() -> App:
     add(tokenizer, "scratchlm.cli.tokenizer:export")
     app.command(corpus)
     app.command(tokenizer)
-    add(app, "scratchlm.cli.train:train", config=(fill_in,))
+    add(app, "scratchlm.cli.train:train", config=(fill_in, check_values))
     add(app, "scratchlm.cli.sample:sample")
     add(app, "scratchlm.cli.evaluate:evaluate")
     add(app, "scratchlm.cli.compare:compare")
@@ -162,6 +168,8 @@ def parse(app: App, words: list[str]) -> Any:
         except CycloptsError as error:
             words = [PROGRAM, *(error.command_chain or ()), "--help"]
             raise UserError(f"{error} Try: {' '.join(words)}") from error
+        except ImportError as error:
+            raise UserError(missing(error)) from error
         except ValueError as error:
             raise UserError(str(error)) from error
     return lambda: command(*bound.args, **bound.kwargs)
@@ -183,7 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         parse(make_app(), words)()
-        sys.stdout.flush()
+        print(end="", flush=True)  # there may be no output at all
     except KeyboardInterrupt as stopped:
         print(f"\n{str(stopped) or 'stopped'}", file=sys.stderr)
         return INTERRUPTED

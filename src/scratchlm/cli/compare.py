@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from scratchlm.cli.errors import UserError
-from scratchlm.cli.plot import save_plot, terminal_plot
+from scratchlm.cli.plot import print_plot, save_plot
 from scratchlm.cli.runs import asked, read_settings
 from scratchlm.training.trainer import read_log
 
@@ -74,7 +74,8 @@ def compare(
     if not all(logs.values()):
         empty = [name for name, log in logs.items() if not log]
         raise UserError(f"{empty[0]} has no step yet: there is nothing to show")
-    print(terminal_plot(logs), end="\n\n")
+    print_plot(logs)
+    print()
     head = ("run", "steps", "minutes", "best", "at step")
     print(table([head, *((name, *summary(log)) for name, log in logs.items())]))
     if found := differing(runs):

@@ -70,6 +70,8 @@ def toytown(
     """
     if characters < 1:
         raise UserError(f"--characters {characters}: ask for 1 or more")
+    if seed < 0:
+        raise UserError(f"--seed {seed}: choose 0 or more")
     stories = town.write_corpus(characters, seed)
     lines = [{"text": s.text, "log_prob": s.log_prob} for s in stories]
     corpus.write_documents(out, lines)

@@ -27,9 +27,14 @@ def bfloat16_speed(size: int = 512) -> float:
     return rates[0] / rates[1]
 
 
+def nearest(path: Path) -> Path:
+    """The path, or what of the way to it is there."""
+    return next(p for p in (path, *path.absolute().parents) if p.exists())
+
+
 def findings(out: Path, ratio: float) -> dict[str, str]:
     """What there is, by name."""
-    free = shutil.disk_usage(next(p for p in (out, *out.parents) if p.exists()))
+    free = shutil.disk_usage(nearest(out))
     text = mirror()
     return {
         "python": f"{platform.python_version()} in {sys.prefix}",
@@ -46,9 +51,13 @@ def findings(out: Path, ratio: float) -> dict[str, str]:
     }
 
 
-def advice(ratio: float) -> list[str]:
+def advice(out: Path, ratio: float) -> list[str]:
     """What to do about what is found, a sentence each."""
-    found, text = [], mirror()
+    found, text, place = [], mirror(), nearest(out)
+    if not place.is_dir():
+        found.append(f"{place} is a file, so no run can be written to {out}")
+    elif not os.access(place, os.W_OK):
+        found.append(f"you may not write into {place}: name another --out")
     if text is not None and not text.is_dir():
         found.append(f"SCRATCHLM_MIRROR names {text}, which is no folder")
     if ratio < 1:
@@ -85,4 +94,4 @@ def doctor(
     for name, value in findings(out, ratio).items():
         print(f"{name:9} {value}")
     print()
-    print("\n".join(advice(ratio)) or "nothing is missing")
+    print("\n".join(advice(out, ratio)) or "nothing is missing")

@@ -5,6 +5,7 @@ a bug of ours and keeps its traceback, which is what we need to mend it.
 """
 
 import errno
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -49,6 +50,23 @@ def from_system(error: OSError) -> str:
     advice = ADVICE.get(error.errno or 0, (error.strerror or "").lower())
     place = f"{error.filename}: " if error.filename else ""
     return f"{place}{advice}"
+
+
+def missing(error: ImportError) -> str:
+    """What to say of a package that is not there; what else it is, is raised.
+
+    The command line's library reports it at second hand.
+    """
+    cause = error.__cause__ or error
+    package = str(getattr(cause, "name", "")).partition(".")[0]
+    ours = package == __name__.partition(".")[0]
+    if ours or not isinstance(cause, ModuleNotFoundError):
+        raise error
+    return (
+        f"{package} is not installed for {sys.executable}; use the Python of "
+        "the environment, as in .venv/bin/python, or install what "
+        "requirements.txt lists"
+    )
 
 
 def is_mendable(error: BaseException) -> bool:

@@ -123,6 +123,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(w in text for w in words)
 
 
+def is_about_compiling(error: BaseException) -> bool:
+    """Whether torch could not compile the model."""
+    return type(error).__module__.startswith(("torch._dynamo", "torch._induc"))
+
+
+def advice_on_compiling(error: BaseException) -> str:
+    """What to say then."""
+    why = " ".join(str(error).split())[:200]
+    return (
+        f"--compile: torch cannot compile the model here ({why}); it needs a "
+        "C++ compiler, or leave --compile out"
+    )
+
+
 def advice_on_memory(
     model: GPTConfig, config: TrainConfig, batch: int, device: str
 ) -> str:
@@ -131,7 +145,7 @@ def advice_on_memory(
     ways = ["a smaller model or --context needs less"]
     if not config.checkpoint_activations:
         ways.insert(0, "--checkpoint-activations costs a third more time")
-    if batch > 1:
+    if batch % 2 == 0:
         half = size(peak_memory(model, config, batch // 2))
         ways.insert(
             0,

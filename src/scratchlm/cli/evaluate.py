@@ -14,6 +14,7 @@ from scratchlm.cli.runs import (
     Snapshot,
     Verify,
     check_device,
+    kind_of,
     open_run,
 )
 from scratchlm.evaluation.perplexity import bits_per_byte, perplexity
@@ -25,7 +26,8 @@ from scratchlm.text.prepare import (
     encode_texts,
     read_texts,
 )
-from scratchlm.training.checkpoint import load_model
+from scratchlm.training.checkpoint import blaming, load_model
+from scratchlm.training.precision import Precision, supported
 from scratchlm.training.trainer import entropy_floor
 
 
@@ -72,22 +74,27 @@ def evaluate(
             f"--stride {stride}: choose 1 to {context}, the context, or "
             "tokens are left out"
         )
-    tokens, size = opened.validation, data["validation_bytes"]
+    with blaming(run / "config.json"):
+        tokens, size = opened.validation, int(data["validation_bytes"])
+        floor = entropy_floor(data) if text is None else None
     if text is not None:
         with users_input():
             tokens, size = read_tokens(text, opened.tokenizer)
-    precision = opened.settings["training"].get("precision", "float32")
+    trained_in = opened.settings["training"].get("precision")
+    precision: Precision = "float32"
+    if trained_in in supported(kind_of(device)):
+        precision = trained_in
     result = score(
         model, tokens, context, batch_size, stride, precision
     )
     nats = result.nats_per_token
     print(f"tokens            {result.tokens:,}")
-    print(f"precision         {precision}")
+    note = "" if precision == trained_in else f", not {trained_in} as trained"
+    print(f"precision         {precision}{note}")
     print(f"nats per token    {nats:.4f}")
     print(f"perplexity        {perplexity(nats):.3f}")
     bits = bits_per_byte(result.nats, size)
     print(f"bits per byte     {bits:.4f}")
-    floor = entropy_floor(data) if text is None else None
     if floor is not None:
         print(f"entropy           {floor:.4f} nats per token")
         print(f"distance from it  {nats - floor:.4f}")

@@ -1,6 +1,8 @@
 """Losses as a picture: in the terminal, and as a file beside the run."""
 
+import sys
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ from scratchlm.text.files import replacing
 
 Log = Sequence[Mapping[str, Any]]
 Curve = tuple[list[int], list[float]]
+MARKS = "·ox+*#%@"
+LINES = dict.fromkeys(range(0x2500, 0x2580), "+")  # corners, crossings
+LINES |= {ord("─"): "-", ord("│"): "|", ord("·"): "."}
 
 
 def curve(log: Log, name: str) -> Curve:
@@ -35,24 +40,45 @@ def curves(logs: Mapping[str, Log]) -> dict[str, Curve]:
     }
 
 
+def drawable(picture: str, encoding: str) -> str:
+    """The picture; its lines in ASCII, where an encoding has no others.
+
+    >>> drawable("┌─·─┐", "ascii")
+    '+-.-+'
+    """
+    try:
+        picture.encode(encoding)
+    except UnicodeEncodeError:
+        return picture.translate(LINES)
+    return picture
+
+
 def terminal_plot(
-    logs: Mapping[str, Log], width: int = 72, height: int = 16
+    logs: Mapping[str, Log],
+    width: int = 72,
+    height: int = 16,
+    encoding: str = "utf-8",
 ) -> str:
-    """The losses by step in characters, without colours."""
-    figure = plotext.figure
+    """The losses by step in characters, and a key below; no colours."""
+    figure, keys = plotext.figure, list[str]()
     figure.clear()
     figure.theme("colorless")
     figure.plot_size(width, height)
     figure.title("loss, in nats per token")
     for (name, (steps, losses)), mark in zip(
-        curves(logs).items(), "·ox+*#%@", strict=False
+        curves(logs).items(), cycle(MARKS), strict=False
     ):
-        signal = figure.signal(steps, losses, marker=mark)
-        signal.label(name)
-        figure.draw(signal)
-    figure.legend(x=width - 8, ha="right")
+        if steps:  # or it would be drawn at 0
+            figure.draw(figure.signal(steps, losses, marker=mark))
+            keys.append(f"{mark} {name}")
     text: str = plotext.uncolorize(str(figure.build()))
-    return "\n".join(line.rstrip() for line in text.splitlines())
+    lines = [line.rstrip() for line in text.splitlines()] + keys
+    return drawable("\n".join(lines), encoding)
+
+
+def print_plot(logs: Mapping[str, Log]) -> None:
+    """The losses as a picture, in letters that the output has."""
+    print(terminal_plot(logs, encoding=sys.stdout.encoding or "utf-8"))
 
 
 def save_plot(logs: Mapping[str, Log], path: Path) -> None:
@@ -71,7 +97,8 @@ def save_plot(logs: Mapping[str, Log], path: Path) -> None:
             )
         axes.set_xlabel("step")
         axes.set_ylabel("nats per token")
-        axes.legend(frameon=False)
+        for text in axes.legend(frameon=False).get_texts():
+            text.set_parse_math(False)  # a folder's name may have a $
         axes.grid(alpha=0.3)
         with replacing(path) as partial:
             figure.savefig(partial, format="svg", metadata={"Date": None})

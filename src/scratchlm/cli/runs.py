@@ -1,17 +1,43 @@
 """Runs in their folders: what they were asked for, and what is in them."""
 
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from cyclopts import Parameter
+from filelock import FileLock, Timeout
 
 from scratchlm.cli.errors import UserError
-from scratchlm.text.files import read_json
+from scratchlm.model.gpt import GPTConfig
+from scratchlm.text.files import PARTIAL, read_json
 from scratchlm.text.prepare import AnyTokenizer, load_tokenizer
 from scratchlm.text.tokens import BatchCursor, open_tokens
-from scratchlm.training.checkpoint import check_seal, has_run, sealed_names
+from scratchlm.training.checkpoint import (
+    OWN,
+    blaming,
+    check_seal,
+    has_run,
+    sealed_names,
+)
+
+LOCK = ".lock"  # in a run's folder, while somebody trains there
+OURS = {"config.json", "log.jsonl", "loss.svg", "seal.json", "tensorboard"}
+OURS |= {"tokenizer.json", "train.tokens", "validation.tokens", *OWN}
+
+
+def folder_of(corpus: str) -> Path:
+    """Where a run on a text lives, unless it is told: runs/, and its name.
+
+    >>> folder_of("texts/my notes.txt").as_posix()
+    'runs/my-notes'
+    """
+    name = re.sub(r"\W+", "-", Path(corpus.rstrip("/")).stem).strip("-")
+    return Path("runs") / (name[:60] or "text")
 
 # The options of each command that opens a run.
 TOYTOWN = Path("runs/toytown")
@@ -30,7 +56,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if not has_run(folder):
         raise UserError(
             f"{folder} holds no run; train one first: "
-            f"python -m scratchlm train --out {folder}"
+            f"python -m scratchlm train --out {shlex.quote(str(folder))}"
         )
     path = folder / "config.json"
     found = read_json(path)
@@ -52,13 +78,15 @@ def asked(folder: Path, verify: bool = True) -> dict[str, Any]:
     found = read_settings(folder)
     if verify:
         check_files(folder, "config.json")
-    data = found["data"]
-    settings = {**data.get("text", {}), **found["model"], **found["training"]}
-    settings |= {k: data[k] for k in ("batch_size", "seed") if k in data}
-    for name, (wanted, got) in data.get("resolved", {}).items():
-        if settings[name] == got:
-            settings[name] = wanted
-    return settings
+    with blaming(folder / "config.json"):
+        data = found["data"]
+        settings = {**data.get("text", {}), **found["model"]}
+        settings |= found["training"]
+        settings |= {k: data[k] for k in ("batch_size", "seed") if k in data}
+        for name, (wanted, got) in data.get("resolved", {}).items():
+            if settings[name] == got:
+                settings[name] = wanted
+        return settings
 
 
 def check_files(folder: Path, *names: str) -> None:
@@ -84,11 +112,57 @@ def run_tokenizer(folder: Path, verify: bool = True) -> AnyTokenizer:
     return tokenizer
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a folder in which a run would write over what is not its own.
+
+    What a run left that died early may be there, and other files, but not
+    both: then the names of ours are somebody else's.
+    """
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    names = [path.name for path in found if not path.name.startswith(".")]
+    ours = [name for name in names if name.removesuffix(PARTIAL) in OURS]
+    others = [name for name in names if name not in ours]
+    if ours and others:
+        raise UserError(
+            f"{folder} holds other things ({others[0]}), so its {ours[0]} may "
+            "be yours and would be written over; name a new folder with --out"
+        )
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep a second training out of a folder; it is made, if need be.
+
+    The lock is the system's, and goes with the process, however it ends. A
+    folder that is empty afterwards is taken away again, if it was not there.
+    """
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"{folder}: another training is at work there; wait for its end, "
+            "or name another folder with --out"
+        ) from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):  # not empty
+            for path in new:
+                path.rmdir()
+
+
 @dataclass(frozen=True)
 class Opened:
     """A run's settings, tokenizer, training cursor and validation tokens."""
 
     settings: dict[str, Any]
+    model: GPTConfig
     tokenizer: AnyTokenizer
     train: BatchCursor
     validation: Any
@@ -103,13 +177,10 @@ def open_run(folder: Path, verify: bool = True) -> Opened:
     mark, data = tokenizer.fingerprint, settings["data"]
     train = open_tokens(folder / "train.tokens", mark)
     validation = open_tokens(folder / "validation.tokens", mark)
-    cursor = BatchCursor(
-        train.tokens,
-        settings["model"]["context"],
-        data["batch_size"],
-        data["seed"],
-    )
-    return Opened(settings, tokenizer, cursor, validation.tokens)
+    with blaming(folder / "config.json"):
+        model, size = GPTConfig(**settings["model"]), data["batch_size"]
+        cursor = BatchCursor(train.tokens, model.context, size, data["seed"])
+    return Opened(settings, model, tokenizer, cursor, validation.tokens)
 
 
 def opening(folder: Path, words: int = 3) -> str:
@@ -130,11 +201,15 @@ def devices() -> list[str]:
     return found
 
 
+def kind_of(device: str) -> str:
+    """The kind of a device, as the "cuda" of "cuda:1"."""
+    return device.partition(":")[0]
+
+
 def check_device(name: str) -> str:
     """The name of a device that is here; others are refused."""
-    kind = name.partition(":")[0]
     try:
-        if kind in devices():
+        if kind_of(name) in devices():
             torch.empty(0, device=name)
             return name
     except (RuntimeError, AssertionError):

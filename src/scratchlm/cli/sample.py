@@ -71,7 +71,20 @@ def stream(
 
 def read_prompt(prompt: str) -> str:
     """The prompt; "-" stands for what comes from standard input."""
-    return sys.stdin.read().rstrip("\n") if prompt == "-" else prompt
+    return typed(-1).rstrip("\n") if prompt == "-" else prompt
+
+
+def typed(lines: int) -> str:
+    """What comes from standard input: one line, or for -1 all of it."""
+    if sys.stdin is None:
+        raise UserError("there is no standard input to read a prompt from")
+    try:
+        return sys.stdin.readline() if lines == 1 else sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"standard input is not {error.encoding}: {error.reason}; give "
+            "the prompt in this encoding, or set PYTHONUTF8=1"
+        ) from error
 
 
 def prompts() -> Iterator[str]:
@@ -79,10 +92,12 @@ def prompts() -> Iterator[str]:
     print("Type how a text begins; an empty line ends this.", flush=True)
     while True:
         print("> ", end="", flush=True)
-        line = sys.stdin.readline().rstrip("\n")
+        line = typed(1)
         if not line:
+            print()  # the end of the input, in the middle of our line
+        if not line.strip("\n"):
             return
-        yield line
+        yield line.rstrip("\n")
 
 
 def sample(
@@ -119,13 +134,25 @@ def sample(
     """
     if tokens < 1:
         raise UserError(f"--tokens {tokens}: ask for 1 or more")
+    if not 0 <= seed < 2**63:
+        raise UserError(f"--seed {seed}: choose 0 or more, and below 2^63")
+    if interactive and prompt:
+        raise UserError("--interactive asks for each prompt; leave --prompt")
     device = check_device(device)
     tokenizer = run_tokenizer(run, verify)
     model = load_model(run, snapshot, verify).to(device)
-    texts = prompts() if interactive else iter([read_prompt(prompt)])
-    for text in texts:
+
+    def show(text: str) -> None:
         pieces = stream(model, tokenizer, text, tokens, seed, sampling)
         print(text, end="", flush=True)
         for piece in pieces:
             print(piece, end="", flush=True)
         print()
+
+    if not interactive:
+        return show(read_prompt(prompt))
+    for text in prompts():
+        try:
+            show(text)
+        except UserError as error:  # the next line may be better
+            print(f"\nerror: {error}", file=sys.stderr)

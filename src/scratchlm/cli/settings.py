@@ -10,25 +10,22 @@ Help for a field is the comment beside it, so that a class fits on a page.
 
 import inspect
 import io
+import json
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
-from cyclopts import App, CycloptsError, Group, Parameter
+import tomllib
+from cyclopts import App, Group, Parameter
 from cyclopts.argument import Argument, ArgumentCollection
-from cyclopts.config import Dict, Json, Toml, Yaml
+from cyclopts.config import Dict
 
 from scratchlm.cli.errors import UserError
+from scratchlm.text.files import FileError, read_bytes
 
-FILES: dict[str, Any] = {
-    ".toml": Toml,
-    ".yaml": Yaml,
-    ".yml": Yaml,
-    ".json": Json,
-}
 GROUPS = {
     name: Group(name, sort_key=place)
     for place, name in enumerate(("Text", "Model", "Training", "Run"), 1)
@@ -99,13 +96,70 @@ def find(arguments: ArgumentCollection, name: str) -> Argument | None:
 
 
 def value_of(arguments: ArgumentCollection, name: str, default: str) -> str:
-    """What was given for an option, as text."""
+    """What was given for an option, as text; the last of several."""
     argument = find(arguments, name)
-    return argument.tokens[0].value if argument else default
+    return argument.tokens[-1].value if argument else default
 
 
-def read_file(path: Path) -> Any:
-    """The settings of a file, ready to fill in."""
+def is_on(
+    arguments: ArgumentCollection, name: str, default: bool = False
+) -> bool:
+    """Whether a switch is on, by what was said last."""
+    argument = find(arguments, name)
+    if argument is None:
+        return default
+    token = argument.tokens[-1]
+    if isinstance(token.implicit_value, bool):
+        return token.implicit_value  # the bare option, without a value
+    return token.value.lower() in ("true", "t", "yes", "y", "1")
+
+
+def unique(pairs: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
+    """Names and values; ValueError for what is no name, or is there twice.
+
+    >>> unique([("steps", 7), ("batch_size", 8)])
+    {'steps': 7, 'batch-size': 8}
+    """
+    found = {}
+    for name, value in pairs:
+        if not isinstance(name, str):
+            raise ValueError(f"{name!r} is no name of a setting")
+        name = name.replace("_", "-")
+        if name in found:
+            raise ValueError(f"{name} is there twice")
+        found[name] = value
+    return found
+
+
+def parse_json(text: str) -> Any:
+    """JSON, in which no name may be there twice."""
+    return json.loads(text, object_pairs_hook=unique)
+
+
+def parse_yaml(text: str) -> Any:
+    """YAML, as far as it is data; the first level has each name once."""
+    import yaml
+
+    try:
+        node = yaml.compose(text, yaml.SafeLoader)
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    if isinstance(node, yaml.MappingNode):
+        unique([(key.value, value) for key, value in node.value])
+    return found
+
+
+FILES: dict[str, Callable[[str], Any]] = {
+    ".toml": tomllib.loads,
+    ".yaml": parse_yaml,
+    ".yml": parse_yaml,
+    ".json": parse_json,
+}
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The settings of a file, by their names."""
     if path.suffix not in FILES:
         raise UserError(
             f"{path}: settings are read from {', '.join(FILES)}; "
@@ -113,14 +167,52 @@ def read_file(path: Path) -> Any:
         )
     if not path.is_file():
         raise UserError(f"{path}: there is no such file of settings")
-    found = FILES[path.suffix](
-        path, use_commands_as_keys=False, source=str(path)
-    )
     try:
-        assert isinstance(found.config, dict)
-    except (CycloptsError, AssertionError) as error:
-        raise UserError(f"{path} holds no settings: {error}") from error
+        found = FILES[path.suffix](read_bytes(path).decode("utf-8-sig"))
+        if not isinstance(found, dict | None):
+            raise ValueError("it is to be names with their values")
+        found = unique(list((found or {}).items()))
+        if "config" in found:
+            raise ValueError("it cannot name another file (config)")
+        if no := [name for name in found if name.startswith("no-")]:
+            raise ValueError(f"for {no[0]} write {no[0][3:]}, with false or []")
+    except FileError:
+        raise
+    except (ValueError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{path} holds no settings: {why}") from error
     return found
+
+
+def check_values(
+    app: App, commands: tuple[str, ...], arguments: ArgumentCollection
+) -> None:
+    """Refuse fractions, which would be rounded, and paths without a name."""
+    for argument in arguments:
+        kinds = {argument.hint, *get_args(argument.hint)}
+        for token in argument.tokens:
+            value = token.value
+            if int in kinds and not is_whole(value):
+                raise UserError(
+                    f"{argument.name} {value}: choose a whole number below 2^63"
+                )
+            if Path in kinds and value == "":
+                raise UserError(
+                    f"{argument.name} is empty: it needs a folder or file"
+                )
+
+
+def is_whole(value: str) -> bool:
+    """Whether a number is a whole one, of 64 bits; what is none is not asked.
+
+    >>> is_whole("7"), is_whole("7.5"), is_whole("nan"), is_whole("seven")
+    (True, False, False, True)
+    """
+    try:
+        number = float(value)
+    except ValueError:
+        return True
+    return abs(number) < 2**63 and number % 1 == 0
 
 
 def fill_in(
@@ -128,19 +220,20 @@ def fill_in(
 ) -> None:
     """Give values to what no option gave one: file, then run or preset."""
     from scratchlm.cli.presets import preset
-    from scratchlm.cli.runs import asked
+    from scratchlm.cli.runs import asked, folder_of
+
+    def fill(settings: Mapping[str, Any], source: str) -> None:
+        inside = {commands[-1]: settings}  # or "corpus" is a command's name
+        Dict(inside, source=source)(app, commands, arguments)
 
     if path := value_of(arguments, "--config", ""):
-        read_file(Path(path))(app, commands, arguments)
+        fill(read_file(Path(path)), path)
     run = value_of(arguments, "--from", "")
-    if find(arguments, "--resume"):
-        run = value_of(arguments, "--out", "")
+    if is_on(arguments, "--resume"):
+        text = value_of(arguments, "--corpus", "toytown")
+        run = value_of(arguments, "--out", "") or str(folder_of(text))
     if run:
-        given = [t.keyword for a in arguments for t in a.tokens]
-        settings = asked(Path(run), "--no-verify" not in given)
+        settings = asked(Path(run), is_on(arguments, "--verify", True))
     else:
         settings = preset(value_of(arguments, "--preset", "small"))
-    under = {k: v for k, v in settings.items() if v is not None}
-    Dict(under, use_commands_as_keys=False, source="the preset")(
-        app, commands, arguments
-    )
+    fill({k: v for k, v in settings.items() if v is not None}, "the preset")

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import re
 import shlex
 import shutil
 import sys
@@ -20,14 +19,19 @@ from cyclopts import Parameter
 from scratchlm.cli import estimate
 from scratchlm.cli.corpus import DATA, mirror
 from scratchlm.cli.errors import UserError, users_input
-from scratchlm.cli.plot import save_plot, terminal_plot
+from scratchlm.cli.plot import print_plot, save_plot
 from scratchlm.cli.presets import PRESETS, WORDS
 from scratchlm.cli.progress import TimeLimit, show_progress
 from scratchlm.cli.runs import (
+    Opened,
+    alone,
     asked,
     check_device,
     check_files,
+    check_folder,
     devices,
+    folder_of,
+    kind_of,
     open_run,
     opening,
     read_settings,
@@ -49,6 +53,7 @@ from scratchlm.text.prepare import (
 )
 from scratchlm.text.tokens import BatchCursor, open_tokens
 from scratchlm.training.checkpoint import has_run
+from scratchlm.training.precision import supported
 from scratchlm.training.trainer import (
     Interrupted,
     TrainConfig,
@@ -58,6 +63,7 @@ from scratchlm.training.trainer import (
     read_train_config,
     same_rates,
     settle,
+    tensorboard_writer,
 )
 
 KINDS = ("bpe", "characters")
@@ -87,6 +93,8 @@ class TextOptions:
             raise ValueError("corpus is empty; leave it out for Toytown")
         if self.characters < 1:
             raise ValueError("characters must be 1 or more")
+        if self.corpus_seed < 0:
+            raise ValueError("corpus_seed must be 0 or more")
         if self.tokenizer not in KINDS and not Path(self.tokenizer).is_file():
             raise ValueError(
                 f"tokenizer {self.tokenizer!r} is no file here; choose "
@@ -159,11 +167,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where the run lives: as told, or under the name of its text."""
-        if self.run.out is not None:
-            return self.run.out
-        name = Path(self.text.corpus.rstrip("/")).stem
-        name = re.sub(r"\W+", "-", name).strip("-")
-        return Path("runs") / (name or "text")
+        return self.run.out or folder_of(self.text.corpus)
 
 
 # --- text --------------------------------------------------------------------
@@ -172,10 +176,11 @@ class Job:
 def read_material(text: TextOptions) -> Material:
     """The text that --corpus names."""
     if text.corpus == "toytown":
-        return toytown_material(text.characters, text.corpus_seed)
+        with users_input():  # too few for the three parts
+            return toytown_material(text.characters, text.corpus_seed)
     path = Path(text.corpus)
     with users_input():
-        if not path.exists():
+        if corpus.is_address(text.corpus) or not path.exists():
             path = corpus.get(text.corpus, DATA, mirror=mirror())
         if path.is_dir() and not (path / "train.jsonl").exists():
             return folder_material(path)
@@ -206,7 +211,8 @@ def make_tokenizer(job: Job, material: Material) -> AnyTokenizer:
 
 def write_text(job: Job) -> dict[str, Any]:
     """Write tokenizer and tokens into the run's folder; return the facts."""
-    if has_run(Path(job.text.corpus)):
+    name = job.text.corpus
+    if not corpus.is_address(name) and has_run(Path(name)):
         facts, tokenizer = take_text(job)
     else:
         material = read_material(job.text)
@@ -214,8 +220,8 @@ def write_text(job: Job) -> dict[str, Any]:
         with users_input():
             facts = write_material(material, tokenizer, job.folder)
     return {
-        **facts,
         "tokenizer": job.text.tokenizer,
+        **facts,
         "fingerprint": tokenizer.fingerprint,
         "batch_size": job.batch.batch_size,
         "seed": job.batch.seed,
@@ -225,16 +231,21 @@ def write_text(job: Job) -> dict[str, Any]:
 
 def take_text(job: Job) -> tuple[dict[str, Any], AnyTokenizer]:
     """Tokenizer and tokens of another run, so that runs can be compared."""
-    source = Path(job.text.corpus)
+    source, kind = Path(job.text.corpus), job.text.tokenizer
     tokenizer = run_tokenizer(source, job.run.verify)
+    data = read_settings(source)["data"]
+    if kind not in (KINDS[0], data.get("tokenizer", KINDS[0])):
+        raise UserError(
+            f"--tokenizer {kind}: the run {source} brings its tokenizer with "
+            "its tokens; leave it out, or name the text with --corpus"
+        )
     names = ("train.tokens", "validation.tokens")
     if job.run.verify:
         check_files(source, *names)
     for name in ("tokenizer.json", *names):
         with replacing(job.folder / name) as partial:
             shutil.copyfile(source / name, partial)
-    ours = ("tokenizer", "fingerprint", "batch_size", "seed", "text")
-    data = read_settings(source)["data"]
+    ours = ("fingerprint", "batch_size", "seed", "text")
     facts = {k: v for k, v in data.items() if k not in (*ours, "resolved")}
     return facts, tokenizer
 
@@ -245,16 +256,14 @@ def all_or_nothing(folder: Path) -> Iterator[None]:
 
     A folder that was there before stays, with what was in it.
     """
-    there = {p.name for p in folder.iterdir()} if folder.is_dir() else None
+    there = {path.name for path in folder.iterdir()}
     try:
         yield
     except BaseException:
-        if folder.is_dir() and not has_run(folder):
+        if not has_run(folder):
             for path in folder.iterdir():
-                if there is None or path.name not in there:
+                if path.name not in there:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-            if there is None:
-                folder.rmdir()
         raise
 
 
@@ -269,6 +278,7 @@ def check(job: Job) -> None:
             f"--out {job.folder}), branch it (train --from {job.folder} "
             "--out NEW), or name another folder with --out"
         )
+    check_folder(job.folder)
     if any(step < 0 for step in job.training.snapshots):
         raise UserError("--snapshots are steps, 0 or more")
     if job.text.tokenizer == "bpe" and job.model.vocab_size < BYTES:
@@ -283,6 +293,16 @@ def check(job: Job) -> None:
         )
 
 
+def check_precision(job: Job, device: str) -> None:
+    """Refuse numbers in which a device cannot train."""
+    precision, known = job.training.precision, supported(kind_of(device))
+    if precision not in ("auto", *known):
+        raise UserError(
+            f"--precision {precision}: {device} cannot train in it; choose "
+            f"auto or {' or '.join(known)}"
+        )
+
+
 def make_model(job: Job, vocab_size: int, device: str) -> GPT:
     """The model, with its first weights, on its device."""
     torch.manual_seed(job.batch.seed)
@@ -293,6 +313,9 @@ def device_for(job: Job) -> str:
     """The device to train on: the one named, or the fastest here."""
 
     def trial(device: str) -> float:
+        known = ("auto", *supported(device))
+        if job.training.precision not in known:
+            return math.inf
         model = make_model(job, job.model.vocab_size, device)
         batch = job.batch.batch_size
         batches = estimate.exercise(job.model.context, batch)
@@ -334,6 +357,7 @@ def dry_run(job: Job) -> None:
     """Say what the run would take; nothing is read or written."""
     check(job)
     device = device_for(job)
+    check_precision(job, device)
     memory = estimate.check_memory(
         job.model, job.training, job.batch.batch_size, device
     )
@@ -360,14 +384,19 @@ def cursors(job: Job, tokenizer: AnyTokenizer) -> tuple[BatchCursor, Any]:
         cursor = BatchCursor(
             train, job.model.context, batch.batch_size, batch.seed
         )
+    if len(valid) < 2:
+        raise UserError(
+            f"{job.text.corpus} leaves {len(valid)} tokens to be judged by, "
+            "and it takes two to predict one; give more text"
+        )
     return cursor, valid
 
 
 def new_trainer(job: Job, start: float) -> Trainer:
     """Text, tokenizer, tokens and model for a run that starts."""
-    check(job)
     asked_for, loop = job.settings, job.training
     device, batch = device_for(job), job.batch.batch_size
+    check_precision(job, device)
     memory = estimate.check_memory(job.model, job.training, batch, device)
     facts = write_text(job)
     tokenizer = load_tokenizer(job.folder / "tokenizer.json")
@@ -427,37 +456,55 @@ def later_device(job: Job) -> str:
     return check_device(devices()[-1] if device == "auto" else device)
 
 
+def later_memory(opened: Opened, training: TrainConfig, device: str) -> str:
+    """How much memory a run that goes on needs, in words."""
+    if training.precision not in supported(kind_of(device)):
+        raise UserError(
+            f"{device} cannot train in {training.precision}, as this run "
+            "does; name another --device, or branch it: train --from RUN "
+            "--out NEW --precision float32"
+        )
+    size = opened.train.batch_size
+    return estimate.check_memory(opened.model, training, size, device)
+
+
 def resumed_trainer(job: Job) -> Trainer:
     """The trainer of a run that goes on, unless other settings are asked."""
-    run = job.run
+    run, device = job.run, later_device(job)
     refuse(
         changed(job, job.folder),
         "is resumed; leave it out, or branch the run: "
         f"train --from {job.folder} --out NEW",
     )
     opened = open_run(job.folder, run.verify)
+    training = read_train_config(job.folder, run.verify)
+    memory = later_memory(opened, training, device)
     trainer = Trainer.resume(
         job.folder,
         opened.train,
         opened.validation,
         show_progress(opened.tokenizer, run.sample_every),
         run.tensorboard,
-        later_device(job),
+        device,
         run.verify,
     )
-    print(f"resuming {job.folder} after step {trainer.step}", flush=True)
+    print(f"resuming {job.folder} after step {trainer.step}")
+    print(f"memory   {memory}", flush=True)
     return trainer
 
 
 def branched_trainer(job: Job, source: Path) -> Trainer:
     """The trainer of a new run that begins where another one is."""
-    if job.run.out is None:
+    run, device = job.run, later_device(job)
+    if run.out is None:
         raise UserError(f"--from {source} needs a new folder: add --out NEW")
     fixed = asdict(job.model) | asdict(job.text) | asdict(job.batch)
     names = changed(job, source)
     refuse([n for n in names if n in fixed], "is branched; train a new one")
-    opened, old = open_run(source, job.run.verify), read_train_config(source)
+    opened = open_run(source, run.verify)
+    old = read_train_config(source, run.verify)
     config = replace(old, **{n: getattr(job.training, n) for n in names})
+    memory = later_memory(opened, config, device)
     with users_input():  # no more steps, another optimizer
         trainer = Trainer.branch(
             source,
@@ -465,11 +512,13 @@ def branched_trainer(job: Job, source: Path) -> Trainer:
             config,
             opened.train,
             opened.validation,
-            on_sample=show_progress(opened.tokenizer, job.run.sample_every),
-            tensorboard=job.run.tensorboard,
-            device=later_device(job),
+            run.verify,
+            on_sample=show_progress(opened.tokenizer, run.sample_every),
+            tensorboard=run.tensorboard,
+            device=device,
         )
     print(f"going on in {job.folder} after step {trainer.step} of {source}")
+    print(f"memory   {memory}", flush=True)
     if not same_rates(old, config, trainer.step):
         print(
             "its learning rates would have been others from the first step; "
@@ -489,11 +538,36 @@ def fit(job: Job, trainer: Trainer, start: float) -> float | None:
         with limit:
             return trainer.fit()
     except (Interrupted, KeyboardInterrupt) as stopped:
-        said = str(stopped) or f"go on with: train --resume --out {job.folder}"
-        if not limit.over:
+        name = shlex.quote(str(job.folder))
+        said = str(stopped) or f"go on with: train --resume --out {name}"
+        if not (limit.over and has_run(job.folder)):
             raise KeyboardInterrupt(str(stopped)) from None
         print(f"the {minutes:g} minutes are over: {said}")
     return None
+
+
+def carry_out(job: Job, start: float) -> tuple[Trainer, float | None]:
+    """Make the trainer and let it train, alone in its folder."""
+    if job.run.from_:
+        trainer = branched_trainer(job, job.run.from_)
+        with alone(job.folder):
+            return trainer, fit(job, trainer, start)
+    if job.run.resume:
+        with alone(job.folder):
+            trainer = resumed_trainer(job)
+            return trainer, fit(job, trainer, start)
+    check(job)
+    with alone(job.folder), all_or_nothing(job.folder):
+        trainer = new_trainer(job, start)
+        return trainer, fit(job, trainer, start)
+
+
+def find_tensorboard() -> None:
+    """Refuse to show what cannot be shown, before anything is done."""
+    try:
+        tensorboard_writer()
+    except ImportError as error:
+        raise UserError(str(error)) from error
 
 
 def report(folder: Path, trainer: Trainer, best: float) -> None:
@@ -501,7 +575,7 @@ def report(folder: Path, trainer: Trainer, best: float) -> None:
     log = {str(folder): read_log(folder)}
     save_plot(log, folder / "loss.svg")
     if sys.stdout.isatty():
-        print(terminal_plot(log))
+        print_plot(log)
     print(f"done: best validation loss {best:.4f} nats per token")
     if (floor := entropy_floor(trainer.data)) is not None:
         print(f"      the text's own entropy {floor:.4f}")
@@ -556,21 +630,15 @@ def train(
     """
     start = time.monotonic()
     job = Job(text, model, training, batch, run)
+    if run.tensorboard:
+        find_tensorboard()
     if run.dry_run:
         return dry_run(job)
     try:
-        if run.resume or run.from_:
-            trainer = (
-                branched_trainer(job, run.from_)
-                if run.from_
-                else resumed_trainer(job)
-            )
-            best = fit(job, trainer, start)
-        else:
-            with all_or_nothing(job.folder):
-                trainer = new_trainer(job, start)
-                best = fit(job, trainer, start)
+        trainer, best = carry_out(job, start)
     except Exception as error:
+        if training.compile and estimate.is_about_compiling(error):
+            raise UserError(estimate.advice_on_compiling(error)) from error
         if not estimate.is_out_of_memory(error):
             raise
         device = "cpu" if run.device == "auto" else run.device

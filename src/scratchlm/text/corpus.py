@@ -959,12 +959,21 @@ def file_name(address: str) -> str:
     return name
 
 
+def is_address(what: str) -> bool:
+    """Whether this is the address of a file, and not its path.
+
+    >>> is_address("https://example.org/a.txt"), is_address("a.txt")
+    (True, False)
+    """
+    return what.lower().startswith(("http://", "https://"))
+
+
 def look_up(what: str, sha256: str | None) -> Wanted:
     """What is meant by a name, an http(s) address, or a file's path."""
     if what in TEXTS:
         known = TEXTS[what]
         return replace(known, sha256=sha256 or known.sha256)
-    if urlsplit(what).scheme in ("http", "https"):
+    if is_address(what):
         return Wanted(file_name(what), what, sha256)
     path = Path(what)
     if path.is_file():
@@ -999,7 +1008,7 @@ def get(
         check_present(target, wanted)
         return target
     make_folder(folder)
-    if Path(wanted.origin).is_file():
+    if not is_address(wanted.origin):
         copy(Path(wanted.origin), target, wanted)
     elif mirror and belongs(mirror / wanted.file, wanted):
         copy(mirror / wanted.file, target, wanted)

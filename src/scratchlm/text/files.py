@@ -6,13 +6,15 @@ a reader sees the old one or the new one. What takes several files is told by
 one more, the seal, which names each with its size and its SHA-256. Replacing
 the seal is the moment from which all of them count.
 
-Left out: locks. Two programs that write into one folder are not kept apart.
+Left out: locks. Two programs that write into one folder are not kept apart
+here; `train` does that for its own.
 """
 
 import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -193,11 +195,21 @@ def read_seal(folder: Path) -> dict[str, Entry]:
     try:
         files, wanted = data["files"], data["sha256"]
         kinds = {(type(e["size"]), type(e["sha256"])) for e in files.values()}
-        if digest(files) == wanted and kinds <= {(int, str)}:
+        inside = all(map(stays_inside, files))
+        if digest(files) == wanted and inside and kinds <= {(int, str)}:
             return {name: dict(files[name]) for name in files}
     except (LookupError, TypeError, ValueError, AttributeError):
         pass
     raise FileError(f"{path} is damaged: it does not agree with itself")
+
+
+def stays_inside(name: str) -> bool:
+    r"""Whether a name in a seal is that of a file in its folder.
+
+    >>> stays_inside("best/a.json"), stays_inside("best/../../a.json")
+    (True, False)
+    """
+    return not re.search(r"(^|/)\.\.(/|$)|^/|[\\:]", name)
 
 
 def damage(path: Path, sealed: Entry) -> str | None:

@@ -146,9 +146,19 @@ def file_material(path: Path, name: str) -> Material:
     if path.is_dir():
         train, validation = (whole_file(path / f"{part}.jsonl")
                              for part in ("train", "validation"))
+    elif path.exists() and not path.is_file():
+        raise MaterialError(
+            f"{path} is no file that can be read twice; write its text into "
+            "one first"
+        )
     else:
         units, size = measure(path)
         cut = int(0.9 * units)
+        if has_json_lines(path) and not cut:
+            raise MaterialError(
+                f"{path} holds {units} documents; it takes two or more, to "
+                "learn from and to be judged by"
+            )
         train = Share(path, 0, cut, int(0.9 * size))
         validation = Share(path, cut, units, size - train.bytes)
     for share in (train, validation):

@@ -14,6 +14,7 @@ Left out: sharded checkpoints of models larger than one machine's memory.
 import json
 import os
 import random
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -50,11 +51,18 @@ from scratchlm.text.files import (
 
 FORMAT = 2  # of a run's folder; a reader of another format refuses it
 OWN = ("checkpoint", "stable", "best", "snapshots")  # swept, if not sealed
+OURS = re.compile(  # what we write into them, and what is unfinished
+    r"(checkpoint|stable)/step-\d{6,}(-again)?/"
+    r"((model|optimizer)\.safetensors|state\.json)(\.partial)?"
+    r"|(best|snapshots)/step-\d{6,}\.safetensors(\.partial)?"
+    r"|[a-z]+\.(json|jsonl|svg|tokens)\.partial"
+)
 UNREAD = ("stable/", "snapshots/")  # when a run is taken up
 WAY_OUT = (
     "Take it from a copy, or train again in another folder; --no-verify "
     "goes on with what is there, right or wrong"
 )
+ERRORS = (AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 TYPES = {  # what safetensors calls the types of numbers
     torch.float64: "F64",
     torch.float32: "F32",
@@ -136,7 +144,7 @@ def blaming(path: Path) -> Iterator[None]:
         yield
     except FileError:
         raise
-    except (ValueError, TypeError, LookupError, RuntimeError) as error:
+    except ERRORS as error:
         kind = type(error).__name__
         raise CheckpointError(
             f"{path} does not hold what it should ({kind}: {error}); take it "
@@ -398,6 +406,15 @@ def under(names: Iterable[str], part: str) -> list[str]:
     return [name for name in names if name.startswith(part + "/")]
 
 
+def step_of(name: str) -> int:
+    """The step in the name of a run's file or folder.
+
+    >>> step_of("checkpoint/step-000010-again"), step_of("step-1234567")
+    (10, 1234567)
+    """
+    return int(re.findall(r"step-(\d+)", name)[-1])
+
+
 def commit(run: Path, names: Iterable[str], part: str | None = None) -> None:
     """Let files count from now on, those in `part` instead of the old ones."""
     sealed = read_seal(run) if (run / SEAL).exists() else {}
@@ -414,16 +431,17 @@ def commit(run: Path, names: Iterable[str], part: str | None = None) -> None:
 def sweep(run: Path) -> None:
     """Remove what does not count: old files, and what a crash left.
 
-    What cannot be removed, such as a file that somebody is reading on
-    Windows, goes the next time.
+    Of other names than ours, nothing. What cannot be removed, such as a
+    file that somebody is reading on Windows, goes the next time.
     """
     counts = set(read_seal(run)) if (run / SEAL).exists() else set()
     found = [path for part in OWN for path in (run / part).rglob("*")]
     for path in sorted([*found, *run.glob("*" + PARTIAL)], reverse=True):
+        name = path.relative_to(run).as_posix()
         with suppress(OSError):
             if path.is_dir():
                 path.rmdir()  # an error, if something is in it
-            elif path.relative_to(run).as_posix() not in counts:
+            elif OURS.fullmatch(name) and name not in counts:
                 path.unlink()
 
 
@@ -624,30 +642,48 @@ def branch_run(
     names = branch_names(source, folder.relative_to(source).as_posix())
     if verify:
         check_seal(source, names)
-    state = read_json(folder / "state.json")
-    with blaming(folder / "state.json"):
-        config, step = state["config"], state["progress"]["step"]
-        size = state["progress"]["notes"].get("log", 0)
-        config["training"] = training
-    if training["steps"] <= step:
-        raise ValueError(f"{source} took {step} steps already: ask for more")
+    state = branch_state(folder / "state.json", training)
     half = run.with_name(run.name + PARTIAL)
-    shutil.rmtree(half, ignore_errors=True)
-    files = {name: half / name.replace(part, OWN[0], 1) for name in names}
-    for name, target in files.items():
-        with replacing(target) as copy:
+    shutil.rmtree(half, ignore_errors=True)  # of a crash
+    try:
+        files = {name: name.replace(part, OWN[0], 1) for name in names}
+        fill_branch(source, half, files, state)
+        with explaining(run):
+            if run.exists():
+                run.rmdir()
+            os.replace(half, run)
+            sync_folder(run.parent)
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def branch_state(path: Path, training: Mapping[str, Any]) -> dict[str, Any]:
+    """What state.json says, with other settings of training."""
+    state = read_json(path)
+    with blaming(path):
+        step = state["progress"]["step"]
+        state["config"]["training"] = dict(training)
+    if training["steps"] <= step:
+        run = path.parent.parent.parent
+        raise ValueError(f"{run} took {step} steps already: ask for more")
+    return dict(state)
+
+
+def fill_branch(
+    source: Path, half: Path, files: Mapping[str, str], state: Mapping[str, Any]
+) -> None:
+    """Copy a run's files under their new names; write what is different."""
+    for name, new in files.items():
+        if new.endswith("/state.json"):
+            write_json(half / new, state)
+            continue
+        with replacing(half / new) as copy:
             shutil.copyfile(source / name, copy)
-    write_json(half / "config.json", config)
-    write_json(half / OWN[0] / folder.name / "state.json", state)
-    restore_log(half, size)
+    write_json(half / "config.json", state["config"])
+    restore_log(half, state["progress"]["notes"].get("log", 0))
     found = [path for path in half.rglob("*") if path.is_file()]
     write_seal(half, {})
     commit(half, [path.relative_to(half).as_posix() for path in found])
-    with explaining(run):
-        if run.exists():
-            run.rmdir()
-        os.replace(half, run)
-        sync_folder(run.parent)
 
 
 def branch_names(source: Path, place: str) -> list[str]:
@@ -655,9 +691,8 @@ def branch_names(source: Path, place: str) -> list[str]:
 
     The best weights only if they are not from a later step.
     """
-    names = sealed_names(source, verify=False)
-    last = f"best/{place.rpartition('/')[2]}.safetensors"
-    best = [name for name in under(names, "best") if name <= last]
+    names, last = sealed_names(source, verify=False), step_of(place)
+    best = [name for name in under(names, "best") if step_of(name) <= last]
     inputs = [name for name in names if "/" not in name]
     return [*inputs, *best, *under(names, place)]
 
@@ -678,7 +713,7 @@ def weights_file(
     there = under(names, "snapshots")
     name = f"snapshots/step-{snapshot:06d}.safetensors"
     if name not in there:
-        steps = ", ".join(str(int(Path(n).stem[5:11])) for n in there)
+        steps = ", ".join(map(str, sorted(map(step_of, there))))
         raise CheckpointError(
             f"{run} has no snapshot of step {snapshot}; there are: "
             f"{steps or 'none'}"

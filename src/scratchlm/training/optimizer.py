@@ -190,7 +190,7 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
         return torch.zeros(())
     norms = torch._foreach_norm(gradients, dtype=torch.float32)
     norm = torch.linalg.vector_norm(torch.stack(norms))
-    factor = max_norm / norm.clamp(min=max_norm)  # 1 below the norm
+    factor = (max_norm / norm).clamp(max=1.0)  # 1 if they are short
     torch._foreach_mul_(gradients, torch.where(norm.isfinite(), factor, 1.0))
     return norm
 

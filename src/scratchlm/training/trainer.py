@@ -11,6 +11,7 @@ Left out: several machines or accelerators.
 
 import json
 import math
+import shlex
 import signal
 import threading
 import time
@@ -49,6 +50,7 @@ from scratchlm.training.checkpoint import (
     save_checkpoint,
     sealed_names,
     start_run,
+    step_of,
     sweep,
     under,
     undisturbed,
@@ -81,6 +83,7 @@ from scratchlm.training.schedule import (
 Span = tuple[int, int, int]
 FIXED = ("optimizer", "weight_decay")  # what a branch cannot change
 INPUTS = ("tokenizer.json", "train.tokens", "validation.tokens")
+LOGGED = ("step", "train_loss", "seconds")  # in every line
 LogRecord = dict[str, Any]  # what the log says of one step
 
 
@@ -337,10 +340,10 @@ def branch_part(
     The one before, if up to there the learning rates are the same.
     """
     names = sealed_names(source, verify)
-    last = checkpoint_folder(source, verify).name
-    if under(names, "stable") and not same_rates(old, config, int(last[5:11])):
+    last = step_of(checkpoint_folder(source, verify).name)
+    if under(names, "stable") and not same_rates(old, config, last):
         stable = checkpoint_folder(source, verify, "stable").name
-        if same_rates(old, config, int(stable[5:11])):
+        if same_rates(old, config, step_of(stable)):
             return "stable"
     return "checkpoint"
 
@@ -370,8 +373,10 @@ def read_log(folder: Path) -> list[LogRecord]:
     lines = []
     for number, text in enumerate(read_bytes(path).split(b"\n")[:-1], 1):
         try:
-            lines.append(dict(json.loads(text)))
-        except (ValueError, TypeError) as error:
+            line = dict(json.loads(text))
+            sum([*(line[name] for name in LOGGED), *line.values()])  # numbers
+            lines.append(line)
+        except (ValueError, TypeError, LookupError) as error:
             raise FileError(f"{path}:{number} is damaged: {error}") from error
     return lines
 
@@ -748,5 +753,6 @@ class Trainer:
         """What to say after Ctrl-C."""
         return (
             f"stopped after step {self.step}, all is saved; go on with: "
-            f"python -m scratchlm train --resume --out {self.folder}"
+            "python -m scratchlm train --resume --out "
+            f"{shlex.quote(str(self.folder))}"
         )
