@@ -155,15 +155,16 @@ def test_memory_estimate_equals_what_autograd_keeps(
 
 def test_the_peak_is_where_most_is_held() -> None:
     # Few tokens: while the optimizer works on the larger of its two groups.
-    for vocab_size, decayed in ((40, True), (5000, False)):
-        config = replace(GPT2, vocab_size=vocab_size, context=1)
+    few = replace(GPT2, context=1)
+    for config in (few, replace(few, vocab_size=5000, tied=False)):
         table = parameter_table(config)
-        all_of_them = sum(table.values())
-        matrices = table["attention"] + table["feed-forward"]
-        largest = matrices if decayed else all_of_them - matrices
-        assert largest > all_of_them / 2
+        largest = table["attention"] + table["feed-forward"] + table["head"]
+        assert largest > sum(table.values()) / 2
         peak = memory_estimate(config, 1).peak
-        assert peak == 4 * (4 * all_of_them + largest)
+        assert peak == 4 * (4 * sum(table.values()) + largest)
+    # A large matrix for both ends: when its two gradients are added up.
+    tied = memory_estimate(replace(few, vocab_size=5000), 1)
+    assert tied.peak == 4 * tied.weights + 2 * 4 * 5000 * 32
     # Many tokens: when the loss is made, with logits and their gradient.
     many, weights = memory_estimate(GPT2, 50), count_parameters(GPT(GPT2))
     logits = 50 * 16 * 40

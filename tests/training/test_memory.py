@@ -257,6 +257,8 @@ SHAPES = {
     "llama": llama_config(512, 64, 3, 4, 64, kv_heads=2),
     "large vocabulary": gpt2_config(40_000, 64, 2, 4, 64),
     "untied": llama_config(30_000, 64, 2, 4, 32),
+    "few tokens": gpt2_config(20_000, 4, 2, 4, 48),
+    "few tokens, untied": gpt2_config(20_000, 4, 2, 4, 48, tied=False),
 }
 
 

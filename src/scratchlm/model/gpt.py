@@ -446,8 +446,8 @@ def memory_estimate(config: GPTConfig, batch: int) -> MemoryEstimate:
     decaying = table["attention"] + table["feed-forward"] + table["head"]
     peak = max(
         3 * weights + kept + loss,
-        4 * weights + matrix,
-        4 * weights + max(decaying, weights - decaying),
+        4 * weights + matrix * (2 if c.tied else 0),  # two gradients, a sum
+        4 * weights + decaying,
     )
     return MemoryEstimate(
         4 * weights, 4 * weights, 8 * weights, 4 * kept, 4 * peak
