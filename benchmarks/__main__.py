@@ -54,7 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     try:
-        for name in chosen:
+        measure.OUT.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    try:
+        for name in dict.fromkeys(chosen):
             run(name)
     except (measure.MissingPeer, FileNotFoundError) as error:
         print(f"{error}", file=sys.stderr)

@@ -37,6 +37,9 @@ from press.web import finish as finish_site
 LOGS = BUILD / "logs"
 COMPLAINT = re.compile(r"WARNING: |ERROR: |CRITICAL: |^E  |^! |Exception:")
 PERCENT = re.compile(r"\[ *(\d+)%\] (\S+)")
+SHELLS_OWN = re.compile(
+    r"SCRATCHLM_|PYTHONOPTIMIZE$|PYTHONSTARTUP$|PYTEST_|FORCE_COLOR$|LINES$"
+)
 SHOWN_TESTS = ["text", "model", "training", "generation", "evaluation"]
 SHOWN_TESTS += ["solutions", "cli"]
 
@@ -51,13 +54,20 @@ def say(stage: str, seconds: float, note: str = "") -> None:
 
 
 def environment() -> dict[str, str]:
-    """The environment of every tool: fixed hashing, no colors."""
+    """The environment of every tool: fixed hashing, no colors, one width.
+
+    What a shell sets for itself decides nothing here: whether assertions
+    run, how wide a help text is, where a text is looked for.
+    """
+    kept = {k: v for k, v in os.environ.items() if not SHELLS_OWN.match(k)}
     return {
-        **os.environ,
+        **kept,
         "PYTHONHASHSEED": "0",
         "NO_COLOR": "1",
         "PYTHONWARNINGS": "ignore",
         "SOURCE_DATE_EPOCH": "0",
+        "COLUMNS": "80",
+        "TZ": "UTC",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "COVERAGE_FILE": str(BUILD / "coverage.data"),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
@@ -194,13 +204,14 @@ def stage(
 
 
 def model_key() -> str:
-    """A hash of the code that trains the book's small model."""
+    """A hash of what trains the book's small model: code and versions."""
     modules = {"scratchlm.cli.train", "scratchlm.text.toytown"}
     modules |= {"scratchlm.text.tokenizer", "scratchlm.text.tokens"}
     modules |= {"scratchlm.training.trainer", "scratchlm.training.muon"}
     files = closure(modules)
     python = {path for path in files if path.suffix == ".py"}
-    return digest(python, bare) + digest(files - python)
+    total = hashlib.sha256(versions()).hexdigest()
+    return total + digest(python, bare) + digest(files - python)
 
 
 def train_model() -> str:
@@ -220,9 +231,11 @@ def train_model() -> str:
 
 
 def coverage_key() -> str:
-    """A hash of the code that is measured, and of its tests."""
+    """A hash of the code that is measured, its tests, and what runs them."""
     folders = ("src", "solutions", "tests")
-    return digest({p for name in folders for p in everything(ROOT / name)})
+    files = {p for name in folders for p in everything(ROOT / name)}
+    total = hashlib.sha256(versions()).hexdigest()
+    return total + digest(files | {ROOT / "pyproject.toml"})
 
 
 def measure_coverage() -> str:
@@ -436,13 +449,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("what", choices=WHAT)
     parser.add_argument("file", nargs="?", type=Path, help="for page: a .md")
     options = parser.parse_args(arguments)
-    BUILD.mkdir(exist_ok=True)
+    file: Path | None = options.file
+    if options.what == "page":
+        if file is None or not file.is_file():
+            parser.error("page needs the file of a chapter, say PAGE=…")
+        inside = file.resolve().is_relative_to(ROOT / "book")
+        if not inside or file.suffix != ".md":
+            parser.error(f"{file} is no page of {ROOT / 'book'}")
+    elif file is not None:
+        parser.error(f"{options.what} takes no file: it is the whole book")
+    try:
+        BUILD.mkdir(exist_ok=True)
+    except OSError as error:
+        parser.error(f"{BUILD} cannot be made: {error.strerror}; make room")
     start = time.perf_counter()
     try:
-        if options.what == "page":
-            if options.file is None or not options.file.exists():
-                parser.error("page needs the file of a chapter, say PAGE=…")
-            build_page(options.file)
+        if file is not None:
+            build_page(file)
         elif options.what == "test":
             stage("tests", measure_coverage, coverage_key, COVERAGE)
             run_other_tests()

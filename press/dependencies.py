@@ -9,6 +9,7 @@ ambiguous, more is taken than less.
 import ast
 import hashlib
 import json
+import os
 import platform
 import re
 from collections.abc import Iterable, Iterator
@@ -34,12 +35,19 @@ FOLDERS = {
     "records": ROOT,
     "benchmarks": ROOT,
 }
-CELL = re.compile(r"^(`{3,}|:{3,})\{code-cell\}[^\n]*\n(.*?)^\1", re.M | re.S)
-DIRECTIVE = re.compile(r"^\s*(?:`{3,}|:{3,})\{([\w-]+)\}[ \t]*([\w.]*)", re.M)
+CELL = re.compile(
+    r"^ {0,3}(`{3,}|:{3,}|~{3,})\{code-cell\}[^\n]*\n(.*?)^ {0,3}\1",
+    re.M | re.S,
+)
+DIRECTIVE = re.compile(
+    r"^\s*(?:`{3,}|:{3,}|~{3,})\{([\w-]+)\}[ \t]*(\S*)", re.M
+)
 DOTTED = re.compile(rf"\b(?:{'|'.join(FOLDERS)})\b(?:\.\w+)*")
 RECORD = re.compile(r"\brecord\(\s*([\"'])([\w-]+)\1")
 CALLED = re.compile(r"^([\w.]+):\w+$")  # module:function, imported by name
 FROM_ROADMAP = {"roadmap", "plan", "topic", "check"}
+FROM_FILES = {"figure", "image", "literalinclude"}
+JOINING = {"Path", "join", "joinpath", "PurePath"}
 # The scaffold reads all of these to write its repositories.
 SCAFFOLDED = ("scaffold", "src", "tests", "solutions")
 
@@ -86,23 +94,35 @@ def package_of(path: Path) -> str:
 
 
 def closure(names: Iterable[str]) -> set[Path]:
-    """Our own files behind `names`, what they import and lies beside them.
+    """Our own files behind `names`, what they import, name or lie beside.
 
     A package's ``__init__`` runs before its modules; a file that is no
-    Python (a grammar, a template) is read by the module next to it.
+    Python (a grammar, a template) is read by the module next to it, others
+    by a module that says where they are. What a build makes is none of them.
     """
+    return behind({path for name in names for path in with_parents(name)})
+
+
+def behind(todo: set[Path]) -> set[Path]:
+    """The closure of Python files: see `closure`."""
     done: set[Path] = set()
-    todo = {path for name in names for path in with_parents(name)}
+    named: set[Path] = set()
     while todo:
         path = todo.pop()
         done.add(path)
         for name in imported(path, path.stat().st_mtime_ns):
             todo |= with_parents(name) - done
-    return done | {
-        file
-        for folder in {p.parent for p in done}
-        for file in data_files(folder)
-    }
+        for word in paths_in(tree_of(path)):
+            named |= files_named(word)
+    return (
+        done
+        | {p for p in named if not p.is_relative_to(BUILD)}
+        | {
+            file
+            for folder in {p.parent for p in done}
+            for file in data_files(folder)
+        }
+    )
 
 
 def with_parents(name: str) -> set[Path]:
@@ -139,12 +159,26 @@ def cells(text: str) -> Iterator[str]:
 
 
 def strings(tree: ast.AST) -> Iterator[str]:
-    """The constant strings of the code; of a path, its joined end."""
+    """The constant strings of the code."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
-        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
-            yield joined(node)
+
+
+def paths_in(tree: ast.AST) -> Iterator[str]:
+    """The paths that code puts together, where their ends are constant."""
+    inner: set[int] = set()
+    for node in ast.walk(tree):  # from the outside in
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            inner.add(id(node.left))
+            if id(node) not in inner:
+                yield joined(node)
+        elif isinstance(node, ast.Call):
+            called = node.func
+            name = getattr(called, "attr", None) or getattr(called, "id", "")
+            parts = [x.value for x in node.args if isinstance(x, ast.Constant)]
+            if name in JOINING:
+                yield "/".join(map(str, parts))
 
 
 def joined(node: ast.expr) -> str:
@@ -159,15 +193,25 @@ def joined(node: ast.expr) -> str:
 
 
 def files_named(word: str) -> set[Path]:
-    """The files of the repository that a string names, if it names any."""
-    if not re.fullmatch(r"[\w./-]+", word) or not re.search(r"[./]", word):
+    """The files of the repository that a string names, if it names any.
+
+    A cell runs in its page's folder, so we look there, too. Links are not
+    followed: a file that a link in the repository leads to is one of its.
+    """
+    if not re.fullmatch(r"[\w./-]+", word):
         return set()
-    path = (ROOT / word.lstrip("/")).resolve()
-    if not path.is_relative_to(ROOT) or path in (ROOT, BUILD):
-        return set()
-    if path.is_dir():
-        return everything(path)
-    return {path} if path.is_file() else set()
+    word = re.sub(r"^(\.{0,2}/)+", "", word)
+    folders = [ROOT, *(ROOT / "book").glob("*/")]
+    found: set[Path] = set()
+    for folder in folders:
+        path = Path(os.path.normpath(folder / word))
+        if not path.is_relative_to(ROOT) or path in (*folders, BUILD):
+            continue
+        if path.is_dir():
+            found |= everything(path)
+        elif path.is_file():
+            found.add(path)
+    return found
 
 
 def used_by_cell(code: str) -> set[Path]:
@@ -179,15 +223,19 @@ def used_by_cell(code: str) -> set[Path]:
     except SyntaxError:  # a magic in the middle: every name counts
         words = [*shell, code]
         names: set[str] = set()
+        paths: set[str] = set()
     else:
         words = [*shell, *strings(tree)]
         names = imports(tree)
+        paths = set(paths_in(tree))
     for word in words:  # as in `python -m NAME`
         found = set(DOTTED.findall(word))
         names |= found | {f"{name}.__main__" for name in found}
     files = closure(names)
-    for word in [part for text in words for part in text.split()]:
-        files |= files_named(word.strip("\"'(),"))
+    parts = {part.strip("\"'(),") for text in words for part in text.split()}
+    for word in paths | {part for part in parts if re.search("[./]", part)}:
+        files |= files_named(word)
+    files |= behind({path for path in files if path.suffix == ".py"})
     if any(name.split(".")[0] == "scaffold" for name in names):
         files |= {ROOT / "pyproject.toml", ROOT / "roadmap.yml"}
         files |= set().union(*(everything(ROOT / x) for x in SCAFFOLDED))
@@ -202,6 +250,10 @@ def used_by_directives(text: str) -> set[Path]:
             files.add(ROOT / "roadmap.yml")
         if name == "check":
             files |= checked(argument)
+        elif name == "renamed":
+            files.add(ROOT / "book" / "renamed.yml")
+        elif name in FROM_FILES:
+            files |= files_named(argument)
         elif name == "listing":
             try:
                 files.add(split_symbol(argument)[0])
@@ -272,6 +324,15 @@ def executed_digest(text: str) -> str:
 
 
 def page_digest(text: str) -> str:
-    """The key of all that the page shows, its captions included."""
+    """The key of all that the page shows, and of what makes it a page."""
     shown = used_by_directives(text)
-    return digest(executed(text) | shown, measured(shown))
+    files = executed(text) | shown | makers()
+    return digest(files, measured(shown))
+
+
+def makers() -> set[Path]:
+    """The extensions that make pages of the sources, and what is behind."""
+    folder = ROOT / "press"
+    names = [p.stem for p in (folder / "extensions").glob("*.py")]
+    found = closure(f"press.extensions.{name}" for name in names)
+    return {p for p in found if p.is_relative_to(folder)}

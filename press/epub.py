@@ -23,8 +23,7 @@ from press.edition import DESCRIPTION, LANGUAGE, LICENSE, RIGHTS, Edition
 
 FORMULA = re.compile(
     r'(<span class="math[^"]*"[^>]*>)\\\((.*?)\\\)(?=</span>)'
-    r'|(<div class="math[^"]*"[^>]*>\s*(?:<span class="eqno">.*?</span>)?\s*)'
-    r"\\\[(.*?)\\\](?=</div>)",
+    r"|\\\[(.*?)\\\](?=</div>)",
     re.S,
 )
 SCRIPT = re.compile(r"[ \t]*<script\b.*?</script>\n?", re.S)
@@ -57,14 +56,14 @@ ACCESS = {
 
 def mathml(match: re.Match[str]) -> str:
     """A formula as MathML; raises where it cannot be written so."""
-    before, inline, opening, block = match.groups()
+    opening, inline, block = match.groups()
     text = html.unescape(inline or block).strip()
     for name, meaning in MACROS.items():
         text = re.sub(rf"\\{name}(?![A-Za-z])", meaning, text)
     written = convert(text, display="inline" if inline else "block")
     if found := re.search(r"\\[A-Za-z]+", written):
         raise ValueError(f"{found[0]} of ${text}$ cannot be written as MathML")
-    return (before or opening) + written
+    return (opening or "") + written
 
 
 def finish_page(text: str, place: str, names: set[str], foot: str) -> str:
@@ -226,7 +225,8 @@ def complaints(epub: Path) -> list[str]:
     found = []
     for message in json.loads(done.stdout)["messages"]:
         if message["severity"] in ("FATAL", "ERROR", "WARNING"):
-            where = message["locations"][0]
+            nowhere = {"path": epub.name, "line": 0}
+            where = (message["locations"] or [nowhere])[0]
             found.append(
                 f"{message['severity']} {message['ID']} {where['path']}:"
                 f"{where['line']}: {message['message']}"

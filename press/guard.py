@@ -11,9 +11,8 @@ Python's audit events tell of files, sockets and processes, whichever function
 is called. What a library writes without Python (safetensors, say) they do
 not see; for that the extension looks whether the repository changed.
 
-`time.perf_counter` works, since code may need to know how long it takes. But
-its numbers can be compared and computed with, and never shown: written into
-an output they are an error.
+The library may know how long something takes; a cell may not ask, since what
+it measures ends up in an output sooner or later.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import timeit
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +46,16 @@ TOUCHING = {  # event → which of its arguments are paths, which is a folder
     "os.truncate": ((0,), None),
     "os.chmod": ((0,), 2),
     "os.utime": ((0,), 3),
+    "os.chown": ((0,), 3),
+    "os.setxattr": ((0,), None),
+    "os.removexattr": ((0,), None),
     "shutil.rmtree": ((0,), None),
     "shutil.move": ((0, 1), None),
     "shutil.copyfile": ((1,), None),
     "sqlite3.connect": ((0,), None),
 }
 LOOKUPS = {"socket.getaddrinfo", "socket.gethostbyname"}
+LOOKUPS |= {"socket.gethostbyaddr", "socket.getnameinfo"}
 SHELLS = {"os.system", "os.exec", "os.spawn", "os.posix_spawn", "pty.spawn"}
 
 
@@ -101,9 +104,9 @@ class Guard:
             at = args[folder] if folder and folder < len(args) else None
             for place in places:
                 self.writes(args[place], at)
-        elif event in ("socket.connect", "socket.sendto"):
+        elif event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
             reach(args[0], args[1])
-        elif event in LOOKUPS and args[0] not in LOCAL:
+        elif event in LOOKUPS and host_of(args[0]) not in LOCAL:
             raise Forbidden(f"a page asked the network for {args[0]}")
         elif event == "subprocess.Popen":
             launch(*args)
@@ -136,11 +139,16 @@ def within(path: str, folders: list[str]) -> bool:
     return any(path == f or path.startswith(f + os.sep) for f in folders)
 
 
+def host_of(address: Any) -> Any:
+    """The host of a socket's address, which may be a pair with its port."""
+    return address[0] if isinstance(address, tuple) else address
+
+
 def reach(sock: Any, address: Any) -> None:
     """Refuse a connection that leaves this machine."""
     if getattr(sock, "family", None) == getattr(socket, "AF_UNIX", None):
         return
-    host = address[0] if isinstance(address, tuple) else address
+    host = host_of(address)
     if host not in LOCAL:
         raise Forbidden(f"a page tried to connect to {host}")
 
@@ -153,83 +161,57 @@ def launch(program: Any, args: Any, folder: Any, env: Any) -> None:
         return
     if not name.startswith("python"):
         raise Forbidden(f"a page tried to start {name}; it may start Python")
-    for word in map(os.fsdecode, words[1:]):
+    options = map(os.fsdecode, words[1:])
+    for word in options:
+        if word in ("-W", "-X"):  # each with a word that belongs to it
+            next(options, None)
+            continue
         if not word.startswith("-") or word[:2] in ("-m", "-c"):
             break
         if not word.startswith("--") and set(word[1:]) & set("ISE"):
             raise Forbidden(f"a page tried to start Python with {word}")
-    if env is not None:
-        known = {os.fsdecode(k): os.fsdecode(v) for k, v in dict(env).items()}
-        path = known.get("PYTHONPATH", "").split(os.pathsep)
-        if GUARDED not in known or str(SITE) not in path:
-            raise Forbidden("a page started Python without its environment")
+    env = os.environ if env is None else env
+    known = {os.fsdecode(k): os.fsdecode(v) for k, v in dict(env).items()}
+    path = known.get("PYTHONPATH", "").split(os.pathsep)
+    if GUARDED not in known or str(SITE) not in path:
+        raise Forbidden("a page started Python without its environment")
 
 
 # --- the clock --------------------------------------------------------------
 
 
-class Seconds(float):
-    """A time that was measured: to compute and compare with, not to show."""
-
-    def __repr__(self) -> str:
-        raise Forbidden(
-            "a page tried to show a time that it measured; timings come from "
-            "records (python -m records)"
-        )
-
-    __str__ = __repr__
-
-    def __format__(self, form: str) -> str:
-        return repr(self)
-
-    def __hash__(self) -> int:
-        return float.__hash__(self)
-
-
-def kept(name: str) -> Callable[..., Any]:
-    """A method of float whose result is a measured time, too."""
-    plain = getattr(float, name)
-
-    def method(self: Seconds, *others: Any) -> Any:
-        result = plain(self, *others)
-        return Seconds(result) if isinstance(result, float) else result
-
-    return method
-
-
-for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv"):
-    setattr(Seconds, f"__{_name}__", kept(f"__{_name}__"))
-for _name in ("rtruediv", "neg", "abs", "round", "pow", "floordiv", "mod"):
-    setattr(Seconds, f"__{_name}__", kept(f"__{_name}__"))
-
-
 def guard_clocks() -> None:
-    """Dates are refused, and measured times cannot be shown."""
+    """Clocks and dates are refused to cells, not to the library."""
 
-    def refuse(name: str, arguments: int) -> None:
-        plain = getattr(time, name)
+    def refuse(owner: Any, name: str, arguments: int) -> None:
+        plain = getattr(owner, name, None)
+        if plain is None:  # not every system has every clock
+            return
 
-        def clock(*args: Any) -> Any:
+        def clock(*args: Any, **named: Any) -> Any:
             if page_calls() and len(args) <= arguments:
-                raise Forbidden(f"a page looked at the clock: time.{name}")
-            return plain(*args)
+                what = f"{owner.__name__}.{name}"
+                raise Forbidden(
+                    f"a page looked at the clock: {what}; timings come from "
+                    "records (python -m records)"
+                )
+            return plain(*args, **named)
 
-        setattr(time, name, clock)
-
-    def measure(name: str) -> None:
-        plain = getattr(time, name)
-
-        def clock() -> Any:
-            return Seconds(plain()) if page_calls() else plain()
-
-        setattr(time, name, clock)
+        setattr(owner, name, clock)
 
     for name in ("time", "time_ns", "localtime", "gmtime", "ctime", "asctime"):
-        refuse(name, 0)
-    refuse("strftime", 1)
+        refuse(time, name, 0)
+    refuse(time, "strftime", 1)
     for name in ("perf_counter", "monotonic", "process_time", "thread_time"):
-        measure(name)
-        measure(f"{name}_ns")
+        refuse(time, name, 0)
+        refuse(time, f"{name}_ns", 0)
+    refuse(time, "clock_gettime", 1)
+    refuse(time, "clock_gettime_ns", 1)
+    for owner in (timeit, timeit.Timer):
+        refuse(owner, "timeit", 9)
+        refuse(owner, "repeat", 9)
+    refuse(timeit, "default_timer", 0)
+    refuse(os, "times", 0)
     guard_dates()
 
 

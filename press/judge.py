@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from tqdm import tqdm
@@ -37,6 +38,7 @@ from press.copies import clone
 from press.dependencies import BUILD
 from press.edition import edition
 from press.files import ROOT, write_whole
+from press.machine import machine
 
 SITE = BUILD / "html"
 SHOWN = 20  # complaints of one judge that are kept
@@ -269,6 +271,8 @@ def ask(name: str, short: bool) -> Verdict:
         found = judge(short)
     except Missing as error:
         result.verdict, found = "missing", [str(error)]
+    except Exception as error:  # the others are asked all the same
+        result.verdict, found = "failed", [f"{type(error).__name__}: {error}"]
     else:
         result.verdict = "failed" if found else "passed"
     result.seconds = round(time.perf_counter() - start, 1)
@@ -302,7 +306,8 @@ def known() -> dict[str, Verdict]:
 def keep(results: dict[str, Verdict], short: bool) -> None:
     """Write the verdicts; as a record, too, when all have spoken."""
     judges = [asdict(results[name]) for name in JUDGES if name in results]
-    data = {"edition": edition().words, "judges": judges}
+    data: dict[str, Any] = {"name": "judge", "machine": machine()}
+    data |= {"edition": edition().words, "judges": judges}
     text = json.dumps(records.seal(data), indent=1) + "\n"
     write_whole(BUILD / f"judge{'-short' if short else ''}.json", text)
     if set(results) == set(JUDGES) and not short:

@@ -8,6 +8,7 @@ hashes, so `press.setup` installs it by its version, in a step of its own.
 
 from __future__ import annotations
 
+import argparse
 import re
 import subprocess
 import sys
@@ -62,8 +63,11 @@ def torch_version() -> str:
     return found[1]
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Resolve, leave PyTorch out, write."""
+    argparse.ArgumentParser(
+        prog="python -m press.lock", description=__doc__
+    ).parse_args(arguments)
     write_whole(LOCK, HEAD + without_torch(resolve(ASKED)))
 
 

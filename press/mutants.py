@@ -356,10 +356,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, help="a JSON file")
     options = parser.parse_args(arguments)
+    every = [m for p in PACKAGES for m in modules(p)]
+    if wrong := sorted({*(options.module or [])} - {*every}):
+        parser.error(f"no module {', '.join(wrong)}; there are {every}")
+    if options.sample < 0 or options.jobs < 1:
+        parser.error("--sample is 0 or more, --jobs 1 or more")
+    if options.out and options.out.is_dir():
+        parser.error(f"--out {options.out} is a folder; name a file")
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"
     verdicts = []
-    for module in options.module or [m for p in PACKAGES for m in modules(p)]:
+    for module in options.module or every:
         verdict = judge(module, options.sample, options.seed, options.jobs)
         verdicts.append(verdict)
         print(f"{module:34} {verdict.killed:4} of {verdict.tried:4} killed")

@@ -53,11 +53,22 @@ def finite(word: str) -> float:
     return value
 
 
+def how_to(name: str) -> str:
+    """What makes a record anew; that of the judges is theirs."""
+    command = "make judge" if name == "judge" else f"python -m records {name}"
+    return f"run it again: {command}"
+
+
 def parse(text: str, name: str) -> dict[str, Any]:
     """The record in a text, its seal verified; `name` is for the error."""
-    again = f"run it again: python -m records {Path(name).stem}"
+    again = how_to(Path(name).stem)
     try:
-        record = json.loads(text, object_pairs_hook=once, parse_constant=finite)
+        record = json.loads(
+            text,
+            object_pairs_hook=once,
+            parse_constant=finite,
+            parse_float=finite,
+        )
     except ValueError as error:
         raise RecordError(f"{name}: {error}; {again}") from error
     if not isinstance(record, dict) or SEAL not in record:
@@ -73,4 +84,9 @@ def read(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"{path} is not there; make it: python -m records {path.stem}"
         )
-    return parse(path.read_text(encoding="utf-8"), f"records/{path.name}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        again = how_to(path.stem)
+        raise RecordError(f"{path} is no UTF-8; {again}") from error
+    return parse(text, f"records/{path.name}")

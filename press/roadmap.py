@@ -3,6 +3,8 @@
 ``python -m press.roadmap`` writes ``_toc.yml`` from it.
 """
 
+import argparse
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from press.files import ROOT
+from press.files import ROOT, write_whole
 
 ROADMAP = ROOT / "roadmap.yml"
 TRACKS = ("beginner", "practitioner", "researcher")
@@ -213,5 +215,20 @@ def contents_text(roadmap: Roadmap) -> str:
     return head + yaml.safe_dump(contents(roadmap), sort_keys=False)
 
 
+def main(arguments: list[str] | None = None) -> int:
+    """Write ``_toc.yml``; 2 where the roadmap is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m press.roadmap", description=__doc__
+    )
+    parser.parse_args(arguments)
+    try:
+        text = contents_text(load())
+    except RoadmapError as error:
+        print(error, file=sys.stderr)
+        return 2
+    write_whole(ROOT / "_toc.yml", text)
+    return 0
+
+
 if __name__ == "__main__":
-    (ROOT / "_toc.yml").write_text(contents_text(load()), encoding="utf-8")
+    sys.exit(main())

@@ -70,11 +70,20 @@ def key(torch: str) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
+def refuse(why: str) -> None:
+    """Say what has to be mended first; nothing was written."""
+    print(why, file=sys.stderr)
+    sys.exit(2)
+
+
 def refusal(folder: Path) -> str:
     """Why an environment may not be made in the folder; "" where it may.
 
     What is there is deleted first, so it must be nothing, or ours.
     """
+    above = next((path for path in folder.parents if path.exists()), folder)
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        return f"VENV={folder}: nothing can be made in {above}; name another."
     if not folder.exists():
         return ""
     if not folder.is_dir():
@@ -97,8 +106,6 @@ def refusal(folder: Path) -> str:
 
 def install(torch: str) -> None:
     """Create the environment and install every locked version."""
-    if why := refusal(VENV):
-        sys.exit(why)
     venv.create(VENV, clear=True, with_pip=True)
     (VENV / OURS).touch()
     pip = [str(PYTHON), "-m", "pip", "install", "--progress-bar", "off"]
@@ -125,18 +132,20 @@ def main() -> None:
     ).parse_args()
     torch = os.environ.get("TORCH", "")
     if torch not in ("", "cpu"):
-        sys.exit(f"TORCH={torch}: leave TORCH out, or say TORCH=cpu")
+        refuse(f"TORCH={torch}: leave TORCH out, or say TORCH=cpu")
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         found = sys.version.split()[0]
-        sys.exit(
+        refuse(
             f"Python 3.11 to 3.13 is needed, and this is {found}. "
             "Name another: make PYTHON=python3.12 …"
         )
     if os.name == "nt":
-        sys.exit("On Windows, please work inside WSL (see README.md).")
+        refuse("On Windows, please work inside WSL (see README.md).")
     stamp = VENV / "ready"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == key(torch):
         return
+    if why := refusal(VENV):
+        refuse(why)
     start = time.perf_counter()
     LOG.parent.mkdir(parents=True, exist_ok=True)
     LOG.unlink(missing_ok=True)

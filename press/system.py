@@ -128,10 +128,11 @@ def fetch_validator() -> str:
     return "" if done.returncode == 0 else done.stderr
 
 
-def bring_judges() -> int:
+def bring_judges(look_only: bool) -> int:
     """Install what the judges need; say what cannot be installed."""
     absent = missing_judges()
-    prefix = administrator() if platform.system() == "Linux" else None
+    linux = platform.system() == "Linux" and not look_only
+    prefix = administrator() if linux else None
     if absent and prefix is not None and shutil.which("apt-get"):
         install(prefix, tuple(JUDGES[name] for name in absent))
         absent = missing_judges()
@@ -143,7 +144,7 @@ def bring_judges() -> int:
             file=sys.stderr,
         )
         return 1
-    if error := fetch_validator():
+    if not look_only and (error := fetch_validator()):
         print(f"npm could not fetch vnu:\n{error}", file=sys.stderr)
         return 1
     return 0
@@ -177,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if options.judges:
-        return bring_judges()
+        return bring_judges(options.check)
     start = time.perf_counter()
     absent = missing()
     if not absent:

@@ -13,6 +13,7 @@ verified whenever it is read: a number changed by hand does not pass.
 import argparse
 import datetime
 import importlib
+import os
 import sys
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from press.machine import machine, versions
-from press.records import read, seal
+from press.records import RecordError, read, seal
 from scratchlm.text.files import write_json
 
 HERE = Path(__file__).parent
@@ -75,7 +76,10 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    for name in chosen:
+    if chosen and not os.access(HERE, os.W_OK):
+        print(f"{HERE} cannot be written to", file=sys.stderr)
+        return 2
+    for name in dict.fromkeys(chosen):
         print(f"{name}: recording …", flush=True)
         print(f"{name}: wrote {write(name)}")
     if not chosen:
@@ -83,7 +87,10 @@ def main(arguments: list[str] | None = None) -> int:
             path = HERE / f"{name}.json"
             made = "not recorded yet"
             if path.exists():
-                made = read(path)["made"]
+                try:
+                    made = read(path)["made"]
+                except RecordError as error:
+                    made = str(error)
             print(f"{name:24} {made}")
     return 0
 

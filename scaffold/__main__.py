@@ -69,8 +69,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         plan = Plan(options.track, options.budget, options.data)
         out = emit(plan, options.out or Path(f"llm-{options.track}"))
-    except (ScaffoldError, OSError) as error:
+    except ScaffoldError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        why = f"{error.filename}: {error.strerror}"
+        print(f"error: {why if error.strerror else error}", file=sys.stderr)
         return 2
     weeks = len(plan.weeks)
     print(

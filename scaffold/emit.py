@@ -183,6 +183,16 @@ def check_target(out: Path) -> None:
         raise ScaffoldError(
             f"{out} is not an empty folder; name another one with --out"
         )
+    above = next(folder for folder in out.parents if folder.exists())
+    if not above.is_dir():
+        raise ScaffoldError(
+            f"{above} is a file, and no folder can be made in it; name "
+            "another one with --out"
+        )
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ScaffoldError(
+            f"{above} cannot be written to; name another folder with --out"
+        )
 
 
 def emit(plan: Plan, out: Path) -> Path:

@@ -153,6 +153,10 @@ def check_text(path: Path, tokens: int) -> None:
             pass
     except ValueError as error:
         raise ScaffoldError(str(error)) from error
+    except OSError as error:
+        raise ScaffoldError(
+            f"{source} cannot be read: {error.strerror}"
+        ) from error
 
 
 def parameters(settings: dict[str, Any]) -> int:

@@ -63,6 +63,19 @@ def test_a_missing_peer_says_how_to_get_it(
     assert (measure.ROOT / measure.REQUIREMENTS).exists()
 
 
+def test_nothing_is_measured_that_cannot_be_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = tmp_path / "_build"
+    place.write_text("mine")
+    monkeypatch.setattr(measure, "OUT", place / "benchmarks")
+    monkeypatch.setattr(command, "run", lambda name: 1 / 0)
+    assert command.main(["bpe"]) == 2
+    assert str(place) in capsys.readouterr().err
+
+
 def test_unknown_benchmarks_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -1,5 +1,7 @@
 """Every check passes on the book's code, and fails on each planted bug."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -128,3 +130,85 @@ def test_an_empty_body_is_named_as_the_likely_cause(
     ]
     assert any("is its body written" in message for message in messages)
     assert not any("Error at" in m and "likely" not in m for m in messages)
+
+
+# --- what a reader may have written ------------------------------------------
+
+BROKEN = {
+    "a syntax error": ("def f(:\n", "SyntaxError at check_mine.py:1"),
+    "a missing name": ("x = nothing\n", "NameError at check_mine.py:1"),
+    "a missing module": ("import nothing_at_all\n", "ModuleNotFoundError at"),
+    "a wrong value": ("x = int('a')\n", "ValueError at check_mine.py:1"),
+}
+
+
+@pytest.fixture
+def mine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], None]:
+    """Make `mine` a topic whose check is the text."""
+
+    def write(text: str) -> None:
+        (tmp_path / "check_mine.py").write_text(text, encoding="utf-8")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "check_mine", raising=False)
+        known = {"mine": "check_mine"}
+        known["attention"] = runner.topics()["attention"]
+        monkeypatch.setattr(runner, "topics", lambda: known)
+
+    return write
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_code_that_cannot_be_imported_is_told_with_its_place(
+    kind: str,
+    mine: Callable[[str], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text, place = BROKEN[kind]
+    mine(text)
+    assert runner.main(["mine", "attention"]) == 1
+    out = capsys.readouterr().out
+    assert "✗ it cannot be imported" in out
+    assert place in out
+    assert "attention: " in out  # the others are checked all the same
+    assert "2 topics, 1 failed" in out
+    assert runner.main(["mine", "--bugs"]) == 1
+    assert place in capsys.readouterr().out
+
+
+def test_bugs_are_not_planted_in_other_code(
+    mine: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    mine('BUGS = {"a bug": (3 * "x", "")}\n')
+    monkeypatch.setattr(runner, "subject", lambda module: module)
+    assert runner.main(["mine", "--bugs"]) == 1
+    assert "check_mine.py holds 'xxx' 0 times" in capsys.readouterr().out
+
+
+def test_an_endless_loop_can_be_stopped(
+    mine: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine("def check_it():\n    raise KeyboardInterrupt\n")
+    assert runner.main(["mine"]) == 130
+    error = capsys.readouterr().err
+    assert error == "\nKeyboardInterrupt at check_mine.py:2, in check_it\n"
+
+
+@pytest.mark.parametrize("more", ["attention", "--bugs"])
+def test_the_list_stands_alone(
+    more: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        runner.main(["--list", more])
+    assert stop.value.code == 2
+    assert "--list stands alone" in capsys.readouterr().err
+
+
+def test_a_topic_named_twice_is_checked_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert runner.main(["attention", "attention"]) == 0
+    assert capsys.readouterr().out.count("attention: ") == 1

@@ -42,6 +42,37 @@ def test_unknown_records_are_refused(
     assert "there are: " in capsys.readouterr().err
 
 
+def test_nothing_is_measured_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(records, "make", lambda name: 1 / 0)
+    assert records.main(["memory"]) == 2
+    assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_a_record_named_twice_is_made_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(records, "write", made.append)
+    assert records.main(["memory", "memory"]) == 0
+    assert made == ["memory"]
+
+
+def test_a_damaged_record_is_named_in_the_list(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "memory.json").write_text('{"made": "2026-01-01"', "utf-8")
+    monkeypatch.setattr(records, "names", lambda: ["memory"])
+    monkeypatch.setattr(records, "HERE", tmp_path)
+    assert records.main([]) == 0
+    out = capsys.readouterr().out
+    assert "run it again: python -m records memory" in out
+
+
 def test_without_names_the_records_are_listed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

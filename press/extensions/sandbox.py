@@ -6,6 +6,7 @@ forget it. Afterwards we look whether the repository is as it was: a library
 that writes without Python's knowledge is noticed then.
 """
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from sphinx.util import logging
 from press.files import ROOT
 
 LOG = logging.getLogger(__name__)
-KEPT = ("book", "src", "press", "solutions", "scaffold", "records", "tests")
+KEPT = ["book", "src", "press", "solutions", "scaffold", "records", "tests"]
+KEPT += ["benchmarks", "docs", ".ci"]
 START = """from pathlib import Path
 
 from press.guard import start
@@ -44,11 +46,11 @@ def environment(root: Path) -> dict[str, str]:
 def state(root: Path) -> dict[str, tuple[int, int]]:
     """Size and time of every file that a build may not change."""
     found = {}
-    for name in KEPT:
-        for path in (root / name).rglob("*"):
-            if "__pycache__" not in path.parts and path.is_file():
-                known = path.stat()
-                found[str(path)] = (known.st_size, known.st_mtime_ns)
+    parts = [root.glob("*"), *((root / name).rglob("*") for name in KEPT)]
+    for path in itertools.chain.from_iterable(parts):
+        if "__pycache__" not in path.parts and path.is_file():
+            known = path.stat()
+            found[str(path)] = (known.st_size, known.st_mtime_ns)
     return found
 
 

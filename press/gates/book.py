@@ -137,21 +137,45 @@ def definitions(text: str, module: str) -> tuple[Symbol, ...]:
 
 def defined(tree: ast.Module, module: str) -> Iterator[Symbol]:
     """What `definitions` returns, one by one."""
-    for node in tree.body:
+    for node in statements(tree.body):
         if isinstance(node, Definition):
             yield Symbol(f"{module}.{node.name}", node, module)
             if isinstance(node, ast.ClassDef):
                 for item in own_methods(node):
                     label = getattr(item, "name", None) or alias_of(item)
                     yield Symbol(f"{module}.{node.name}.{label}", item, module)
-        elif name := alias_of(node):
+        for name in aliases_of(node):
             yield Symbol(f"{module}.{name}", node, module)
+
+
+def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """A module's statements, those under `if`, `try` and `with` too."""
+    for node in body:
+        yield node
+        if isinstance(node, ast.If | ast.Try | ast.With | ast.For | ast.While):
+            for name in ("body", "orelse", "finalbody"):
+                yield from statements(getattr(node, name, []))
+            for handler in getattr(node, "handlers", []):
+                yield from statements(handler.body)
+
+
+def aliases_of(node: ast.stmt) -> Iterator[str]:
+    """The names that an assignment gives to what can be called, if any."""
+    if not isinstance(node, ast.Assign):
+        yield from filter(None, [alias_of(node)])
+        return
+    for target in node.targets:
+        pairs = [(target, node.value)]
+        if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            pairs = list(zip(target.elts, node.value.elts))
+        for name, value in pairs:
+            yield from filter(None, [alias_of(ast.Assign([name], value))])
 
 
 def alias_of(node: ast.stmt) -> str:
     """The name that an assignment gives to something that can be called."""
     target: ast.expr | None = None
-    if isinstance(node, ast.Assign) and len(node.targets) == 1:
+    if isinstance(node, ast.Assign):
         target = node.targets[0]
     elif isinstance(node, ast.AnnAssign):
         target = node.target

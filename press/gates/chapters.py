@@ -2,25 +2,33 @@
 
 import ast
 import io
+import re
 import tokenize
 from collections.abc import Iterator
 from functools import lru_cache
 
+import tomllib
 import yaml
 
 from press.gates.book import PACKAGES, Book, parse
 from press.gates.pages import Block, Page
+from press.sources import find
 
 HEAD = {"file_format", "kernelspec"}  # what a page's front matter may say
 BREAKS = {"\\cleartoevenpage", "\\clearpage", "\\newpage"}
 ONE_OUTPUT = {"only", "ifconfig", "eval-rst", "include"}
-DRAWS = {"figure", "canvas", "subplots", "imshow"}
-NO_PICTURE = ("figure", "image", "picture of", "plot.png")
+DRAWS = {"figure", "canvas", "subplots", "imshow", "matshow", "Digraph"}
+NO_PICTURE = re.compile(
+    r"(?:an? |the |this )?(?:figure|image|picture|photo|screenshot)\b"
+    r"|\S+\.(?:png|svg|pdf)\b",
+    re.I,
+)
+MARKUP = {"HTML", "Markdown", "Latex", "Image", "SVG", "Javascript", "IFrame"}
 
 
 def chapters(book: Book) -> list[str]:
     """Each chapter has its label, title, card, check and exercises."""
-    problems = []
+    problems = [p for page in book.pages.values() for p in steps(page)]
     for topic in book.roadmap.topics:
         page = book.pages.get(topic.files["chapter"])
         if page is None:
@@ -39,6 +47,23 @@ def chapters(book: Book) -> list[str]:
         if not any(b.option("caption") for b in page.named("code-cell")):
             problems.append(f"{page.name}: holds no figure")
         problems += exercises(book, topic.id, page)
+    return problems
+
+
+def steps(page: Page) -> list[str]:
+    """Headings that skip a level, and pages with more than one title."""
+    problems = []
+    level = 0
+    for token in page.parts[2]:
+        if token.type != "heading_open":
+            continue
+        now = int(token.tag[1:])
+        where = f"{page.name}:{(token.map or [0])[0] + 1}"
+        if now > level + 1:
+            problems.append(f"{where}: a heading skips from {level} to {now}")
+        if now == 1 and level:
+            problems.append(f"{where}: a second title")
+        level = now
     return problems
 
 
@@ -122,7 +147,21 @@ def shown(book: Book) -> list[str]:
         if any(covers(name, other) for other in whole):
             continue  # a class whose methods are shown one by one
         problems.append(f"{name} is neither shown nor in omitted.yml")
+    problems += [
+        f"{name} is shown, and is not there" for name in unknown(whole | heads)
+    ]
     return problems + reasons(book, omitted, whole)
+
+
+def unknown(listed: set[str]) -> list[str]:
+    """The listings of what no source defines."""
+    missing = []
+    for name in sorted(listed):
+        try:
+            find(name)
+        except LookupError:
+            missing.append(name)
+    return missing
 
 
 def covers(symbol: str, other: str) -> bool:
@@ -136,6 +175,7 @@ def reasons(
     """What is wrong with the list of what is left out."""
     problems = []
     known = vocabulary(book)
+    modules = {symbol.module for symbol in book.symbols.values()}
     seen: dict[str, str] = {}
     for symbol, reason in omitted.items():
         why = " ".join(str(reason).split())
@@ -150,7 +190,7 @@ def reasons(
         folder = "src/" + symbol.replace(".", "/")
         if book.files(folder):
             problems.append(f"{where} is a package: name what is left out")
-        if symbol in whole:
+        if symbol in whole or symbol.rpartition(".")[0] in whole - modules:
             problems.append(f"{where} is shown after all")
         if not any(covers(symbol, name) for name in book.symbols):
             problems.append(f"omitted.yml: there is no {symbol}")
@@ -196,10 +236,13 @@ def covered(book: Book) -> list[str]:
             words = token.string.lower()
             if token.type == tokenize.COMMENT and "pragma" in words:
                 problems.append(f"{name}:{token.start[0]}: {token.string}")
-    settings = book.read("pyproject.toml")
-    for option in ("exclude_lines", "exclude_also", "partial_branches", "omit"):
-        if f"\n{option}" in settings.replace(" ", ""):
-            problems.append(f"pyproject.toml: {option} hides lines from tests")
+    tools = tomllib.loads(book.read("pyproject.toml")).get("tool", {})
+    for part in tools.get("coverage", {}).values():
+        problems += [
+            f"pyproject.toml: {option} hides lines from tests"
+            for option in part
+            if option.startswith(("exclude", "partial", "omit", "include"))
+        ]
     for name in (".coveragerc", "setup.cfg", "tox.ini"):
         if book.exists(name):
             problems.append(f"{name} could hide lines from the tests")
@@ -215,12 +258,13 @@ def figures(book: Book) -> list[str]:
     names: dict[str, str] = {}
     drawings: dict[str, str] = {}
     for page in book.pages.values():
+        draws = DRAWS | drawing_functions(page)
         for block in page.blocks:
             where = f"{page.name}:{block.line}"
             if block.directive in ONE_OUTPUT or raw(block):
                 problems.append(f"{where}: only in one output")
             if block.directive == "code-cell":
-                problems += pictures(block, where)
+                problems += pictures(block, where, draws)
             if block.directive in ("figure", "image", "code-cell"):
                 problems += twice(block, where, names, drawings)
                 problems += described(block, where)
@@ -233,15 +277,38 @@ def raw(block: Block) -> bool:
     return block.directive == "raw" and block.body.strip() not in BREAKS
 
 
-def pictures(block: Block, where: str) -> list[str]:
+def drawing_functions(page: Page) -> set[str]:
+    """The functions of a page that draw, themselves or through others."""
+    functions = {
+        node.name: {name for name, _ in called(node)}
+        for block in page.named("code-cell")
+        for node in ast.walk(cell_tree(block))
+        if isinstance(node, ast.FunctionDef)
+    }
+    found: set[str] = set()
+    while more := {
+        name
+        for name, calls in functions.items()
+        if name not in found and calls & (DRAWS | found)
+    }:
+        found |= more
+    return found
+
+
+def pictures(block: Block, where: str, draws: set[str]) -> list[str]:
     """A cell that draws is a figure: with name, caption and alternative."""
-    hidden = {"remove-cell", "remove-output"} & set(block.tags)
-    tree = cell_tree(block)
-    if any(name in DRAWS for name, _ in called(outside(tree))) and (
-        block.option("figure") is None and not hidden
-    ):
-        return [f"{where}: draws, and is no figure: no name, caption, alt"]
-    return []
+    if {"remove-cell", "remove-output"} & set(block.tags):
+        return []
+    problems = []
+    for name, call in called(outside(cell_tree(block))):
+        owner = getattr(call.func, "value", None)
+        plots = owner is not None and ast.unparse(owner).endswith("plt")
+        if name in MARKUP:
+            problems.append(f"{where}: {name} is shown in one output only")
+        elif (name in draws or plots) and block.option("figure") is None:
+            why = "draws, and is no figure: no name, caption, alt"
+            problems.append(f"{where}: {why}")
+    return problems[:1]
 
 
 def outside(tree: ast.Module) -> ast.Module:
@@ -261,9 +328,10 @@ def described(block: Block, where: str) -> list[str]:
     alt = " ".join(str(block.option("alt") or "").split())
     if not alt:
         return [f"{where}: a figure without alt text"]
-    if len(alt.split()) < 5 or alt.lower().startswith(NO_PICTURE):
+    if len(alt.split()) < 5 or NO_PICTURE.match(alt):
         return [f"{where}: “{alt}” does not say what there is to see"]
-    if alt == str(block.option("caption") or block.body).strip():
+    caption = str(block.option("caption") or block.body)
+    if letters(alt.lower()) == letters(caption.lower()):
         return [f"{where}: the alt text repeats the caption"]
     return []
 
@@ -289,7 +357,7 @@ def embedded(page: Page) -> list[str]:
     for passage in page.passages:
         for piece in passage.pieces:
             where = f"{page.name}:{piece.line}"
-            if piece.kind == "html":
+            if piece.kind == "html" or piece.role.startswith("raw"):
                 problems.append(f"{where}: only in one output: {piece.text}")
             if piece.kind == "image":
                 problems.append(f"{where}: a picture that no cell draws")

@@ -15,13 +15,14 @@ from functools import lru_cache
 
 from press.gates.book import PACKAGES, Book, parse
 from press.gates.chapters import called
-from press.gates.pages import Block, Page
+from press.gates.pages import UNREADABLE, Block, Page
 from press.sources import Definition
 
 BUILTINS = set(dir(builtins))
 SMALL = 20  # nodes: what is smaller says too little to be a copy
 FENCES = {"sh", "text", "json", "yaml", "toml", "html", "diff", "bibtex"}
 LOOSE = {"type_comment", "returns", "decorator_list", "kind", "lineno"}
+STILL_CODE = {"", "code", "code-block", "sourcecode", "parsed-literal"}
 STILL = {"skip-execution", "raises-exception", "keep-going"}
 RUNS = (
     ast.FunctionDef,
@@ -218,8 +219,12 @@ def wrong(
     block: Block, library: Library, names: set[str]
 ) -> Iterator[str]:
     """What is wrong with the code of one block."""
+    if UNREADABLE in block.options:
+        yield "a head that is no YAML"
     cell = block.directive == "code-cell"
-    code = not block.directive or block.directive in ("code", "code-block")
+    code = block.directive in STILL_CODE
+    if block.directive == "literalinclude" and block.argument.endswith(".py"):
+        yield "Python that nothing runs: a listing shows the library"
     if not cell and not code:
         return
     language = block.language or (block.argument if code else "")
@@ -235,11 +240,14 @@ def wrong(
         return
     if code and any(isinstance(node, RUNS) for node in ast.walk(tree)):
         yield "Python that nothing runs"
+    for name, call in called(tree):
+        if cell and name == "seed" and not call.args and not call.keywords:
+            yield f"{ast.unparse(call)}: a seed that nobody chose"
     for name in sorted(names.intersection(defined(tree))):
         yield f"{name} is the library's"
     for name in sorted(set(pasted(tree, library))):
         yield f"{name} is pasted from the library"
-    if cell and not any(tag.startswith("remove-") for tag in block.tags):
+    if cell and not {"remove-cell", "remove-input"} & set(block.tags):
         for line in block.lines:
             if len(line) > 80:
                 yield f"wider than 80: {line.strip()}"
@@ -255,13 +263,20 @@ def glued(page: Page) -> list[str]:
         except SyntaxError:
             continue
     values, uses = names_of([tree for _, tree in trees])
+    glues = {"glue"}
+    for _, tree in trees:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.alias) and node.name == "glue":
+                glues.add(node.asname or node.name)
     for block, tree in trees:
         for name, call in called(tree):
-            if name != "glue" or len(call.args) < 2:
+            given = call.args[1:2]
+            given += [k.value for k in call.keywords if k.arg == "variable"]
+            if name not in glues or not given:
                 continue
-            if typed(call.args[1], values, uses):
+            if typed(given[0], values, uses):
                 line = block.start + call.lineno - 1
-                what = ast.unparse(call.args[1])
+                what = ast.unparse(given[0])
                 problems.append(f"{page.name}:{line}: {what} is typed, not run")
     return problems
 
@@ -274,14 +289,36 @@ def names_of(
     uses: dict[str, int] = {}
     for tree in trees:
         for node in ast.walk(tree):
-            if isinstance(node, ast.Assign):
-                for target in node.targets:
-                    if isinstance(target, ast.Name):
-                        values.setdefault(target.id, []).append(node.value)
+            if isinstance(node, ast.Assign | ast.AnnAssign):
+                for target, value in assigned(node):
+                    values.setdefault(target, []).append(value)
             elif isinstance(node, ast.Name):
                 read = isinstance(node.ctx, ast.Load)
                 uses[node.id] = uses.get(node.id, 0) + read
     return values, uses
+
+
+def assigned(
+    node: ast.Assign | ast.AnnAssign,
+) -> Iterator[tuple[str, ast.expr]]:
+    """The names of an assignment, each with what it is given."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    for target in targets:
+        pairs = [(target, node.value)]
+        if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            pairs = list(zip(target.elts, node.value.elts))
+        for name, value in pairs:
+            if isinstance(name, ast.Name) and value is not None:
+                yield name.id, value
+
+
+def constant(node: ast.expr) -> bool:
+    """Whether an expression is a constant, or a collection of such."""
+    if isinstance(node, ast.Dict):
+        return all(map(constant, node.values))
+    if isinstance(node, ast.List | ast.Tuple | ast.Set):
+        return all(map(constant, node.elts))
+    return isinstance(node, ast.Constant)
 
 
 def typed(
@@ -294,13 +331,14 @@ def typed(
     """
     for node in ast.walk(value):
         if isinstance(node, ast.BinOp):
-            return False
+            texts = [n for n in ast.walk(node) if isinstance(n, ast.Constant)]
+            return all(isinstance(n.value, str) for n in texts) and not any(
+                isinstance(n, ast.Name) for n in ast.walk(node)
+            )
         if isinstance(node, ast.Name):
             known = values.get(node.id, [])
-            constant = known and all(
-                isinstance(v, ast.Constant) for v in known
-            )
-            if node.id in BUILTINS or (constant and uses[node.id] < 2):
+            fixed = bool(known) and all(map(constant, known))
+            if node.id in BUILTINS or (fixed and uses[node.id] < 2):
                 continue
             return False
     return True

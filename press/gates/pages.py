@@ -39,12 +39,14 @@ LITERAL = {
     "listing",
     "literalinclude",
     "math",
+    "parsed-literal",
     "plan",
     "raw",
     "roadmap",
     "sourcecode",
     "topic",
 }
+UNREADABLE = "no options"  # the key of a head that is no YAML
 # Directives whose argument is a name and no title.
 NAMED = LITERAL | {"figure", "image", "solution", "include"}
 
@@ -77,8 +79,10 @@ class Block:
         """The tags of a cell."""
         tags = self.options.get("tags") or []
         if isinstance(tags, str):
-            tags = [tag.strip() for tag in tags.strip("[]").split(",")]
-        return [str(tag) for tag in tags]
+            tags = loaded(tags)
+        if isinstance(tags, str):
+            tags = tags.split(",")
+        return [str(tag).strip() for tag in tags]
 
     @property
     def lines(self) -> list[str]:
@@ -167,13 +171,22 @@ def inline(text: str, line: int, kind: str) -> Passage:
     return Passage(kind, line, tuple(pieces_of(children, line)))
 
 
+def loaded(text: str) -> Any:
+    """What YAML says; of what is none, the text itself."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
 def read_options(lines: list[str]) -> tuple[dict[str, Any], int]:
     """The options over a directive's body, and how many lines they take."""
     if lines and lines[0].strip() == "---":
         ends = [i for i, x in enumerate(lines[1:], 1) if x.strip() == "---"]
         end = ends[0] if ends else len(lines)
-        found = yaml.safe_load("\n".join(lines[1:end])) or {}
-        return found if isinstance(found, dict) else {}, end + 1
+        found = loaded("\n".join(lines[1:end])) or {}
+        known = isinstance(found, dict)
+        return found if known else {UNREADABLE: found}, end + 1
     options, count = {}, 0
     for line in lines:
         name, colon, value = line.strip()[1:].partition(":")
@@ -247,6 +260,8 @@ class Page:
                 piece = Piece("math", token.content, line)
                 passages.append(Passage("formula", line, (piece,), box))
             elif token.type in ("heading_open", "td_open", "th_open"):
+                if token.type == "heading_open":
+                    others.append(token)
                 kind = {"h": "heading", "t": "cell"}[token.type[0]]
             elif token.type == "paragraph_open" or token.type == "dt_open":
                 kind = "paragraph"
@@ -274,6 +289,9 @@ class Page:
                 ]
                 line = where[0] if where else block.line
                 passages.append(inline(str(value), line, option))
+        if block.directive == "math":
+            piece = Piece("math", block.body, block.start)
+            passages.append(Passage("formula", block.start, (piece,)))
         if block.directive not in LITERAL:
             box, above = block.directive, block.start - 1
             self.take(block.body, above, box, passages, blocks, others)

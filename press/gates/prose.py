@@ -30,6 +30,8 @@ import yaml
 
 from press.gates.arithmetic import verdict
 from press.gates.book import Book, parse
+from press.gates.chapters import cell_tree
+from press.gates.code import assigned, constant, names_of
 from press.gates.pages import Page, Passage, Piece
 from press.sources import find
 
@@ -59,8 +61,8 @@ SCALE = "|".join(SCALES)
 WORDS = rf"(?:{BELOW}(?: (?:{SCALE}))*|(?:{SCALE})(?: (?:{SCALE}))*)"
 WORDS += rf"(?:(?<=hundred)(?: and)? {BELOW})?"
 UNITS = (
-    r"seconds?|minutes?|hours?|days?|weeks?|ms|milliseconds?|microseconds?"
-    r"|[kMGT]i?B|kilobytes?|megabytes?|gigabytes?|terabytes?|nats?|dollars?"
+    r"s|min|h|µs|seconds?|minutes?|hours?|days?|weeks?|ms|milliseconds?|microseconds?"
+    r"|[KkMGT]i?B|kilobytes?|megabytes?|gigabytes?|terabytes?|nats?|dollars?"
     r"|euros?|FLOPs?|GHz|watts?|percent|per cent"
     r"|percentage points"
 )
@@ -70,9 +72,13 @@ MORE = "of|the|more|less|faster|slower|longer|shorter|larger|smaller|better"
 MORE += "|worse|higher|lower|as|again|to|fewer|cheaper|that|than|its"
 
 DIGITS = re.compile(
-    r"(?<![\w.,/+#])(?<![A-Za-z]-)[−-]?(?P<n>\d+(?:,\d{3})*(?:\.\d+)?)(?!\d)"
-    rf"(?P<u>\s?(?:%|×(?!\s?\d)|‰)|[ -](?:{UNITS})\b| times (?:{MORE})\b)?"
+    r"(?<![\w.,/+#])(?<![A-Za-z]-)[−+-]?"
+    r"(?P<n>\d+(?:,\d{3})*(?:\.\d+)?(?!\d)|\.\d+)(?P<e>e[−+-]?\d+\b)?"
+    rf"(?P<u>\s?(?:%|×(?!\s?\d)|‰)|[ -]?(?:{UNITS})\b(?!-)|x\b|-?fold\b"
+    rf"| times (?:{MORE})\b)?"
+    rf"(?P<s>[kMB]\b|[ -](?:{SCALE})\b)?"
 )
+DECADE = re.compile(r"\d{4}s")
 WRITTEN = re.compile(
     rf"\b(?P<n>{WORDS})\b(?P<u>[ -](?:{UNITS})\b| times (?:{MORE})\b)?", re.I
 )
@@ -81,23 +87,31 @@ SHARE = re.compile(
     r"(?:about|nearly|almost|than|over) half"
     r"|(?<!first )(?<!second )(?<!other )(?<!right )(?<!left )"
     rf"half (?:{MORE})"
-    rf"|(?:a|one|two|three|four|five|six|seven|nine)[ -](?:{PARTS})"
+    rf"|half an? (?:{UNITS})"
+    rf"|(?:a|one|two|three|four|five|six|seven|eight|nine)[ -](?:{PARTS})"
     rf"(?= (?:{MORE})\b|[.,;:]|$)"
     r"|twice (?:as|the|that|its|what|our|more)|doubled|tripled|halved"
-    r"|(?:two|three|four|five|ten|hundred)fold"
+    r"|quadrupled|thrice"
+    rf"|(?:{'|'.join([*SMALL, *TEENS, *TENS, *SCALES])})-?fold"
+    rf"|(?:{'|'.join(SMALL)}) in (?:every )?(?:{'|'.join(SMALL)})"
+    rf"|(?:{'|'.join(SMALL)}) out of (?:{'|'.join(SMALL)})"
     rf"|(?:{'|'.join(SMALL)}) (?:out )?of (?:the|its|our|these|those|all) "
     rf"(?:{'|'.join(SMALL)})"
     r")\b",
     re.I,
 )
-YEAR = re.compile(r"(?:in|since|of|by|until|from|before|after|\() ?$")
+YEAR = re.compile(r"(?:in|since|of|by|until|from|before|after|\() ?$", re.I)
 NAMED = re.compile(
     r"(?:Llama|Python|GPT|Qwen|Unicode|PyTorch|version|chapter|section|page|"
     r"lines?|step|row|column|layer|head|position|token|byte|bit|epoch|level|"
-    r"rung|seed|exercise|part|track|to|and|or|Pythia|Gemma|Mistral|rule|"
-    r"number|rank|place|index|OPT|PaLM|Chapter|Section|Listing|Figure) ?$",
+    r"rung|seed|exercise|part|track|Pythia|Gemma|Mistral|rule|"
+    r"number|rank|place|index|OPT|PaLM|Chapter|Section|Listing|Figure)s?"
+    r"(?: \d[\d,]*(?:[ ,]+(?:\d[\d,]*|to|and|or))*)? ?$",
     re.I,
 )
+SIZED = re.compile(r"(?:Llama|GPT|Qwen|Pythia|Gemma|Mistral)[ -]?[\d.]* ?$")
+# "in 1934 stories" is no year: a word in the plural follows, and no verb.
+MANY = re.compile(r" (?!was|is|has|as|its|this|does|thus)[a-z]+s\b")
 
 
 NAMES = ("heading", "title")  # where a share is a manner of speaking
@@ -146,10 +160,19 @@ def written(piece: Piece) -> str:
             piece.role.partition(":")[0], OTHER
         )
     if piece.kind == "code":
-        bare = piece.text.strip().rstrip("%").replace(",", "")
-        number = bare.replace(".", "", 1).isdigit()
-        return piece.text.strip() if number else CODE
+        return piece.text.strip() if is_number(piece.text) else CODE
+    if piece.kind == "math":
+        text = piece.text.replace("\\,", "").replace("{,}", ",").strip()
+        text = text.replace("\\times", "×").replace("\\%", "%")
+        return text if is_number(text) else ""
     return ""
+
+
+def is_number(code: str) -> bool:
+    """Whether a piece of code is a number, with or without a unit."""
+    text = re.sub(r"^[~±≈]|^\\approx\s*", "", code.strip())
+    found = DIGITS.match(text)
+    return found is not None and found.end() == len(text)
 
 
 STOP = re.compile(r"[.!?:]['”\")*]*\s+(?=\W*[A-Z\ue000-\ue003])")
@@ -177,6 +200,14 @@ def value_of(words: str) -> float:
     return float(total + current)
 
 
+def digits_value(found: re.Match[str]) -> float:
+    """What a number in digits says: "3e-4", "1,024", "124 million"."""
+    exponent = (found["e"] or "").replace("−", "-")
+    scale = (found["s"] or "").strip(" -")
+    value = float(found["n"].replace(",", "") + exponent)
+    return value * (SCALES | {"": 1, "k": 1e3, "M": 1e6, "B": 1e9})[scale]
+
+
 def claims(sentence: str) -> Iterator[Claim]:
     """The numbers of a sentence that need a source."""
     taken: list[range] = []
@@ -184,14 +215,22 @@ def claims(sentence: str) -> Iterator[Claim]:
         taken.append(range(*found.span()))
         yield Claim(found[0], None, "share", found.start(), 0)
     for found in DIGITS.finditer(sentence):
-        value = float(found["n"].replace(",", ""))
-        before = sentence[: found.start()]
+        value = digits_value(found)
+        before, after = sentence[: found.start()], sentence[found.end() :]
+        if DECADE.fullmatch(found[0]):
+            continue
         if found["u"]:
-            kind = "share" if " times " in found["u"] else "measured"
+            unit = found["u"].lstrip(" -")
+            share = unit[:5] == "times" or unit in ("x", "fold")
+            kind = "share" if share else "measured"
             yield Claim(found[0], value, kind, found.start(), 0)
+        elif found["s"]:
+            if not SIZED.search(before):
+                yield Claim(found[0], value, "plain", found.start(), 0)
         elif value != int(value) or (value > 12 and not NAMED.search(before)):
-            year = "," not in found["n"] and 1600 <= value < 2100
-            if not (year and value == int(value) and YEAR.search(before)):
+            year = found["n"].isdigit() and 1600 <= value < 2100
+            year = year and bool(YEAR.search(before)) and not MANY.match(after)
+            if not year:
                 yield Claim(found[0], value, "plain", found.start(), 0)
     for found in WRITTEN.finditer(sentence):
         if any(found.start() in span for span in taken):
@@ -226,15 +265,12 @@ def in_formula(piece: Piece) -> Iterator[Claim]:
 # --- what a page's code says -------------------------------------------------
 
 
-@lru_cache(maxsize=4096)
-def literals(text: str, strings: bool) -> frozenset[float]:
+def literals(tree: ast.Module, strings: bool, idle: set[int]) -> set[float]:
     """The numbers that a piece of code says, in products and powers too."""
-    try:
-        tree = parse(text)
-    except SyntaxError:
-        return frozenset()
     found: set[float] = set()
     for node in ast.walk(tree):
+        if id(node) in idle:
+            continue
         if isinstance(node, ast.Constant):
             if isinstance(node.value, int | float):
                 found.add(float(node.value))
@@ -249,7 +285,20 @@ def literals(text: str, strings: bool) -> frozenset[float]:
                     found.add(float(folded(expression.body)))
             except (ValueError, TypeError, OverflowError, ZeroDivisionError):
                 continue
-    return frozenset(found)
+    return found
+
+
+def idle(tree: ast.Module, uses: dict[str, int]) -> set[int]:
+    """The parts of code that decide nothing: of names that nobody reads."""
+    found: set[int] = set()
+    for node in ast.walk(tree):
+        alone = isinstance(node, ast.Expr) and constant(node.value)
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            names = [name for name, _ in assigned(node)]
+            alone = bool(names) and not any(uses.get(name) for name in names)
+        if alone:
+            found |= {id(part) for part in ast.walk(node)}
+    return found
 
 
 def folded(node: ast.expr) -> float:
@@ -275,14 +324,17 @@ def folded(node: ast.expr) -> float:
 def said(page: Page) -> set[float]:
     """All numbers that the code on a page says: cells and listings."""
     found: set[float] = set()
+    cells = [cell_tree(block) for block in page.named("code-cell")]
+    _, uses = names_of(cells)
+    for tree in cells:
+        found |= literals(tree, True, idle(tree, uses))
     for block in page.blocks:
-        if block.directive == "code-cell":
-            found |= literals(block.body, True)
-        elif block.directive == "listing":
+        if block.directive == "listing":
             try:
                 part = str(block.option("part") or "")
-                found |= literals(find(block.argument, part).text, False)
-            except LookupError:
+                text = find(block.argument, part).text
+                found |= literals(parse(text), False, set())
+            except (LookupError, SyntaxError):
                 continue
         elif not block.directive:
             numbers = re.findall(r"\d+(?:\.\d+)?", block.body)
@@ -293,7 +345,7 @@ def said(page: Page) -> set[float]:
                 found |= formula_numbers(piece.text)
             if piece.kind == "code":
                 numbers = re.findall(r"\d+(?:\.\d+)?(?:e-?\d+)?", piece.text)
-                if not piece.text.strip().replace(".", "").isdigit():
+                if not is_number(piece.text):
                     found |= {float(number) for number in numbers}
     return found
 
@@ -311,8 +363,7 @@ def asked(page: Page) -> set[float]:
         if passage.box == "exercise":
             text, _ = flat(passage)
             found |= {
-                float(match["n"].replace(",", ""))
-                for match in DIGITS.finditer(text)
+                digits_value(match) for match in DIGITS.finditer(text)
             }
             found |= {value_of(m["n"]) for m in WRITTEN.finditer(text)}
             for piece in passage.pieces:
@@ -351,7 +402,7 @@ def sourceless(
                 line = lines[start + claim.start]
                 yield Claim(claim.text, claim.value, claim.kind, 0, line)
         for piece in passage.pieces:
-            if piece.kind != "math":
+            if piece.kind != "math" or written(piece):
                 continue
             for claim in in_formula(piece):
                 if claim.value not in known and claim.text not in allowed:

@@ -1,6 +1,7 @@
 """Gates on what the book refers to: its literature and its addresses."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -12,6 +13,9 @@ from press.gates.book import Book
 from press.gates.pages import Page
 
 CITES = ("cite", "cite:t", "cite:p", "cite:ts", "cite:ps", "cite:alp")
+BARE = re.compile(r"(?:https?|ftp|file)://[^\s<>\"'`)\]}]*[^\s<>\"'`)\]}.,;:]")
+LINKING = ["README.md", "CONTRIBUTING.md", "CITATION.cff", "roadmap.yml"]
+LINKING += ["_config.yml", "pyproject.toml", "Makefile", "book/omitted.yml"]
 NOWHERE = {"example.com", "example.org", "localhost", "127.0.0.1"}
 
 
@@ -65,12 +69,26 @@ def addresses(book: Book) -> list[str]:
 
 
 def all_addresses(book: Book) -> Iterator[tuple[str, str]]:
-    """The addresses in pages, bibliographies, the roadmap and the library."""
+    """The addresses in pages, literature, the library and what it comes with.
+
+    Those that stand in the text count like those that are links.
+    """
     for page in book.pages.values():
-        for line, address in linked(page):
-            yield f"{page.name}:{line}", address
+        for place, address in linked(page):
+            yield f"{page.name}:{place}", address
+    for name in (*LINKING, *book.files("scaffold/templates", suffix=".j2")):
+        if book.exists(name):
+            for number, line in enumerate(book.read(name).splitlines(), 1):
+                for address in BARE.findall(line):
+                    yield f"{name}:{number}", address
     for name in book.files("book/refs", suffix=".bib"):
-        for key, (_, fields) in entries(book.read(name)).items():
+        try:
+            known = entries(book.read(name))
+        except PybtexError:
+            continue  # which the gate `bibliography` reports
+        for key, (_, fields) in known.items():
+            for address in BARE.findall(fields.get("note", "")):
+                yield f"{name}: {key}", address
             for field in ("url", "howpublished"):
                 text = fields.get(field, "")
                 address = text.removeprefix("\\url{").rstrip("}")
@@ -93,6 +111,8 @@ def linked(page: Page) -> Iterator[tuple[int, str]]:
         for piece in passage.pieces:
             if piece.kind == "link" and not piece.text.startswith("#"):
                 yield piece.line, piece.text
+            elif piece.kind == "text":
+                yield from ((piece.line, x) for x in BARE.findall(piece.text))
 
 
 def ill_formed(address: str) -> str:

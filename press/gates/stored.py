@@ -22,7 +22,10 @@ def sealed(book: Book) -> list[str]:
         except records.RecordError as error:
             problems.append(str(error))
             continue
-        if name not in makers:
+        except UnicodeDecodeError:
+            problems.append(f"{path} is no UTF-8")
+            continue
+        if name not in {*makers, "judge"}:  # which `make judge` makes
             problems.append(f"{path}: there is no script that makes it")
         if record.get("name") != name:
             problems.append(f"{path}: it is the record of {record.get('name')}")

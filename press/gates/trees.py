@@ -1,6 +1,7 @@
 """Gates on where things stand: the mirror, the contents, the imports."""
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -32,6 +33,9 @@ MAY = {
 }
 FOLDERS = {"scratchlm": "src/scratchlm"}
 IMPORTERS = {"import_module", "__import__", "run_module", "find_spec"}
+IMPORTERS |= {"resolve_name"}
+# A text that is a module's name is there to be imported, in whatever way.
+TEXTUAL = re.compile(rf"((?:{'|'.join(MAY)}|tests)(?:\.\w+)+)(?::\w+)?")
 
 
 def mirror(book: Book) -> list[str]:
@@ -116,7 +120,10 @@ def directions(book: Book) -> list[str]:
     problems = []
     for tree, allowed in MAY.items():
         for name in book.files(FOLDERS.get(tree, tree)):
-            for line, module in imports_of(book.read(name), module_of(name)):
+            found = imports_of(book.read(name), module_of(name))
+            if tree != "press":  # which reads the others as text
+                found += texts_of(book.read(name))
+            for line, module in found:
                 words = module.split(".")
                 if words[0] in {*MAY, "tests"} - allowed - {tree}:
                     problems.append(f"{name}:{line} imports {module}")
@@ -155,11 +162,29 @@ def imported(tree: ast.AST, module: str) -> Iterator[tuple[int, str]]:
             )
             for alias in node.names:
                 yield node.lineno, f"{full}.{alias.name}"
-        elif isinstance(node, ast.Call) and node.args:
+        elif isinstance(node, ast.Call):
             called = node.func
             name = getattr(called, "attr", None) or getattr(called, "id", "")
-            if name in IMPORTERS and (text := first_text(node.args[0])):
-                yield node.lineno, text
+            if name not in IMPORTERS:
+                continue
+            given = [k.value for k in node.keywords if k.arg == "name"]
+            for text in map(first_text, [*node.args[:1], *given]):
+                above = len(text) - len(text.lstrip("."))
+                base = package[: len(package) - above + 1] if above else []
+                if full := ".".join([*base, *filter(None, text.split("."))]):
+                    yield node.lineno, full
+
+
+@lru_cache(maxsize=2048)
+def texts_of(text: str) -> tuple[tuple[int, str], ...]:
+    """The modules of the project that a module's constants name."""
+    return tuple(
+        (node.lineno, found[1])
+        for node in ast.walk(parse(text))
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and (found := TEXTUAL.fullmatch(node.value))
+    )
 
 
 def first_text(node: ast.expr) -> str:

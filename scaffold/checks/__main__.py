@@ -25,6 +25,10 @@ from .expect import CheckFailed
 HERE = Path(__file__).parent
 
 
+class OtherCode(ValueError):
+    """A known bug has no place in a module: it is not the book's own."""
+
+
 def topics() -> dict[str, str]:
     """Topic → name of the module with its checks, in alphabetic order."""
     found = sorted(HERE.glob("*/check_*.py"), key=lambda path: path.stem)
@@ -60,7 +64,7 @@ def run_check(check: Callable[[], None]) -> str:
     return ""
 
 
-def explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
     """What went wrong, and in which line of the library if it came so far.
 
     A function whose body is empty returns None, and its caller stumbles
@@ -70,6 +74,8 @@ def explain(error: Exception) -> str:
     own = [f for f in frames if "scratchlm" in Path(f.filename).parts]
     last = (own or frames)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}, in {last.name}"
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f"{Path(error.filename).name}:{error.lineno}"
     lines = [f"{type(error).__name__} at {place}", f"  {error}"]
     if "NoneType" in str(error):
         lines.append(
@@ -81,7 +87,12 @@ def explain(error: Exception) -> str:
 
 def run_topic(topic: str) -> int:
     """Run a topic's checks, print a line each; return how many failed."""
-    module = importlib.import_module(topics()[topic])
+    try:
+        module = importlib.import_module(topics()[topic])
+    except Exception as error:  # of what the reader wrote
+        message = explain(error).replace("\n", "\n      ")
+        print(f"{topic}:\n  ✗ it cannot be imported\n      {message}")
+        return 1
     failed = 0
     print(f"{topic}: {first_line(module)}")
     for check in check_functions(module):
@@ -105,7 +116,7 @@ def planted(module: ModuleType, old: str, new: str) -> Iterator[None]:
     path = Path(str(module.__file__))
     source = path.read_text(encoding="utf-8")
     if source.count(old) != 1:
-        raise ValueError(
+        raise OtherCode(
             f"{path.name} holds {old!r} {source.count(old)} times, not once"
         )
     before = dict(vars(module))
@@ -136,7 +147,15 @@ def show_bugs(topic: str) -> int:
     """Print the check that catches each bug; return how many escaped."""
     escaped = 0
     print(f"{topic}: bugs planted one at a time")
-    for bug, checks in catch_bugs(topic).items():
+    try:
+        caught = catch_bugs(topic)
+    except OtherCode as error:
+        print(f"  ✗ bugs are planted in the book's own code, but {error}")
+        return 1
+    except Exception as error:  # of what the reader wrote
+        print("  ✗ " + explain(error).replace("\n", "\n    "))
+        return 1
+    for bug, checks in caught.items():
         escaped += not checks
         by = f"caught by: {checks[0]}" if checks else "NOT CAUGHT"
         print(f"  {'✓' if checks else '✗'} {bug}\n      {by}")
@@ -157,6 +176,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     known = topics()
+    if options.list and (options.topics or options.bugs):
+        parser.error("--list stands alone: it lists every topic")
     if options.list:
         print("\n".join(known))
         return 0
@@ -170,8 +191,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     start = time.perf_counter()
     run = show_bugs if options.bugs else run_topic
-    chosen = options.topics or list(known)
-    failed = sum(run(topic) for topic in chosen)
+    chosen = list(dict.fromkeys(options.topics)) or list(known)
+    try:
+        failed = sum(run(topic) for topic in chosen)
+    except KeyboardInterrupt as stop:
+        print(f"\n{explain(stop).splitlines()[0]}", file=sys.stderr)
+        return 130
     seconds = time.perf_counter() - start
     verdict = "all hold" if not failed else f"{failed} failed"
     print(f"{len(chosen)} topics, {verdict}, {seconds:.1f} s")

@@ -145,6 +145,17 @@ def test_a_docstring_does_not_train_the_model_again(tmp_path: Path) -> None:
     assert build.bare(path) != before
 
 
+def test_other_versions_train_and_measure_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = build.model_key(), build.coverage_key()
+    assert before == (build.model_key(), build.coverage_key())
+    monkeypatch.setattr(build, "versions", lambda: b"torch 9")
+    after = build.model_key(), build.coverage_key()
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+
+
 def test_wide_lines_and_missing_glyphs_are_found(tmp_path: Path) -> None:
     log = tmp_path / "book.log"
     log.write_text(
@@ -194,6 +205,23 @@ def test_a_chapter_that_is_not_there_is_refused(
         build.main(["page", "book/model/atention.md"])
     assert stop.value.code == 2
     assert "PAGE=" in capsys.readouterr().err
+
+
+def test_what_a_shell_sets_decides_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = {"PYTHONOPTIMIZE": "1", "COLUMNS": "200", "TZ": "Asia/Tokyo"}
+    settings |= {"FORCE_COLOR": "1", "PYTEST_ADDOPTS": "-k no_test"}
+    settings |= {"SCRATCHLM_MIRROR": "/somewhere", "PYTHONHASHSEED": "7"}
+    before = build.environment()
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert {n for n in settings if n not in before} <= {
+        "PYTHONOPTIMIZE", "FORCE_COLOR", "PYTEST_ADDOPTS", "SCRATCHLM_MIRROR"
+    }
+    assert build.environment() == before
+    monkeypatch.setenv("HTTPS_PROXY", "https://proxy.invalid")
+    assert "HTTPS_PROXY" in build.environment()
 
 
 def test_properties_are_tried_on_the_same_examples() -> None:

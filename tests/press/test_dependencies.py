@@ -28,12 +28,26 @@ words = [sys.executable, "-m", "scaffold.checks", "bpe"]
 path = drawing.ROOT / "book" / "omitted.yml"
 other = Path("benchmarks/requirements.txt").read_text()
 subprocess.run([sys.executable, "-m", "benchmarks", "bpe"])
+subprocess.run([sys.executable, "records/run_it.py"])
+names = [p.name for p in (drawing.ROOT / "docs").iterdir()]
+more = drawing.ROOT.joinpath("book", "data", "more.txt")
+beside = open("beside.csv"), open("../../tests/data.csv")
 ```
+
+  ```{code-cell}
+  from solutions.model import layers
+  ```
 
 ```{listing} scratchlm.training.muon
 ```
 
 ```{check} optimizer
+```
+
+```{literalinclude} ../../src/scratchlm/text/toytown.yaml
+```
+
+```{renamed}
 ```
 """
 EXECUTED = {
@@ -47,6 +61,13 @@ EXECUTED = {
     "what that program imports": "benchmarks/measure.py",
     "a file by its path": "benchmarks/requirements.txt",
     "a file by the parts of its path": "book/omitted.yml",
+    "what a script imports": "records/helper.py",
+    "a file in a folder that a cell lists": "docs/one.txt",
+    "a file whose path is joined": "book/data/more.txt",
+    "a file beside the page": "book/model/beside.csv",
+    "a file over the page": "tests/data.csv",
+    "a file that a module names": "tests/sums.txt",
+    "a cell that is set in": "solutions/model/layers.py",
     "the scaffold": "scaffold/checks/__main__.py",
     "a check that the scaffold runs": "scaffold/checks/text/check_bpe.py",
     "a template of the scaffold": "scaffold/templates/pyproject.toml.j2",
@@ -61,6 +82,9 @@ SHOWN = {
     "a listing": "src/scratchlm/training/muon.py",
     "a check": "scaffold/checks/training/check_optimizer.py",
     "the roadmap": "roadmap.yml",
+    "a file that is shown": "src/scratchlm/text/toytown.yaml",
+    "old names": "book/renamed.yml",
+    "an extension": "press/extensions/boxes.py",
 }
 
 
@@ -82,8 +106,10 @@ def repository(
     imports = {
         "solutions/model/heads.py": "from scratchlm.model import heads\n",
         "benchmarks/__main__.py": "from .measure import Row\n",
+        "benchmarks/measure.py": 'FILE = ROOT / "tests" / "sums.txt"\n',
+        "records/run_it.py": "from records import helper\n",
     }
-    for name in (*EXECUTED.values(), *SHOWN.values()):
+    for name in ("records/run_it.py", *EXECUTED.values(), *SHOWN.values()):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(imports.get(name, ""), encoding="utf-8")
@@ -105,6 +131,34 @@ def test_a_page_runs_again_for(kind: str, repository: Path) -> None:
     before = executed_digest(PAGE)
     assert executed_digest(PAGE) == before
     change(repository / EXECUTED[kind])
+    assert executed_digest(PAGE) != before
+
+
+@pytest.mark.parametrize(
+    "name", ["docs/new.txt", "book/data/more.txt", "docs/one.txt"]
+)
+def test_a_page_runs_again_for_what_comes_or_goes(
+    name: str, repository: Path
+) -> None:
+    before = executed_digest(PAGE)
+    path = repository / name
+    if path.exists():
+        path.unlink()
+    else:
+        path.touch()
+    assert executed_digest(PAGE) != before
+
+
+def test_a_page_runs_again_for_what_a_link_leads_to(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("elsewhere") / "more.txt"
+    other.write_text("1")
+    link = repository / "book/data/more.txt"
+    link.unlink()
+    link.symlink_to(other)
+    before = executed_digest(PAGE)
+    other.write_text("2")
     assert executed_digest(PAGE) != before
 
 
@@ -130,7 +184,8 @@ def test_a_page_does_not_run_again_for_what_it_does_not_read(
 ) -> None:
     page = PAGE.split("words =")[0] + "```\n"
     before = executed_digest(page)
-    for name in ("src/scratchlm/training/muon.py", "roadmap.yml"):
+    extension = "press/extensions/boxes.py"
+    for name in ("src/scratchlm/training/muon.py", "roadmap.yml", extension):
         change(repository / name)
     change(repository / "scaffold/templates/pyproject.toml.j2")
     assert executed_digest(page) == before

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from press.gates import GATES, Book
+
 Plant = Callable[..., list[str]]
 Written = Callable[..., list[str]]
 CHAPTER = "book/model/attention.md"
@@ -60,6 +62,20 @@ def test_an_exercise_without_a_grade_is_caught(written: Written) -> None:
     assert any("ex-new has no grade" in problem for problem in found)
 
 
+@pytest.mark.parametrize("text", ["#### Deep", "## A\n\n#### Deep"])
+def test_a_heading_that_skips_a_level_is_caught(
+    text: str, written: Written
+) -> None:
+    [problem] = written("chapters", f"## Before\n\n{text}")
+    assert "a heading skips from 2 to 4" in problem
+
+
+def test_a_second_title_is_caught(written: Written) -> None:
+    [problem] = written("chapters", "# Another")
+    assert "a second title" in problem
+    assert written("chapters", "## A\n\n### B\n\n## C") == []
+
+
 # --- what is shown -----------------------------------------------------------
 
 
@@ -78,6 +94,14 @@ HIDDEN = {
     "another's name": ("listen = torch.softmax", "listen"),
     "a partial": ("listen = functools.partial(repeat_kv, n=1)", "listen"),
     "a typed name": ("listen: Callable = repeat_kv", "listen"),
+    "in a branch": ("if torch:\n    def extra():\n        return 1", "extra"),
+    "in an attempt": (
+        "try:\n    import x\nexcept ImportError:\n"
+        "    def extra():\n        return 1",
+        "extra",
+    ),
+    "one of two names": ("size, listen = 1, repeat_kv", "listen"),
+    "two equal names": ("LISTEN = listen = repeat_kv", "listen"),
 }
 
 
@@ -147,6 +171,24 @@ def test_what_is_not_there_cannot_be_left_out(plant: Plant) -> None:
     assert "omitted.yml: there is no scratchlm.model.heads.nothing" in found
 
 
+def test_a_listing_of_nothing_is_caught(plant: Plant) -> None:
+    for symbol in ("scratchlm.model.heads.nothing", "scratchlm.no.thing"):
+        listing = f"```{{listing}} {symbol}\n```"
+        found = plant("shown", CHAPTER, append(listing), whole=True)
+        assert f"{symbol} is shown, and is not there" in found
+
+
+def test_what_is_shown_in_its_class_is_not_left_out() -> None:
+    symbol = "scratchlm.model.heads.GrowingStore"
+    why = "Makes the file of the model, which the chapter shows before."
+    listing = f"```{{listing}} {symbol}\n```"
+    code = "class GrowingStore:\n    def grow(self):\n        return 1\n"
+    more = {CHAPTER: listing, HEADS: code, OMITTED: f"{symbol}.grow: {why}"}
+    changes = {k: f"{Book().read(k)}\n{v}\n" for k, v in more.items()}
+    found = GATES["shown"](Book(changes=changes))
+    assert f"omitted.yml: {symbol}.grow is shown after all" in found
+
+
 @pytest.mark.parametrize(
     "comment", ["# pragma: no cover", "#pragma:nocover", "# Pragma: No Branch"]
 )
@@ -163,6 +205,9 @@ def test_no_setting_hides_lines(plant: Plant) -> None:
     change = append('[tool.coverage.report]\nexclude_also = ["raise"]')
     [problem] = plant("covered", "pyproject.toml", change)
     assert "exclude_also" in problem
+    change = append('[tool.coverage.run]\n"omit" = ["src/*"]')
+    [problem] = plant("covered", "pyproject.toml", change)
+    assert "omit hides" in problem
     [problem] = plant("covered", ".coveragerc", "[report]\n")
     assert ".coveragerc" in problem
 
@@ -185,7 +230,9 @@ def test_a_figure_with_words_is_fine(written: Written) -> None:
 
 @pytest.mark.parametrize(
     "alt",
-    ["''", "Figure 3", "figure", "Figure of a line that falls.", "A curve.",
+    ["The picture of a falling line.",
+     "An image that shows a line.", "heads.svg drawn with five lines.",
+     "''", "Figure 3", "figure", "Figure of a line that falls.", "A curve.",
      "Image of a line that falls.", "A line."],
 )
 def test_a_figure_without_words_is_caught(alt: str, written: Written) -> None:
@@ -196,6 +243,11 @@ BAD = {
     "a cell without alternative": (
         "```{code-cell}\n---\nmystnb: {figure: {caption: A}}\n---\nf()\n```",
         "without alt text",
+    ),
+    "a caption as alternative": (
+        "```{figure} a.svg\n:alt: A line, and it falls fast!\n\n"
+        "A line and it falls: fast\n```",
+        "repeats the caption",
     ),
     "a directive without alternative": (
         "```{figure} a.svg\nA caption.\n```",
@@ -211,6 +263,24 @@ BAD = {
         "```{code-cell}\nplt.subplots()\n```",
         "draws, and is no figure",
     ),
+    "a plot without a figure": (
+        "```{code-cell}\nplt.plot([1, 2])\n```",
+        "draws, and is no figure",
+    ),
+    "a plot, called otherwise": (
+        "```{code-cell}\ndrawing.plt.hist(x)\n```",
+        "draws, and is no figure",
+    ),
+    "a function that draws": (
+        "```{code-cell}\ndef show():\n    drawing.figure(6, 2)\n```\n\n"
+        "```{code-cell}\nshow()\n```",
+        "draws, and is no figure",
+    ),
+    "markup from a cell": (
+        "```{code-cell}\ndisplay(HTML('<b>bold</b>'))\n```",
+        "in one output only",
+    ),
+    "a raw role": ("It is {raw:html}`<b>bold</b>`.", "only in one output"),
     "a glued figure": ("{glue:}`fig`", "glue:text glues"),
     "only in HTML": ("```{only} html\nWords.\n```", "only in one output"),
     "only in print": ("```{raw} latex\n\\section{A}\n```", "only in one"),

@@ -93,6 +93,8 @@ STILL = {
     "called text": f"```text\n{RENAMED}\n```",
     "a code-block": f"```{{code-block}} python\n{RENAMED}\n```",
     "a code": f"```{{code}}\n{RENAMED}\n```",
+    "a sourcecode": f"```{{sourcecode}} python\n{RENAMED}\n```",
+    "literal": f"```{{parsed-literal}}\n{RENAMED}\n```",
     "tildes": f"~~~py\n{RENAMED}\n~~~",
     "indented": textwrap.indent(RENAMED, "    "),
     "in a tip": f"````{{tip}}\n```py\n{RENAMED}\n```\n````",
@@ -109,6 +111,12 @@ def test_python_that_nothing_runs(form: str, written: Written) -> None:
     assert any("is pasted from the library" in problem for problem in found)
 
 
+def test_a_file_of_python_is_not_included(written: Written) -> None:
+    path = "../../src/scratchlm/model/heads.py"
+    [problem] = written("cells", f"```{{literalinclude}} {path}\n```")
+    assert "Python that nothing runs" in problem
+
+
 @pytest.mark.parametrize(
     "tag", ["skip-execution", "raises-exception", "remove-cell, skip-execution"]
 )
@@ -117,9 +125,18 @@ def test_a_cell_that_does_not_count_is_caught(
 ) -> None:
     [problem] = written("cells", cell("x = 1", f":tags: [{tag}]\n"))
     assert "a cell with the tag" in problem
+    quoted = ", ".join(f'"{word}"' for word in tag.split(", "))
+    [problem] = written("cells", cell("x = 1", f":tags: [{quoted}]\n"))
+    assert "a cell with the tag" in problem
     head = f"---\ntags: [{tag}]\n---\n"
     [problem] = written("cells", cell("x = 1", head))
     assert "a cell with the tag" in problem
+
+
+@pytest.mark.parametrize("head", ["tags: [a", "a: b: c", "only words"])
+def test_a_head_that_is_no_yaml_is_caught(head: str, written: Written) -> None:
+    [problem] = written("cells", cell("x = 1", f"---\n{head}\n---\n"))
+    assert "a head that is no YAML" in problem
 
 
 @pytest.mark.parametrize("code", ["%timeit f()", "!rm -r records", "x ="])
@@ -128,9 +145,19 @@ def test_a_cell_holds_python_only(code: str, written: Written) -> None:
     assert "no Python" in problem
 
 
+@pytest.mark.parametrize("code", ["torch.seed()", "torch.Generator().seed()"])
+def test_a_seed_that_nobody_chose_is_caught(
+    code: str, written: Written
+) -> None:
+    [problem] = written("cells", cell(code))
+    assert "a seed that nobody chose" in problem
+
+
 def test_a_line_that_is_too_wide_is_caught(written: Written) -> None:
     [problem] = written("cells", cell("x = " + "1 + " * 20 + "1"))
     assert "wider than 80" in problem
+    silent = cell("x = " + "1 + " * 20 + "1", ":tags: [remove-output]\n")
+    assert len(written("cells", silent)) == 1
     hidden = cell("x = " + "1 + " * 20 + "1", ":tags: [remove-input]\n")
     assert written("cells", hidden) == []
 
@@ -145,6 +172,14 @@ def test_a_line_that_is_too_wide_is_caught(written: Written) -> None:
         'planted = 1.234\nglue("loss", planted)',
         'planted = 1.234\nglue("loss", f"{planted:.1f}")',
         'glue("loss", -1)',
+        'glue(name="loss", variable=1.234)',
+        'glue("loss", variable=1.234)',
+        'glue("loss", "1.2" + "34")',
+        'planted: float = 1.234\nglue("loss", planted)',
+        'other, planted = 1, 1.234\nglue("loss", planted)',
+        'planted = {"a": 1.234}\nglue("loss", planted["a"])',
+        'planted = [1.234]\nglue("loss", planted[0])',
+        'from myst_nb import glue as stick\nstick("loss", 1.234)',
     ],
 )
 def test_a_typed_glue_is_caught(code: str, written: Written) -> None:

@@ -31,6 +31,17 @@ WEAK = {
     "a lambda": ("assert lambda: x == 1", "always true"),
     "or": ("assert x == 1 or True", "always true"),
     "itself": ("assert x == x", "always true"),
+    "its own part": ("assert x.shape == x.shape\nassert x", "always true"),
+    "not never": ("assert not False\nassert x == 1", "always true"),
+    "constants": ("assert 1 == 1\nassert x == 1", "always true"),
+    "a size": ("assert len(x) >= 0\nassert x == 1", "always true"),
+    "a list": ("assert [x == 1]", "always true"),
+    "a sentence": ('assert f"{x} == 1"', "always true"),
+    "and": ("assert True and 1\nassert x == 1", "always true"),
+    "if not": ("assert x == 1 if False else True", "always true"),
+    "skip": ('pytest.skip("later")', "asserts nothing"),
+    "import or skip": ('pytest.importorskip("torch")', "asserts nothing"),
+    "expected to fail": ('pytest.xfail("so be it")', "asserts nothing"),
 }
 
 
@@ -53,6 +64,23 @@ NEVER = {
     "TYPE_CHECKING": "assert x == 1\nif TYPE_CHECKING:\n    assert y == 1",
     "a loop over nothing": "assert x == 1\nfor a in []:\n    assert y == 1",
     "a range of nothing": "assert x\nfor a in range(0):\n    assert y == 1",
+    "behind skip": 'assert x == 1\npytest.skip("so")\nassert y == 1',
+    "swallowed": (
+        "assert x == 1\ntry:\n    assert y == 1\nexcept AssertionError:\n"
+        "    pass"
+    ),
+    "swallowed with all": (
+        "assert x == 1\ntry:\n    assert y == 1\nexcept:\n    print(1)"
+    ),
+    "swallowed with others": (
+        "assert x == 1\ntry:\n    assert y == 1\n"
+        "except (OSError, Exception):\n    pass"
+    ),
+    "suppressed": (
+        "assert x == 1\nwith contextlib.suppress(AssertionError):\n"
+        "    assert y == 1"
+    ),
+    "a test in a test": "assert x == 1\ndef test_in():\n    assert y == 1",
     "a function that nobody calls": (
         "assert x == 1\ndef later():\n    assert y == 1"
     ),
@@ -71,6 +99,38 @@ def test_an_assertion_that_never_runs_is_caught(
     assert "an assertion" in found[0]
 
 
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "skip",
+        'skip(reason="later")',
+        "xfail",
+        'xfail(reason="later")',
+        'skipif(True, reason="later")',
+        'parametrize("x", [])',
+        'parametrize(("x", "y"), [])',
+    ],
+)
+def test_a_test_that_never_runs_is_caught(mark: str, plant: Plant) -> None:
+    text = test("assert x == 1").replace(
+        "def test", f"@pytest.mark.{mark}\ndef test"
+    )
+    [problem] = plant("proofs", NAME, text)
+    assert "test_it is never run" in problem
+
+
+@pytest.mark.parametrize("head", ["class Cases:", "class TestCases(Base):"])
+def test_a_test_that_is_not_collected_is_caught(
+    head: str, plant: Plant
+) -> None:
+    body = "    def test_it(self):\n        assert x == 1\n"
+    init = "    def __init__(self):\n        pass\n"
+    text = f"{head}\n{init if 'Test' in head else ''}{body}"
+    [problem] = plant("proofs", NAME, text)
+    assert "does not collect" in problem
+    assert plant("proofs", NAME, f"class TestCases:\n{body}") == []
+
+
 def test_a_helper_that_nobody_calls_is_caught(plant: Plant) -> None:
     helper = "\n\ndef compare(a, b):\n    assert a == b\n"
     [problem] = plant("proofs", NAME, test("assert solve() == 1") + helper)
@@ -86,6 +146,12 @@ def test_a_helper_that_nobody_calls_is_caught(plant: Plant) -> None:
         "for x in (1, 2):\n    assert solve(x) == x",
         "def inner():\n    assert x == 1\ninner()",
         "assert callable(solve)\nassert solve(2) == 4",
+        "assert x == 1 if y else x == 2",
+        "assert f(x) == f(x)",
+        "assert not wrong",
+        "try:\n    assert x == 1\nexcept OSError:\n    pass",
+        "try:\n    assert x == 1\nexcept Exception:\n    raise",
+        'if y:\n    pytest.skip("no internet")\nassert x == 1',
     ],
 )
 def test_a_proof_is_one(body: str, plant: Plant) -> None:

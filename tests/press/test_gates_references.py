@@ -102,6 +102,27 @@ def test_addresses_are_looked_for_in_code_and_literature(plant: Plant) -> None:
     assert problem.startswith("book/refs/extra.bib: a2020: http://a.org")
 
 
+@pytest.mark.parametrize(
+    "name", ["README.md", "roadmap.yml", "scaffold/templates/README.md.j2"]
+)
+def test_addresses_are_looked_for_beside_the_pages(
+    name: str, plant: Plant
+) -> None:
+    change = append("# see http://a.org/b, and more")
+    [problem] = plant("addresses", name, change, whole=True)
+    assert problem.partition(": ")[2] == (
+        "http://a.org/b does not begin with https"
+    )
+
+
+def test_an_address_in_the_text_is_looked_at(written: Written) -> None:
+    [problem] = written("addresses", "Read http://a.org/b, and more.")
+    assert "http://a.org/b does not begin with https" in problem
+    text = "[there][a], and a note.[^n]\n\n[a]: http://a.org/x\n\n"
+    found = written("addresses", text + "[^n]: See <file:///etc/passwd>.")
+    assert len(found) == 2
+
+
 @pytest.mark.judge
 def test_every_address_is_there() -> None:
     """Asked once each; left out where there is no internet."""

@@ -69,6 +69,18 @@ BACK = {
     "dynamic": "importlib.import_module('scratchlm.cli.train')",
     "dunder": "__import__('scratchlm.training.memory')",
     "the command line": "from scratchlm import __main__",
+    "by keyword": "importlib.import_module(name='scratchlm.cli.train')",
+    "dynamic, relative": "importlib.import_module('..cli.train', __package__)",
+    "under another name": (
+        "from importlib import import_module as get\nget('scratchlm.cli.train')"
+    ),
+    "by attribute": "getattr(importlib, 'import_module')('scratchlm.cli.app')",
+    "later": "NAME = 'scratchlm.cli.app'\nimportlib.import_module(NAME)",
+    "what is loaded": "sys.modules['scratchlm.cli.app']",
+    "an entry point": "pkgutil.resolve_name('scratchlm.cli.app:main')",
+    "for types": (
+        "if TYPE_CHECKING:\n    from scratchlm.training import trainer"
+    ),
 }
 
 
@@ -100,6 +112,12 @@ def test_trees_keep_apart(tree: str, other: str, plant: Plant) -> None:
     name = f"{tree}/planted.py"
     [problem] = plant("directions", name, f"from {other}.some import thing\n")
     assert problem == f"{name}:1 imports {other}.some.thing"
+
+
+def test_trees_keep_apart_under_any_name(plant: Plant) -> None:
+    text = "from importlib import import_module as get\nget('scaffold.emit')\n"
+    [problem] = plant("directions", "solutions/planted.py", text)
+    assert problem == "solutions/planted.py:2 imports scaffold.emit"
 
 
 @pytest.mark.parametrize("tree", ["solutions", "records", "benchmarks"])

@@ -43,6 +43,10 @@ REFUSED = {
     "connect": "socket.create_connection(('192.0.2.1', 80), 1)",
     "send": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM)"
     ".sendto(b'x', ('192.0.2.1', 9))",
+    "send a message": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM)"
+    ".sendmsg([b'x'], [], 0, ('192.0.2.1', 9))",
+    "look up backwards": "socket.gethostbyaddr('192.0.2.1')",
+    "look up a name": "socket.getnameinfo(('192.0.2.1', 80), 0)",
     "requests": "requests.get('https://arxiv.org', timeout=1)",
     "a shell": "os.system('true')",
     "a program": "subprocess.run(['git', 'status'])",
@@ -50,6 +54,16 @@ REFUSED = {
     "a replaced process": "os.execv(sys.executable, ['python'])",
     "Python alone": "subprocess.run([sys.executable, '-I', '-c', '1'])",
     "Python without site": "subprocess.run([sys.executable, '-Sc', '1'])",
+    "Python alone, later": (
+        "subprocess.run([sys.executable, '-X', 'dev', '-I', '-c', '1'])"
+    ),
+    "Python that was let go": (
+        "\nkept = os.environ.pop('SCRATCHLM_GUARD')\ntry:\n"
+        "    subprocess.run([sys.executable, '-c', '1'])\nfinally:\n"
+        "    os.environ['SCRATCHLM_GUARD'] = kept"
+    ),
+    "give away": "os.chown(ROOT / 'README.md', -1, -1)",
+    "mark": "os.setxattr(ROOT / 'README.md', 'user.a', b'1')",
     "Python without environment": (
         "subprocess.run([sys.executable, '-c', '1'], env={})"
     ),
@@ -66,6 +80,17 @@ REFUSED = {
     "a formatted duration": "f'{time.process_time():.1f}'",
     "a duration in a list": "str([time.perf_counter()])",
     "a rate": "print(100 / time.perf_counter())",
+    "a duration, rounded to a number": "print(round(time.perf_counter()))",
+    "a duration as a number": "print(int(time.monotonic()))",
+    "a duration in percent": "print('%.1f' % time.perf_counter())",
+    "a duration in an array": "print(np.median([time.perf_counter()]))",
+    "a duration in JSON": "print(json.dumps(time.perf_counter()))",
+    "compare times": "time.perf_counter() - time.perf_counter() <= 0",
+    "a clock by its number": "time.clock_gettime(time.CLOCK_REALTIME)",
+    "a measurement": "timeit.timeit('1', number=1)",
+    "a timer": "timeit.default_timer()",
+    "a timer of its own": "timeit.Timer('1').repeat(1, 1)",
+    "the processor's time": "os.times()",
     "numpy without a seed": "np.random.default_rng()",
     "numpy with none": "np.random.default_rng(None)",
     "numpy, from the top": "from numpy.random import default_rng as r; r()",
@@ -89,10 +114,13 @@ ALLOWED = {
     "socket.create_connection(s.getsockname()).close()",
     "seeds": "np.random.default_rng(0); random.Random(1)",
     "seeded from the start": "print(random.random(), np.random.rand())",
-    "compare times": "assert time.perf_counter() - time.perf_counter() <= 0",
+    "a library that measures": "logging.getLogger('a').warning('so')",
     "a given date": "print(datetime.datetime(2026, 1, 1), time.gmtime(0))",
     "a kind of date": (
         "assert isinstance(datetime.datetime(2026, 1, 1), datetime.date)"
+    ),
+    "Python with options": (
+        "subprocess.run([sys.executable, '-X', 'dev', '-c', '1'], check=True)"
     ),
     "Python": "subprocess.run([sys.executable, '-c', '1'], check=True)",
 }
@@ -102,8 +130,8 @@ CHILDREN = {
     "fetch": "import socket; socket.getaddrinfo('arxiv.org', 443)",
 }
 DRIVER = """
-import datetime, io, json, os, random, secrets, shutil, socket, sqlite3
-import subprocess, sys, tempfile, time, urllib.request, uuid
+import datetime, io, json, logging, os, random, secrets, shutil, socket
+import sqlite3, subprocess, sys, tempfile, time, timeit, urllib.request, uuid
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -191,7 +219,6 @@ def test_each_kernel_of_a_build_is_guarded(tmp_path: Path) -> None:
         f"open({str(target)!r}, 'w')",
         "import time\ntime.time()",
         "start = time.perf_counter()",
-        "time.perf_counter() - start",
         "x",
     ]
     notebook = nbformat.v4.new_notebook()
@@ -204,7 +231,7 @@ def test_each_kernel_of_a_build_is_guarded(tmp_path: Path) -> None:
         for cell in notebook.cells
     ]
     wrong = ["Forbidden"]
-    assert said == [["fine"], wrong, wrong, [], wrong, ["fine"]]
+    assert said == [["fine"], wrong, wrong, wrong, ["fine"]]
     assert not target.exists()
 
 
@@ -220,10 +247,13 @@ def test_a_change_behind_pythons_back_is_noticed(tmp_path: Path) -> None:
     before = sandbox.state(tmp_path)
     assert sandbox.changes(before, sandbox.state(tmp_path)) == []
     path.write_text("22")
+    (tmp_path / "README.md").write_text("1")
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "c.json").write_text("1")
     (tmp_path / "records" / "b.json").write_text("1")
     after = sandbox.state(tmp_path)
     found = [Path(name).name for name in sandbox.changes(before, after)]
-    assert found == ["a.json", "b.json"]
+    assert sorted(found) == ["README.md", "a.json", "b.json", "c.json"]
 
 
 @pytest.mark.judge

@@ -9,6 +9,7 @@ import pytest
 from press import judge, system
 from press.edition import edition
 from press.files import ROOT
+from press.gates import GATES, Book
 
 
 @pytest.fixture
@@ -50,6 +51,33 @@ def test_a_whole_run_is_kept_with_every_verdict(
     assert "version" in kept["edition"]
     table = capsys.readouterr().out.split("\n\n")[-1]
     assert [row.split()[0] for row in table.splitlines()] == list(rows)
+
+
+def test_what_is_kept_is_a_record_like_the_others(court: Path) -> None:
+    judge.main([])
+    text = (court / "records" / "judge.json").read_text()
+    changes = {"records/judge.json": text}
+    assert GATES["records"](Book(changes=changes)) == []
+    changes = {"records/judge.json": text.replace("missing", "passed")}
+    assert GATES["records"](Book(changes=changes)) == [
+        "records/judge.json is not as it was recorded; run it again: make judge"
+    ]
+
+
+def test_a_judge_that_breaks_does_not_stop_the_others(
+    court: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(short: bool) -> list[str]:
+        """breaks down"""
+        raise ValueError("no JSON here")
+
+    monkeypatch.setitem(judge.JUDGES, "content", broken)
+    assert judge.main([]) == 1
+    kept = json.loads((court / "records" / "judge.json").read_text())
+    rows = {row["name"]: row for row in kept["judges"]}
+    assert rows["content"]["verdict"] == "failed"
+    assert rows["content"]["complaints"] == ["ValueError: no JSON here"]
+    assert rows["stern"]["count"] == 100
 
 
 def test_a_part_is_kept_apart_and_passes_alone(court: Path) -> None:

@@ -59,7 +59,7 @@ def test_every_change_of_every_value_is_noticed(path: Path) -> None:
 def test_a_value_that_is_taken_out_is_noticed(path: Path) -> None:
     record = json.loads(path.read_text(encoding="utf-8"))
     del record["machine"]
-    again = f"python -m records {path.stem}"
+    again = records.how_to(path.stem)
     with pytest.raises(records.RecordError, match=again):
         records.parse(json.dumps(record), path.name)
 
@@ -88,12 +88,20 @@ def test_drawing_refuses_a_record_that_was_changed(
         ("[1]", "no seal"),
         ('{"a": 1, "a": 2, "sha256": "x"}', "a stands twice"),
         ('{"a": NaN, "sha256": "x"}', "NaN is no number"),
+        ('{"a": 1e999, "sha256": "x"}', "1e999 is no number"),
         ('{"a": 1, "sha256"', "expecting"),
     ],
 )
 def test_what_is_no_record_is_refused(text: str, why: str) -> None:
     with pytest.raises(records.RecordError, match=f"(?i){why}"):
         records.parse(text, "records/some.json")
+
+
+def test_a_record_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "some.json"
+    path.write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(records.RecordError, match=f"{path} is no UTF-8"):
+        records.read(path)
 
 
 def test_a_record_that_is_not_there(tmp_path: Path) -> None:

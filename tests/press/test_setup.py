@@ -119,7 +119,7 @@ def test_setup_leaves_a_folder_alone_that_is_no_environment(
         text=True,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "VENV=" in done.stderr
     assert "Traceback" not in done.stderr
     assert kept.read_text() == "Dear"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,28 @@ def test_it_trains_and_samples(repository: Path) -> None:
     assert "done: best validation loss" in out
     text = run(repository, "sample.py", "--prompt", "Mrs", "--tokens", "20")
     assert text.startswith("Mrs")
+
+
+def test_what_cannot_go_on_is_told_so(repository: Path) -> None:
+    runs = repository / "runs"
+    for name in ("007", "²", "notes"):  # no runs of ours
+        (runs / name).mkdir(parents=True)
+    for script, words, why in (
+        ("train.py", ["--resume"], "no run to go on with"),
+        ("sample.py", [], "no model is trained yet"),
+    ):
+        done = subprocess.run(
+            [sys.executable, script, *words],
+            cwd=repository,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.startswith("error: ")
+        assert done.stderr.count("\n") == 1
+        assert why in done.stderr
+    shutil.rmtree(runs)
 
 
 def read_config(folder: Path) -> dict[str, object]:
@@ -264,6 +287,58 @@ def test_a_folder_that_holds_something_is_refused(
     assert main(["--track", "beginner", "--out", str(tmp_path)]) == 2
     assert "not an empty folder" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("below", ["mine.txt/llm", "mine.txt/a/b"])
+def test_a_folder_in_a_file_is_refused(
+    below: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("do not lose this", encoding="utf-8")
+    out = tmp_path / below
+    assert main(["--track", "beginner", "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error == (
+        f"error: {tmp_path / 'mine.txt'} is a file, and no folder can be made "
+        "in it; name another one with --out\n"
+    )
+
+
+def test_a_folder_that_may_not_be_written_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("scaffold.emit.os.access", lambda path, mode: False)
+    out = tmp_path / "a" / "llm"
+    assert main(["--track", "beginner", "--out", str(out)]) == 2
+    assert f"{tmp_path} cannot be written to" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["--track", "beginner", "--out", "a" * 300], "File name too long"),
+        (["--track", "beginner", "--data", "nothing.txt"], "is no text"),
+        (["--track", "beginner", "--data", ""], "is no text"),
+        (["--track", "", "--out", "x"], "no track ''"),
+        (["--track", "beginner", "--budget", ""], "no budget ''"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(
+    arguments: list[str],
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert why in error
+    assert error.count("\n") == 1
+    assert "[Errno" not in error
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
