@@ -23,7 +23,8 @@ from press.edition import DESCRIPTION, LANGUAGE, LICENSE, RIGHTS, Edition
 
 FORMULA = re.compile(
     r'(<span class="math[^"]*"[^>]*>)\\\((.*?)\\\)(?=</span>)'
-    r"|\\\[(.*?)\\\](?=</div>)",
+    r'|(<div class="math[^"]*"[^>]*>\s*(?:<span class="eqno">.*?</span>)?\s*)'
+    r"\\\[(.*?)\\\](?=</div>)",
     re.S,
 )
 SCRIPT = re.compile(r"[ \t]*<script\b.*?</script>\n?", re.S)
@@ -56,14 +57,14 @@ ACCESS = {
 
 def mathml(match: re.Match[str]) -> str:
     """A formula as MathML; raises where it cannot be written so."""
-    opening, inline, block = match.groups()
+    before, inline, opening, block = match.groups()
     text = html.unescape(inline or block).strip()
     for name, meaning in MACROS.items():
         text = re.sub(rf"\\{name}(?![A-Za-z])", meaning, text)
     written = convert(text, display="inline" if inline else "block")
     if found := re.search(r"\\[A-Za-z]+", written):
         raise ValueError(f"{found[0]} of ${text}$ cannot be written as MathML")
-    return (opening or "") + written
+    return (before or opening) + written
 
 
 def finish_page(text: str, place: str, names: set[str], foot: str) -> str:

@@ -33,6 +33,7 @@ PAGE = """<!DOCTYPE html>
   <body>
     <h1>A page</h1>
     <p>So <span class="math notranslate">\\(\\softmax(x) &lt; \\R\\)</span>.</p>
+    <pre>r"\\[(.+?)\\]"</pre>
     <div class="math notranslate"><span class="eqno">(1)</span>\\[\\frac{1}{N}
     \\sum_i x_i\\]</div>
     <svg xmlns="http://www.w3.org/2000/svg"><path id="space"/></svg>
@@ -140,6 +141,7 @@ def test_formulas_are_mathml_and_macros_are_spelled_out(finished: Path) -> None:
     assert "softmax" in page
     assert "ℝ" in page or "&#x0211D;" in page
     assert "\\(" not in page
+    assert 'r"\\[(.+?)\\]"' in page  # code is no formula
     assert "<script" not in page
     assert "lost.css" not in page
     assert "a.css" in page

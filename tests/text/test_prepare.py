@@ -410,6 +410,34 @@ def test_a_signal_ends_all_processes_and_leaves_no_file(
         assert list((tmp_path / "out").iterdir()) == []
 
 
+UNGUARDED = """
+import sys
+from pathlib import Path
+from scratchlm.text import prepare
+from scratchlm.text.tokenizer import Tokenizer
+print("begun")
+prepare.ALONE, prepare.BATCH = 1, 100
+tokenizer = Tokenizer.train("number of many", 260)
+texts = [f"number {i} of many " for i in range(100)]
+print(prepare.encode_to_file(tokenizer, texts, True, Path(sys.argv[1]), 2))
+print("__main__" in sys.modules and __name__)
+"""
+
+
+def test_other_processes_do_not_run_the_program_again(tmp_path: Path) -> None:
+    """Nor import what it imports: they would each hold all of torch."""
+    (tmp_path / "mine.py").write_text(UNGUARDED)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "mine.py"), str(tmp_path / "a.tokens")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines()[::2] == ["begun", "__main__"], done.stderr
+    assert done.stdout.count("Encoded(tokens=") == 1
+    assert done.returncode == 0
+
+
 WHOLE = """
 import sys
 from pathlib import Path

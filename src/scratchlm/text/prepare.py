@@ -11,14 +11,16 @@ begun; a corpus is encoded again from its first document.
 
 import multiprocessing
 import os
+import sys
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate, islice
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -253,6 +255,20 @@ def encode_batches(
     yield from encode_elsewhere(text, batches, separate, workers)
 
 
+@contextmanager
+def without_main() -> Iterator[None]:
+    """Let processes that start now not import the program that runs.
+
+    They need none of it, and it may bring all of torch, or begin anew.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
 def encode_elsewhere(
     text: str, batches: Iterable[Batch], separate: bool, workers: int
 ) -> Encoding:
@@ -266,7 +282,8 @@ def encode_elsewhere(
     waiting: deque[tuple[Batch, Future[np.ndarray]]] = deque()
     try:
         for batch in batches:
-            task = pool.submit(encode_batch, text, batch, separate)
+            with without_main():
+                task = pool.submit(encode_batch, text, batch, separate)
             waiting.append((batch, task))
             if len(waiting) >= 3 * workers:
                 batch, task = waiting.popleft()
