@@ -368,6 +368,19 @@ def test_a_text_as_long_as_the_context_has_maps() -> None:
     assert layer.head_weights(inputs()).shape == (2, HEADS, TIME, TIME)
 
 
+def test_maps_are_those_of_a_model_that_does_not_train() -> None:
+    model = nn.Sequential(build(dropout=0.5), build(dropout=0.5))
+    calm = attention_maps(model.eval(), inputs())
+    assert not model.training
+    chance = torch.get_rng_state()
+    drawn = attention_maps(model.train(), inputs())
+    for a, b in zip(calm, drawn, strict=True):
+        assert torch.equal(a, b)
+    assert model.training
+    assert all(part.training for part in model)
+    assert torch.equal(torch.get_rng_state(), chance)
+
+
 def test_maps_are_looked_at_without_gradients_and_leave_nothing() -> None:
     layer = build()
 

@@ -152,10 +152,11 @@ class MultiHeadAttention(nn.Module):
 def attention_maps(model: nn.Module, ids: Tensor) -> list[Tensor]:
     """The weights of every layer of a model, the first layer first.
 
-    Runs the model once on ids (B, T) without gradients; each map is
-    (B, H, T, T). A lens for pictures, not a part of the model.
+    Runs the model once on ids (B, T) without gradients and dropout; each map
+    is (B, H, T, T). A lens for pictures, not a part of the model.
     """
     maps: list[Tensor] = []
+    training = model.training
 
     def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, MultiHeadAttention)
@@ -168,8 +169,9 @@ def attention_maps(model: nn.Module, ids: Tensor) -> list[Tensor]:
     ]
     try:
         with torch.no_grad():
-            model(ids)
+            model.eval()(ids)
     finally:
+        model.train(training)
         for hook in hooks:
             hook.remove()
     return maps
