@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -17,10 +18,12 @@ from torch._dynamo.exc import BackendCompilerFailed
 from scratchlm.cli import estimate, train
 from scratchlm.cli.app import main
 from scratchlm.cli.progress import TimeLimit
-from scratchlm.cli.runs import alone
+from scratchlm.cli.runs import alone, opening
 from scratchlm.model.gpt import gpt2_config
+from scratchlm.text.characters import CharTokenizer
 from scratchlm.text.files import entry, read_json, write_json, write_seal
 from scratchlm.text.tokenizer import Tokenizer
+from scratchlm.text.tokens import write_tokens
 from scratchlm.training.checkpoint import load_model
 from scratchlm.training.trainer import (
     Interrupted,
@@ -76,6 +79,32 @@ def test_the_next_command_begins_as_its_text_does(
     found = re.fullmatch(r"next: .* --run runs/own --prompt '(.*)'", line)
     assert found
     assert found[1] in "Ships sail, and ropes hold. " * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("\x1b]0;owned\x07 and more " * 99, "''"),
+        ("red\x1b[31m sea and more " * 99, "red"),
+        ("a\0b c " * 99, "a"),
+        ("\u5927\u9ce5" * 400, "\u5927\u9ce5" * 30),
+    ],
+)
+def test_no_more_than_can_be_typed(
+    text: str, wanted: str, capsys: Capture
+) -> None:
+    ids = CharTokenizer.train(text)
+    ids.save(Path("a/tokenizer.json"))
+    data = {"model": {"vocab_size": ids.vocab_size}, "training": {}, "data": {}}
+    write_json(Path("a/config.json"), data)
+    write_seal(Path("a"), {})
+    write_tokens(
+        Path("a/validation.tokens"),
+        ids.encode(text),
+        ids.vocab_size,
+        ids.fingerprint,
+    )
+    assert shlex.quote(opening(Path("a"))) in (wanted, repr(wanted))
 
 
 def test_a_terminal_sees_the_curve(run: Path, capsys: Capture) -> None:

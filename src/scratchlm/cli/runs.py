@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -184,11 +185,15 @@ def open_run(folder: Path, verify: bool = True) -> Opened:
 
 
 def opening(folder: Path, words: int = 3) -> str:
-    """The first words of a run's validation text, to try it with."""
+    """The first words of a run's validation text, to try it with.
+
+    As far as they can be typed: a text may hold what a terminal obeys.
+    """
     tokenizer = run_tokenizer(folder, verify=False)
     tokens = open_tokens(folder / "validation.tokens", tokenizer.fingerprint)
     text = tokenizer.decode([int(i) for i in tokens.tokens[:80]])
-    return " ".join(text.split()[:words])
+    text = " ".join(text.split()[:words])
+    return "".join(takewhile(str.isprintable, text))[:60]
 
 
 def devices() -> list[str]:
