@@ -334,12 +334,13 @@ def unpack_optimizers(
     ):
         restore_groups(optimizer, saved["groups"], parameters)
         optimizer.state.clear()
+        fused = optimizer.defaults.get("fused")  # counts where the model is
         state = {**saved["numbers"], **tensors}
         for full, value in state.items():
             owner, name, key = full.split("/")
             if int(owner) == place:
                 parameter = parameters[name]
-                if isinstance(value, Tensor) and value.ndim:
+                if isinstance(value, Tensor) and (value.ndim or fused):
                     value = value.to(parameter.device)
                 optimizer.state[parameter][key] = value
 
