@@ -202,13 +202,20 @@ ADDRESS = re.compile(
     r"(?!\w|:[\w:]|\.\d)",
     re.I,
 )
-DIGITS = re.compile(r"(?<![\w+])(?<!\d[.,])\d(?:[ -]?\d){12,}(?!\w|[.,]\d)")
+DASH = "\u2010-\u2013-"  # in a class of characters: hyphens, short dashes
+# Between commas, as in a table, stands a number of its own.
+DIGITS = re.compile(
+    rf"(?<![\w+])(?<!\d\.)\d(?:[ {DASH}]?\d){{12,}}(?!\w|\.\d)"
+)
 # As they are written in North America, with or without marks in between,
 # whether or not there is such a number: 555 is for films.
-AMERICAN = re.compile(r"""(?<![\w.,+/\#$\u20ac\xa3-])(?:
-    (?:1[ .-])?(?:\(\d{3}\)[ ]?|\d{3}[ .-])\d{3}[ .-]\d{4} | [2-9]\d{9}
-    )(?![\w/-]|[.,]\d)""", re.X)  # fmt: skip
-DIALED = re.compile(r"[+(]?\d[\d ().\-/]*\d(?:\ ?(?:x|ext\.?)\ ?\d{1,5})?")
+AMERICAN = re.compile(rf"""(?<![\w.+/\#$\u20ac\xa3-])(?:
+    (?:1[ .{DASH}])?(?:\(\d{{3}}\)[ ]?|\d{{3}}[ .{DASH}])
+    \d{{3}}[ .{DASH}]\d{{4}} | [2-9]\d{{9}}
+    )(?![\w/-]|\.\d)""", re.X)  # fmt: skip
+DIALED = re.compile(
+    rf"[+(]?\d[\d ()./{DASH}]*\d(?: ?(?:x|ext\.?) ?\d{{1,5}})?"
+)
 IMPERSONAL = re.compile(
     r"(?<!\w)(?:version|release|section|chapter|isbn|issn|doi|rfc|v|\xa7|\#)"
     r"[ :.]{0,2}$",
