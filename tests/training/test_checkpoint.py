@@ -27,8 +27,11 @@ from scratchlm.model.gpt import (
 from scratchlm.text.files import (
     FileError,
     append_text,
+    entry,
     read_json,
+    verify,
     write_json,
+    write_seal,
     write_text,
 )
 from scratchlm.training import checkpoint as module
@@ -47,6 +50,7 @@ from scratchlm.training.checkpoint import (
     parameter_names,
     random_state,
     read_tensors,
+    restore_log,
     save_checkpoint,
     save_weights,
     sealed_names,
@@ -603,3 +607,24 @@ def test_a_run_without_a_checkpoint_says_so(
     monkeypatch.setattr(module, "sealed_names", lambda *_: ["config.json"])
     with pytest.raises(module.CheckpointError, match="holds no checkpoint"):
         module.checkpoint_folder(tmp_path)
+
+
+def test_the_seal_forgets_lines_of_the_log_before_they_are_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run that dies in between is taken for damaged."""
+    log = tmp_path / "log.jsonl"
+    log.write_text("first\nsecond\n")
+    write_seal(tmp_path, {"log.jsonl": entry(log, grows=True)})
+    with monkeypatch.context() as patch:
+        patch.setattr(module.os, "truncate", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            restore_log(tmp_path, 6)
+    verify(tmp_path)
+    restore_log(tmp_path, 6)
+    verify(tmp_path)
+    assert log.read_text() == "first\n"
+    restore_log(tmp_path, 60)
+    log.write_text("fir")
+    with pytest.raises(FileError, match="cut"):
+        verify(tmp_path)

@@ -37,6 +37,7 @@ from scratchlm.text.files import (
     FileError,
     entry,
     explaining,
+    file_sha256,
     read_bytes,
     read_json,
     read_seal,
@@ -604,12 +605,20 @@ def log_size(run: Path) -> int:
 def restore_log(run: Path, size: int) -> None:
     """Cut the log back to the size that it had at the checkpoint.
 
-    Later lines tell of steps that are lost; the run takes them again.
+    Later lines tell of steps that are lost; the run takes them again. Those
+    up to the end of the stable rate may have been sealed with their own
+    checkpoint, so the seal gives them up before they are cut.
     """
     log = Path(run) / "log.jsonl"
+    if size >= log_size(run):
+        return
     with explaining(log):
-        if size < log_size(run):
-            os.truncate(log, size)
+        sealed = read_seal(run) if (Path(run) / SEAL).exists() else {}
+        if log.name in sealed and sealed[log.name]["size"] > size:
+            less = {"size": size, "sha256": file_sha256(log, size)}
+            sealed[log.name] |= less
+            write_seal(run, sealed)
+        os.truncate(log, size)
 
 
 def start_run(folder: Path, config: Mapping[str, Any]) -> None:
