@@ -67,6 +67,13 @@ class Plan:
                 raise ScaffoldError(f"no {kind} {name!r}; there are: {names}")
         if self.data is not None:
             check_text(self.data, self.tokens)
+            window = self.settings["context"]
+            if self.tokens * BYTES_PER_TOKEN / 9 <= window:  # a tenth of all
+                raise ScaffoldError(
+                    f"{self.data} is too short: the tenth of it that is kept "
+                    f"for validation does not fill a window of {window} "
+                    "tokens; name a longer text"
+                )
 
     @cached_property
     def topics(self) -> tuple[Topic, ...]:

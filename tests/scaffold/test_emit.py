@@ -166,6 +166,19 @@ def test_a_text_of_ones_own_fills_the_machine(
         assert need > 0.3 * memory
 
 
+@pytest.mark.parametrize("size", [24, 1000])
+def test_a_text_that_is_too_short_is_refused(
+    size: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "short.txt"
+    text.write_bytes(b"a" * size)
+    out = tmp_path / "llm"
+    words = ["--track", "beginner", "--data", str(text), "--out", str(out)]
+    assert main(words) == 2
+    assert f"{text} is too short" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_steps_follow_from_the_size_of_the_text(tmp_path: Path) -> None:
     small, large = tmp_path / "small.txt", tmp_path / "large.txt"
     small.write_bytes(b"a" * 400_000)
