@@ -8,6 +8,7 @@ committed says so.
 import os
 import re
 import subprocess
+import tomllib
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -27,6 +28,7 @@ DESCRIPTION = (
     "model that writes, in which every line of code shown is run by a test."
 )
 LANGUAGE = "en"
+MARK = "{{ repository }}"  # stands for the address in a page's commands
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,13 @@ def read(folder: Path = ROOT) -> Edition:
         changed=bool(commit and git(folder, "status", "--porcelain")),
         date=date,
     )
+
+
+def repository(folder: Path = ROOT) -> str:
+    """The address from which the sources can be cloned: one setting."""
+    text = (folder / "pyproject.toml").read_text("utf-8")
+    address: str = tomllib.loads(text)["project"]["urls"]["Repository"]
+    return address
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from press.gates import (
     chapters,
     code,
+    commands,
     proofs,
     prose,
     references,
@@ -29,6 +30,7 @@ GATES: dict[str, Callable[[Book], list[str]]] = {
     "covered": chapters.covered,
     "figures": chapters.figures,
     "cells": code.cells,
+    "commands": commands.commands,
     "numbers": prose.numbers,
     "words": prose.words,
     "glyphs": prose.glyphs,
