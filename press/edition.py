@@ -8,12 +8,12 @@ committed says so.
 import os
 import re
 import subprocess
-import tomllib
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 
+import tomllib
 import yaml
 
 from press.files import ROOT

@@ -6,9 +6,9 @@ CITATION.cff) writes it out, and has to agree.
 """
 
 import re
-import tomllib
 from collections.abc import Iterator
 
+import tomllib
 import yaml
 
 from press.edition import MARK

@@ -88,7 +88,7 @@ def doctor(
       python -m scratchlm doctor
 
     Next: python -m scratchlm train --preset tiny --out runs/first
-    Book: From nothing to a running model
+    Book: Setting up
     """
     ratio = bfloat16_speed()
     for name, value in findings(out, ratio).items():
