@@ -193,8 +193,12 @@ def contents(roadmap: Roadmap) -> dict[str, Any]:
         chapters: list[dict[str, Any]] = [{"file": name} for name in files]
         return {"caption": caption, "numbered": True, "chapters": chapters}
 
-    parts = [part("Before the first line", ["book/start/setup"])]
-    parts[0]["chapters"].append({"file": "book/start/roadmap"})
+    opening = ["idea", "setup", "first", "roadmap"]
+    primer = ["shapes", "chance", "pytorch"]
+    parts = [
+        part("Before the first line", [f"book/start/{x}" for x in opening]),
+        part("Primer", [f"book/start/{x}" for x in primer]),
+    ]
     for name, title in roadmap.parts.items():
         topics = [t for t in roadmap.topics if t.part == name]
         files = [t.files["chapter"].removesuffix(".md") for t in topics]

@@ -33,7 +33,7 @@ def commands(book: Book) -> list[str]:
     address = project.get("urls", {}).get("Repository", "")
     if not address.startswith("https://"):
         return ["pyproject.toml: [project.urls] has no Repository"]
-    problems = []
+    problems: list[str] = []
     for name, found in book.pages.items():
         problems += wrong(found, name, address, MARK)
     for name in UNBUILT:
