@@ -165,6 +165,18 @@ def test_an_empty_list_is_a_value(tmp_path: Path) -> None:
     assert parsed("--config", "a.toml")["snapshots"] == ()
 
 
+def test_several_values_are_typed_as_the_help_shows_them() -> None:
+    words = ["--snapshots", "0", "10", "--steps", "20"]
+    found = parsed(*words)
+    assert (found["snapshots"], found["steps"]) == ((0, 10), 20)
+    assert parsed("--snapshots", "0", "--snapshots", "9")["snapshots"] == (0, 9)
+    assert parsed("--no-snapshots")["snapshots"] == ()
+
+
+def test_the_largest_seed_is_one() -> None:
+    assert parsed("--seed", str(2**63 - 1))["seed"] == 2**63 - 1
+
+
 def test_the_last_of_two_wins(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("steps = 7\n")
     (tmp_path / "b.toml").write_text("steps = 8\n")

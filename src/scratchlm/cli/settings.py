@@ -13,6 +13,7 @@ import io
 import json
 import tokenize
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
@@ -44,6 +45,7 @@ def options(group: str) -> Parameter:
         show_default=False,
         negative_bool=() if group == "Run" else None,
         negative_iterable="no-",
+        consume_multiple=True,  # as in --snapshots 0 10
     )
 
 
@@ -208,11 +210,11 @@ def is_whole(value: str) -> bool:
     >>> is_whole("7"), is_whole("7.5"), is_whole("nan"), is_whole("seven")
     (True, False, False, True)
     """
-    try:
-        number = float(value)
-    except ValueError:
-        return True
-    return abs(number) < 2**63 and number % 1 == 0
+    for kind in (int, float):
+        with suppress(ValueError):
+            number = kind(value)
+            return abs(number) < 2**63 and number % 1 == 0
+    return True
 
 
 def fill_in(
