@@ -645,7 +645,6 @@ def branch_run(
     From the checkpoint in a `part` of it; what came later stays behind. The
     new folder gets its name when it is complete.
     """
-    source, run = Path(source), Path(run)
     if run.exists() and any(run.iterdir()):
         raise FileExistsError(f"{run} is not empty: name another folder")
     folder = checkpoint_folder(source, verify, part)
@@ -653,10 +652,9 @@ def branch_run(
     if verify:
         check_seal(source, names)
     state = branch_state(folder / "state.json", training)
+    files = {name: name.replace(part, OWN[0], 1) for name in names}
     half = run.with_name(run.name + PARTIAL)
-    shutil.rmtree(half, ignore_errors=True)  # of a crash
     try:
-        files = {name: name.replace(part, OWN[0], 1) for name in names}
         fill_branch(source, half, files, state)
         with explaining(run):
             if run.exists():
@@ -683,6 +681,7 @@ def fill_branch(
     source: Path, half: Path, files: Mapping[str, str], state: Mapping[str, Any]
 ) -> None:
     """Copy a run's files under their new names; write what is different."""
+    shutil.rmtree(half, ignore_errors=True)  # of a crash
     for name, new in files.items():
         if new.endswith("/state.json"):
             write_json(half / new, state)
