@@ -25,6 +25,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
 
+from press.extensions.claims import assert_claims
 from press.extensions.freshness import MARK, mark_first_cell
 
 MOST = 4  # kernels at once; each needs up to a gigabyte
@@ -36,6 +37,7 @@ def notebook_of(app: Sphinx, env: Any, name: str) -> NotebookNode | None:
     source = [path.read_text(encoding="utf-8")]
     if MARK not in source[0]:
         return None
+    assert_claims(app, name, source)
     mark_first_cell(app, name, source)
     reader = create_nb_reader(
         str(path), env.myst_config, env.mystnb_config, source[0]

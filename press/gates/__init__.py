@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from press.gates import (
     chapters,
+    claims,
     code,
     commands,
     proofs,
@@ -32,6 +33,7 @@ GATES: dict[str, Callable[[Book], list[str]]] = {
     "cells": code.cells,
     "commands": commands.commands,
     "numbers": prose.numbers,
+    "claims": claims.claims,
     "words": prose.words,
     "glyphs": prose.glyphs,
     "bibliography": references.bibliography,

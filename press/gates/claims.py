@@ -1,0 +1,63 @@
+"""The gate on claims: what prose asserts can be wrong, and is tested."""
+
+import ast
+import builtins
+
+from press.extensions.claims import split
+from press.gates.book import Book, parse
+from press.gates.pages import Page
+
+
+def named(page: Page) -> set[str]:
+    """The names that the page's cells define or import."""
+    found: set[str] = set()
+    for block in page.named("code-cell"):
+        try:
+            tree = parse(block.body)
+        except SyntaxError:
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                found.add(node.name)
+            elif isinstance(node, ast.alias):
+                found.add((node.asname or node.name).partition(".")[0])
+    return found
+
+
+def fault(content: str, known: set[str]) -> str:
+    """What is wrong with a claim; "" if nothing."""
+    try:
+        words, test = split(content)
+    except ValueError as error:
+        return str(error)
+    try:
+        tree = ast.parse(test, mode="eval")
+    except SyntaxError:
+        return f"the test of “{words}” is no Python: {test}"
+    inner = {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    used -= inner | set(dir(builtins))
+    if unknown := sorted(used - known):
+        return f"the test of “{words}” uses {unknown[0]}, which no cell makes"
+    compares = any(isinstance(n, ast.Compare) for n in ast.walk(tree))
+    if not used or not compares:
+        return f"the test of “{words}” cannot fail: {test}"
+    return ""
+
+
+def claims(book: Book) -> list[str]:
+    """Each claim has a test in the names of its page, and one that can fail."""
+    problems = []
+    for page in book.pages.values():
+        roles = page.roles("claim")
+        known = named(page) if roles else set()
+        for role in roles:
+            if why := fault(role.text, known):
+                problems.append(f"{page.name}:{role.line}: {why}")
+    return problems
