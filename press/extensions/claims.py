@@ -38,7 +38,9 @@ def split(content: str) -> tuple[str, str]:
     """
     found = PARTS.fullmatch(content)
     if not found:
-        raise ValueError(f"“{content}” has no test; write {{claim}}`words <a < b>`")
+        raise ValueError(
+            f"“{content}” has no test; write {{claim}}`words <a < b>`"
+        )
     return " ".join(found[1].split()), " ".join(found[2].split())
 
 
