@@ -34,6 +34,7 @@ GATES: dict[str, Callable[[Book], list[str]]] = {
     "commands": commands.commands,
     "numbers": prose.numbers,
     "claims": claims.claims,
+    "examples": claims.examples,
     "words": prose.words,
     "glyphs": prose.glyphs,
     "bibliography": references.bibliography,

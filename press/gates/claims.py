@@ -61,3 +61,28 @@ def claims(book: Book) -> list[str]:
             if why := fault(role.text, known):
                 problems.append(f"{page.name}:{role.line}: {why}")
     return problems
+
+
+def examples(book: Book) -> list[str]:
+    """A page that shows what a head does asks if the town could say that."""
+    problems = []
+    for page in book.pages.values():
+        calls: dict[str, int] = {}
+        for block in page.named("code-cell"):
+            try:
+                tree = parse(block.body)
+            except SyntaxError:
+                continue
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Call) and isinstance(
+                    node.func, ast.Name
+                ):
+                    line = block.start + node.lineno - 1
+                    calls.setdefault(node.func.id, line)
+        if "attention_maps" in calls and "begins_story" not in calls:
+            line = calls["attention_maps"]
+            problems.append(
+                f"{page.name}:{line}: is this text from the town? "
+                "Assert begins_story(…) of it (press/town.py)"
+            )
+    return problems

@@ -145,7 +145,7 @@ class Alone(Book):
 
 
 ALONE = {"proofs", "pickled", "silenced", "directions", "unsafe", "addresses"}
-ALONE |= {"figures", "words", "glyphs", "numbers", "covered", "claims"}
+ALONE |= {"figures", "words", "glyphs", "numbers", "covered", "claims", "examples"}
 
 
 def kind_of(gate: str, whole: bool) -> type[Book]:

@@ -1,5 +1,7 @@
 """Examples that the book's model should know begin as its stories do."""
 
+from collections.abc import Callable
+
 import pytest
 
 from press.town import begins_story
@@ -38,3 +40,14 @@ def test_a_whole_story_with_more_behind_it_begins_none() -> None:
 
 def test_the_sentence_of_the_attention_chapter_begins_one() -> None:
     assert begins_story(f"{SCENE} {COUNTS} with a smile: nine.")
+
+
+def test_a_head_is_not_shown_with_what_the_town_never_says(
+    plant: Callable[..., list[str]],
+) -> None:
+    name = "book/model/attention.md"
+    found = plant(
+        "examples", name, lambda old: old.replace("assert begins_story", "len")
+    )
+    assert len(found) == 1
+    assert "is this text from the town?" in found[0]
