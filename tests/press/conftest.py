@@ -145,7 +145,8 @@ class Alone(Book):
 
 
 ALONE = {"proofs", "pickled", "silenced", "directions", "unsafe", "addresses"}
-ALONE |= {"figures", "words", "glyphs", "numbers", "covered", "claims", "examples"}
+ALONE |= {"figures", "words", "glyphs", "numbers", "covered"}
+ALONE |= {"claims", "examples"}
 
 
 def kind_of(gate: str, whole: bool) -> type[Book]:
