@@ -83,6 +83,6 @@ def examples(book: Book) -> list[str]:
             line = calls["attention_maps"]
             problems.append(
                 f"{page.name}:{line}: is this text from the town? "
-                "Assert begins_story(…) of it (press/town.py)"
+                "Assert begins_story(…) of it (scratchlm.text.toytown)"
             )
     return problems

@@ -103,3 +103,14 @@ def test_a_false_claim_fails_the_build(small_book: Any) -> None:
     shown = (html / "book" / "page.html").read_text(encoding="utf-8")
     assert "few &lt;" not in shown
     assert "fewer mistakes than before" in shown
+
+
+def test_a_head_is_not_shown_with_what_the_town_never_says(
+    plant: Callable[..., list[str]],
+) -> None:
+    name = "book/model/attention.md"
+    found = plant(
+        "examples", name, lambda old: old.replace("assert begins_story", "len")
+    )
+    assert len(found) == 1
+    assert "is this text from the town?" in found[0]

@@ -604,6 +604,29 @@ def join(stories: Sequence[Story]) -> str:
     return "".join(story.text + SEPARATOR for story in stories)
 
 
+def begins_story(text: str) -> bool:
+    """Whether the town tells a story that begins with this text.
+
+    >>> begins_story("It is Monday, and rain falls on the river. Mrs Pell")
+    True
+    >>> begins_story("Mrs Pell")  # no story begins without its scene
+    False
+    """
+    open_paths = [(0, parse("<story>"), START)]
+    while open_paths:
+        start, todo, facts = open_paths.pop()
+        written, choice = advance(todo, facts)
+        rest = text[start:]
+        if written.startswith(rest):
+            return True
+        if choice is None or not rest.startswith(written):
+            continue
+        start += len(written)
+        for option in range(len(choice.options)):
+            open_paths.append((start, *choice.take(option)))
+    return False
+
+
 def entropy_per_character(stories: Sequence[Story]) -> float:
     """Nats for each character of `join(stories)`, blank lines counted.
 
