@@ -68,6 +68,12 @@ def test_the_doctor_says_what_the_page_lists() -> None:
     assert listed == list(findings(Path("runs"), 1.0))
 
 
+def test_the_text_that_is_fetched_has_the_name_on_the_page() -> None:
+    from scratchlm.text.corpus import TEXTS
+
+    assert f"`{TEXTS['shakespeare'].file}`" in BOOK.read(PAGES[0])
+
+
 def test_the_checks_that_the_page_calls_are_there(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
