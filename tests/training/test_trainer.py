@@ -810,6 +810,7 @@ def test_blocks_are_compiled_where_asked(
 
 
 @pytest.mark.judge
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
 def test_a_compiled_run_learns_the_same(tmp_path: Path) -> None:
     settings = {"steps": 3, "dropout": 0.0}
     plain = make(tmp_path / "plain", **settings)
