@@ -22,6 +22,7 @@ SCREENS = {
     "phone": {"width": 390, "height": 844},
 }
 COLORS = ("light", "dark")
+PATIENCE = 120_000  # milliseconds, on a busy machine
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -92,6 +93,7 @@ def look(page: Any, address: str, axe: str) -> list[str]:
 
     page.on("requestfailed", failed)
     page.on("response", answered)
+    page.set_default_timeout(PATIENCE)
     page.on("console", said)
     page.on("pageerror", lambda error: faults.append(f"script: {error}"))
     page.goto(address, wait_until="load")

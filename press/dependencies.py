@@ -48,6 +48,8 @@ CALLED = re.compile(r"^([\w.]+):\w+$")  # module:function, imported by name
 FROM_ROADMAP = {"roadmap", "plan", "topic", "check"}
 FROM_FILES = {"figure", "image", "literalinclude"}
 JOINING = {"Path", "join", "joinpath", "PurePath"}
+# Not followed: an environment is known by its locked versions.
+APART = {"__pycache__", ".git", Path(os.environ.get("VENV", ".venv")).name}
 # The scaffold reads all of these to write its repositories.
 SCAFFOLDED = ("scaffold", "src", "tests", "solutions")
 
@@ -140,12 +142,12 @@ def data_files(folder: Path) -> set[Path]:
 
 
 def everything(folder: Path) -> set[Path]:
-    """All files below a folder but compiled ones."""
-    return {
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    }
+    """All files below a folder but compiled ones, and those that are apart."""
+    found = set()
+    for place, folders, files in os.walk(folder):
+        folders[:] = set(folders) - APART
+        found |= {Path(place, name) for name in files}
+    return {path for path in found if path.is_file()}
 
 
 # --- a page ------------------------------------------------------------------
@@ -206,6 +208,8 @@ def files_named(word: str) -> set[Path]:
     for folder in folders:
         path = Path(os.path.normpath(folder / word))
         if not path.is_relative_to(ROOT) or path in (*folders, BUILD):
+            continue
+        if APART & set(path.relative_to(ROOT).parts):
             continue
         if path.is_dir():
             found |= everything(path)

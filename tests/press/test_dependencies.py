@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 from press import dependencies
-from press.dependencies import executed_digest, page_digest
+from press.dependencies import (
+    everything,
+    executed_digest,
+    files_named,
+    page_digest,
+)
 from press.extensions import freshness
 
 ROOT = dependencies.ROOT
@@ -222,3 +227,14 @@ def test_the_mark_is_put_behind_the_first_setup_and_not_shown() -> None:
     document += nodes.literal_block(marked, marked)
     freshness.unmark(None, document)  # type: ignore[arg-type]
     assert document.astext() == "drawing.setup()"
+
+
+def test_an_environment_is_no_file_of_the_book(tmp_path: Path) -> None:
+    """Its thousands of files are known by the locked versions."""
+    for name in ("a.txt", ".venv/b.py", "c/__pycache__/d.pyc", "c/.e"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    found = {p.relative_to(tmp_path).as_posix() for p in everything(tmp_path)}
+    assert found == {"a.txt", "c/.e"}
+    assert not files_named(".venv/bin")
+    assert not files_named(".venv")

@@ -83,7 +83,7 @@ PICKLED = {
     ),
     "torch, renamed": ("import torch as t; t.save(m, p)", "save pickles"),
     "YAML, renamed": (
-        "from yaml import load as read; read(x, L)",
+        "from yaml import load as planted; planted(x, L)",
         "yaml.load makes objects",
     ),
     "torch.load, by its name": (
