@@ -62,7 +62,7 @@ def mathml(match: re.Match[str]) -> str:
     for name, meaning in MACROS.items():
         text = re.sub(rf"\\{name}(?![A-Za-z])", meaning, text)
     written = convert(text, display="inline" if inline else "block")
-    if found := re.search(r"\\[A-Za-z]+", written):
+    if found := re.search(r"\\[A-Za-z]+|&(?![#\w])", written):
         raise ValueError(f"{found[0]} of ${text}$ cannot be written as MathML")
     return (before or opening) + written
 

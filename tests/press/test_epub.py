@@ -148,6 +148,16 @@ def test_formulas_are_mathml_and_macros_are_spelled_out(finished: Path) -> None:
     assert 'lang="en"' in page
 
 
+def test_a_place_in_a_line_that_is_none_stops_the_build() -> None:
+    """An environment that the converter does not know leaves its marks."""
+    lines = "\\begin{aligned} a &= b \\\\ c &= d \\end{aligned}"
+    page = f'<div class="math">\\[{lines}\\]</div>'
+    with pytest.raises(ValueError, match="cannot be written as MathML"):
+        epub.finish_page(page, "book/page.xhtml", set(), "foot")
+    page = page.replace("aligned", "split")
+    assert "<mtr>" in epub.finish_page(page, "book/page.xhtml", set(), "foot")
+
+
 def test_a_formula_that_cannot_be_written_stops_the_build() -> None:
     page = '<span class="math notranslate">\\(\\nonsense{x}\\)</span>'
     with pytest.raises(ValueError, match="nonsense"):
