@@ -2,27 +2,32 @@
 
 import ast
 import builtins
+from collections.abc import Iterator
+from contextlib import suppress
 
 from press.extensions.claims import split
 from press.gates.book import Book, parse
 from press.gates.pages import Page
 
 
+def parts(page: Page) -> Iterator[tuple[int, ast.AST]]:
+    """All that the page's cells consist of, with the line above the cell."""
+    for block in page.named("code-cell"):
+        with suppress(SyntaxError):
+            for node in ast.walk(parse(block.body)):
+                yield block.start - 1, node
+
+
 def named(page: Page) -> set[str]:
     """The names that the page's cells define or import."""
     found: set[str] = set()
-    for block in page.named("code-cell"):
-        try:
-            tree = parse(block.body)
-        except SyntaxError:
-            continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                found.add(node.id)
-            elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-                found.add(node.name)
-            elif isinstance(node, ast.alias):
-                found.add((node.asname or node.name).partition(".")[0])
+    for _, node in parts(page):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.alias):
+            found.add((node.asname or node.name).partition(".")[0])
     return found
 
 
@@ -68,17 +73,9 @@ def examples(book: Book) -> list[str]:
     problems = []
     for page in book.pages.values():
         calls: dict[str, int] = {}
-        for block in page.named("code-cell"):
-            try:
-                tree = parse(block.body)
-            except SyntaxError:
-                continue
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Call) and isinstance(
-                    node.func, ast.Name
-                ):
-                    line = block.start + node.lineno - 1
-                    calls.setdefault(node.func.id, line)
+        for above, node in parts(page):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                calls.setdefault(node.func.id, above + node.lineno)
         if "attention_maps" in calls and "begins_story" not in calls:
             line = calls["attention_maps"]
             problems.append(

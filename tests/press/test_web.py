@@ -102,9 +102,9 @@ def test_the_configuration_has_a_place_for_the_edition() -> None:
     assert (ROOT / icon[1]).exists()
 
 
-@pytest.mark.skipif(not browser.chromium(), reason="needs Chromium")
 @pytest.mark.judge
 def test_the_browser_sees_planted_faults(finished: Path) -> None:
+    assert browser.chromium(), "make judge brings Chromium"
     bad = (
         "<!DOCTYPE html><html><head><title>x</title></head><body>"
         '<img src="/lost.png"><script>nonsense()</script>'
@@ -123,8 +123,8 @@ def test_the_browser_sees_planted_faults(finished: Path) -> None:
 @pytest.mark.judge
 def test_the_validator_sees_planted_faults(finished: Path) -> None:
     program = web.validator()
-    if program is None or not shutil.which("java"):
-        pytest.skip("needs Java and vnu; make judge brings them")
+    assert program, "make judge brings vnu"
+    assert shutil.which("java"), "make judge brings Java"
     assert web.complaints(finished, program) == []
     (finished / "bad.html").write_text("<p>no head</p>" + os.linesep)
     assert "doctype" in str(web.complaints(finished, program))
