@@ -8,11 +8,14 @@ that is wider than the phone are faults, too.
 
 import functools
 import http.server
+import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from importlib import metadata
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -114,32 +117,56 @@ def look(page: Any, address: str, axe: str) -> list[str]:
     return sorted(set(faults))
 
 
-def judge(
-    folder: Path, names: list[str], tell: Callable[[str], None]
-) -> dict[str, list[str]]:
-    """The faults of the pages, each in both colors on both screens."""
+Job = tuple[str, str, list[str]]  # a color, a screen, some pages
+AT_ONCE = 8  # pages that one browser looks at before it is closed
+
+
+def looked(address: str, job: Job) -> dict[str, list[str]]:
+    """The faults of some pages in one color on one screen."""
     from playwright.sync_api import sync_playwright
 
+    color, screen, names = job
     axe = axe_script()
-    found: dict[str, list[str]] = {}
-    with served(folder) as address, sync_playwright() as play:
+    found = {}
+    with sync_playwright() as play:
         browser = play.chromium.launch(
             executable_path=chromium(), args=["--no-sandbox"]
         )
-        for color in COLORS:
-            for screen, size in SCREENS.items():
-                form: Any = {"viewport": size, "color_scheme": color}
-                context = browser.new_context(**form)
-                for name in names:
-                    tell(f"{color} {screen} {name}")
-                    page = context.new_page()
-                    faults = look(page, address + name, axe)
-                    page.close()
-                    if faults:
-                        found[f"{name} ({color}, {screen})"] = faults
-                context.close()
+        form: Any = {"viewport": SCREENS[screen], "color_scheme": color}
+        context = browser.new_context(**form)
+        for name in names:
+            page = context.new_page()
+            if faults := look(page, address + name, axe):
+                found[f"{name} ({color}, {screen})"] = faults
+            page.close()
         browser.close()
     return found
+
+
+def judge(
+    folder: Path, names: list[str], tell: Callable[[int], object]
+) -> dict[str, list[str]]:
+    """The faults of the pages, each in both colors on both screens.
+
+    As many browsers as the machine has processors look at once; `tell` is
+    called with the number of pages that have been looked at since.
+    """
+    jobs: list[Job] = [
+        (color, screen, names[start : start + AT_ONCE])
+        for color in COLORS
+        for screen in SCREENS
+        for start in range(0, len(names), AT_ONCE)
+    ]
+    found: dict[str, list[str]] = {}
+    start = get_context("spawn")
+    with served(folder) as address, ProcessPoolExecutor(
+        mp_context=start, max_workers=os.cpu_count()
+    ) as pool:
+        work = {pool.submit(looked, address, job): job for job in jobs}
+        for done in as_completed(work):
+            found |= done.result()
+            tell(len(work[done][2]))
+    return dict(sorted(found.items()))
 
 
 def pages(folder: Path) -> list[str]:

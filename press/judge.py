@@ -111,7 +111,7 @@ def seen(short: bool) -> dict[str, list[str]]:
     chosen = some(pages) if short else pages
     total = len(chosen) * len(browser.COLORS) * len(browser.SCREENS)
     with tqdm(total=total, leave=False, disable=None) as bar:
-        return browser.judge(SITE, chosen, lambda _: bar.update() and None)
+        return browser.judge(SITE, chosen, bar.update)
 
 
 def told(short: bool, about_access: bool) -> list[str]:
@@ -245,7 +245,7 @@ def judge_mutants(short: bool) -> list[str]:
     """mistakes planted in the library: how many do the tests notice?"""
     if importlib.util.find_spec("press.mutants") is None:
         raise Missing("there is no press/mutants.py")
-    return program("press.mutants", "--sample", "40")
+    return program("press.mutants", "--sample", "10")
 
 
 JUDGES: dict[str, Callable[[bool], list[str]]] = {
@@ -304,7 +304,12 @@ def known() -> dict[str, Verdict]:
 
 
 def keep(results: dict[str, Verdict], short: bool) -> None:
-    """Write the verdicts; as a record, too, when all have spoken."""
+    """Write the verdicts; as a record, too, when all have spoken.
+
+    Two of us may ask different judges at once: what the other has kept
+    meanwhile stays.
+    """
+    results = results if short else known() | results
     judges = [asdict(results[name]) for name in JUDGES if name in results]
     data: dict[str, Any] = {"name": "judge", "machine": machine()}
     data |= {"edition": edition().words, "judges": judges}
