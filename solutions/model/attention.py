@@ -41,27 +41,12 @@ def window_mask(queries: int, keys: int, window: int) -> Tensor:
     return causal_mask(queries, keys) & ~too_far
 
 
-def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor, size: int) -> Tensor:
-    """Causal attention that never holds more than `size` keys' scores.
+def cap(scores: Tensor, limit: float) -> Tensor:
+    """Scores that stay within ±limit, small ones nearly unchanged.
 
-    q and k (T, D), v (T, E) → (T, E). Online softmax (Milakov and
-    Gimelshein, 2018), the idea inside FlashAttention (Dao et al., 2022):
-    keep the largest score so far, and scale down what was summed whenever
-    a larger one turns up.
+    The soft cap of Gemma 2 (Gemma Team, 2024, section 2).
+
+    >>> cap(torch.tensor([0.1, 5.0, 1000.0]), limit=5.0)
+    tensor([0.1000, 3.8080, 5.0000])
     """
-    length = q.shape[0]
-    seen = causal_mask(length, length)
-    largest = torch.full((length, 1), -math.inf)
-    total = torch.zeros(length, 1)
-    attended = torch.zeros(length, v.shape[1])
-    for start in range(0, length, size):
-        block = slice(start, start + size)
-        scores = q @ k[block].T / math.sqrt(q.shape[1])  # (T, size)
-        scores = scores.masked_fill(~seen[:, block], -math.inf)
-        now = torch.maximum(largest, scores.amax(dim=1, keepdim=True))
-        shrink = (largest - now).exp()
-        strengths = (scores - now).exp()
-        total = total * shrink + strengths.sum(dim=1, keepdim=True)
-        attended = attended * shrink + strengths @ v[block]
-        largest = now
-    return attended / total
+    return limit * torch.tanh(scores / limit)

@@ -1,4 +1,6 @@
-"""Solutions on attention: loops, windows, blocks."""
+"""Solutions on attention: loops, windows, caps."""
+
+import math
 
 import pytest
 import torch
@@ -6,7 +8,7 @@ import torch
 from scratchlm.model.attention import causal_mask, scaled_dot_product_attention
 from solutions.model.attention import (
     attend_by_loops,
-    attend_in_blocks,
+    cap,
     window_mask,
 )
 
@@ -26,12 +28,15 @@ def test_loops_equal_matrices() -> None:
     )
 
 
-@pytest.mark.parametrize("size", [1, 4, 5, 13, 40])
-def test_blocks_equal_the_whole(size: int) -> None:
-    q, k, v = random_qkv()
-    q = q * 20  # large scores, so that the largest changes often
-    got = attend_in_blocks(q, k, v, size)
-    assert torch.allclose(got, scaled_dot_product_attention(q, k, v), atol=1e-5)
+def test_a_cap_bounds_the_scores_and_keeps_their_order() -> None:
+    scores = torch.linspace(-40, 40, 81)
+    capped = cap(scores, 5.0)
+    assert bool((capped.abs() <= 5).all())
+    assert torch.equal(capped.argsort(), scores.argsort())
+    small = torch.linspace(-0.1, 0.1, 9)
+    torch.testing.assert_close(cap(small, 5.0), small, atol=1e-4, rtol=0)
+    row = cap(torch.tensor([1000.0, -1000.0]), 5.0).softmax(dim=0)
+    assert math.log(row[0] / row[1]) == pytest.approx(10, rel=1e-4)
 
 
 def test_a_window_shows_the_last_few() -> None:
