@@ -17,7 +17,6 @@ from scratchlm.model.flash import (
     online_total,
 )
 
-
 Triple = tuple[Tensor, Tensor, Tensor]
 
 
