@@ -25,6 +25,7 @@ COLORS = {  # part → fill, edge
     "first": ("#e4eef7", "#1f6fb2"),
     "text": ("#fbeede", "#d97a12"),
     "model": ("#e2f2ee", "#1a8a6b"),
+    "data": ("#f3efdc", "#8a7420"),
     "training": ("#f0e9f5", "#7b4f9d"),
     "generation": ("#f8e6e3", "#b8412f"),
     "evaluation": ("#eaedf0", "#5f6b76"),
