@@ -16,7 +16,7 @@ from press.files import ROOT, write_whole
 from press.roadmap import TRACKS, Topic, load
 
 LOG = logging.getLogger(__name__)
-GRADES = {"1": "①", "2": "②", "3": "③"}
+GRADES = {"0": "· minutes", "1": "①", "2": "②", "3": "③"}  # by its hours
 KINDS = {  # kind → what stands before the author's title
     "pitfall": "Pitfall",
     "production": "In production",

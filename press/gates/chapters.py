@@ -115,7 +115,7 @@ def exercises(book: Book, topic: str, page: Page) -> list[str]:
     if few:
         problems.append(f"{page.name}: has fewer than three exercises")
     for name, block in asked.items():
-        if str(block.option("hours")) not in ("1", "2", "3"):
+        if str(block.option("hours")) not in ("0", "1", "2", "3"):
             problems.append(f"{page.name}:{block.line}: {name} has no grade")
     answers = book.pages.get(f"book/appendix/solutions/{topic}.md")
     solved = answers.named("solution") if answers else []

@@ -1,0 +1,27 @@
+"""The book's boxes, read as a page is read."""
+
+from types import SimpleNamespace
+
+import pytest
+from docutils.frontend import get_default_settings
+from docutils.parsers.rst import Parser, directives
+from docutils.utils import new_document
+
+from press.extensions import boxes
+
+
+@pytest.mark.parametrize(
+    ("hours", "title"),
+    [("0", "Why · minutes"), ("1", "Why ①"), ("2", "Why ②"), ("3", "Why ③")],
+)
+def test_an_exercise_says_how_long_it_takes(hours: str, title: str) -> None:
+    directives.register_directive("exercise", boxes.Exercise)
+    parser = Parser()
+    settings = get_default_settings(parser)
+    settings.env = SimpleNamespace(docname="page")
+    document = new_document("page", settings)
+    text = f".. exercise:: Why\n   :name: ex-why\n   :hours: {hours}\n\n   Go."
+    parser.parse(text, document)
+    [node] = document.findall(boxes.exercise)
+    assert node.children[0].astext() == title
+    assert settings.env.exercises == {"ex-why": ("page", "Why")}
