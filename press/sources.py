@@ -98,12 +98,17 @@ def head_end(path: Path, body: list[ast.stmt], last: int) -> int:
 def find(symbol: str, part: str = "") -> Snippet:
     """The lines of a symbol; `part` "head" stops at the first method.
 
+    Of a module without a part, the lines before its first definition; all
+    of it with "whole".
+
     Raises LookupError, with the names that exist, for an unknown symbol.
     """
     path, names = split_symbol(symbol)
     tree = tree_of(path)
     if not names:
         last = len(path.read_text(encoding="utf-8").splitlines())
+        if part == "whole":
+            return Snippet(path, 1, last)
         return Snippet(path, 1, head_end(path, tree.body, last))
     body: list[ast.stmt] = tree.body
     node: ast.stmt | None = None

@@ -35,7 +35,7 @@ class Listing(SphinxDirective):
     required_arguments = 1
     option_spec = {
         "name": directives.unchanged,
-        "part": lambda word: directives.choice(word, ("head",)),
+        "part": lambda word: directives.choice(word, ("head", "whole")),
     }
 
     def run(self) -> list[nodes.Node]:

@@ -134,7 +134,7 @@ def shown(book: Book) -> list[str]:
     heads: set[str] = set()
     for page in book.pages.values():
         for block in page.named("listing"):
-            kind = heads if block.option("part") else whole
+            kind = heads if block.option("part") == "head" else whole
             kind.add(block.argument)
     text = book.read("book/omitted.yml")
     omitted = yaml.safe_load(text) or {}

@@ -274,6 +274,14 @@ def test_a_method_stands_without_its_indentation() -> None:
     assert text.startswith("def rate(self, step: int) -> float:\n    ")
 
 
+def test_a_module_is_shown_whole_or_to_its_first_definition() -> None:
+    whole = sources.find("scratchlm.model.plain", "whole").text
+    assert whole == (sources.ROOT / "src/scratchlm/model/plain.py").read_text()
+    head = sources.find("scratchlm.model.plain").text
+    assert whole.startswith(head.rstrip())
+    assert "def " not in head
+
+
 def test_the_head_of_a_class_stops_before_its_methods() -> None:
     text = sources.find("scratchlm.training.schedule.Schedule", "head").text
     assert "peak: float" in text
