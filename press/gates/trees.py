@@ -82,7 +82,7 @@ def serves(name: str, shown: set[str]) -> bool:
     if name.startswith("tests/"):
         name = "src/scratchlm/" + name[6:].replace("/test_", "/")
     start = module_of(name) + "."
-    return any(symbol.startswith(start) for symbol in shown)
+    return any(f"{symbol}.".startswith(start) for symbol in shown)
 
 
 def contents(book: Book) -> list[str]:
