@@ -57,6 +57,7 @@ class Listing(SphinxDirective):
         wrapper = nodes.container(
             "", literal_block=True, classes=["literal-block-wrapper"]
         )
+        wrapper["symbol"] = symbol  # see equations.py
         wrapper += self.caption(snippet)
         wrapper += block
         self.set_source_info(wrapper)
