@@ -18,6 +18,7 @@ from press.gates import (
     references,
     safety,
     stored,
+    terms,
     tools,
     trees,
 )
@@ -39,6 +40,7 @@ GATES: dict[str, Callable[[Book], list[str]]] = {
     "examples": claims.examples,
     "words": prose.words,
     "glyphs": prose.glyphs,
+    "terms": terms.terms,
     "bibliography": references.bibliography,
     "addresses": references.addresses,
     "records": stored.sealed,

@@ -140,10 +140,13 @@ class Passage:
 
 def pieces_of(tokens: list[Token], line: int) -> Iterator[Piece]:
     """The pieces of an inline token's children."""
+    deep = 0  # in how many layers of italics or bold type
     for token in tokens:
         kind = token.type
+        deep += token.nesting if kind[:2] == "em" or kind[:6] == "strong" else 0
         if kind == "text" or kind == "text_special":
-            yield Piece("text", token.content, line)
+            role = "emphasis" if deep else ""
+            yield Piece("text", token.content, line, role)
         elif kind in ("softbreak", "hardbreak"):
             yield Piece("break", "", line)
             line += 1
