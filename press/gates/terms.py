@@ -381,7 +381,7 @@ WORDS = re.compile(
 LETTER = re.compile(r"\\([A-Za-z]+)|([A-Za-z])")
 # An index that a sum runs over, or that counts rows, explains itself.
 COUNTERS = set("ijkmn")
-CONSTANTS = {"e", "d"}  # Euler's number, and the d of a derivative
+CONSTANTS = {"e", "\\pi", "d"}  # the d of a derivative or an integral
 
 
 def letters(formula: str) -> set[str]:
