@@ -117,8 +117,6 @@ def before(reading: Reading, place: int) -> list[str]:
 
 def page_of(book: Book, ref: str) -> str:
     """The page that a reference leads to."""
-    if ref == "preface":
-        return "book/index.md"
     topic = book.roadmap.by_id.get(ref)
     return topic.files["chapter"] if topic else f"book/start/{ref}.md"
 
