@@ -388,6 +388,8 @@ def test_a_signal_ends_all_processes_and_leaves_no_file(
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        # A shell lets what it runs in the background ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert work.stdout
     assert work.stdout.readline() == "under way\n"
