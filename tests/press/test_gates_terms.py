@@ -98,8 +98,8 @@ def test_a_glossary_that_is_wrong_is_caught(plant: Plant) -> None:
     changes = {
         "See {ref}`sampling`.": "See {ref}`nowhere`.",
         "See {ref}`muon`.": "See {ref}`files`.",
-        "```{glossary}\n": "```{glossary}\nbaker\n  See {ref}`gpt`.\n\n"
-        "miller\n  Who mills.\n\n",
+        "```{glossary}\n": "```{glossary}\nroof\n  See {ref}`gpt`.\n\n"
+        "zither\n  See {ref}`gpt`.\n\nmiller\n  Who mills.\n\n",
     }
 
     def change(text: str) -> str:
@@ -111,8 +111,9 @@ def test_a_glossary_that_is_wrong_is_caught(plant: Plant) -> None:
     assert "miller names no page" in found
     assert "nowhere explains nothing" in found
     assert "files does not speak of Muon" in found
-    assert "gpt does not speak of baker" in found
-    assert "baker is used before a page explains it" in found
+    assert "gpt does not speak of zither" in found
+    assert f"{IDEA}:" in found
+    assert "roof is used before a page explains it" in found
 
 
 SYMBOLS = {
