@@ -282,7 +282,7 @@ def executed(text: str) -> set[Path]:
     files |= {ROOT / f"records/{name}.json" for name in named}
     if len(re.findall(r"\brecord\(", whole)) > len(RECORD.findall(whole)):
         files |= set((ROOT / "records").glob("*.json"))  # a name from afar
-    if "book_run" in whole:
+    if "book_run" in whole or "find_run" in whole:
         files |= everything(RUN)
     return {path for path in files if path.exists()}
 

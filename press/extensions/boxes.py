@@ -117,6 +117,21 @@ def reference(role: str, target: str, text: str) -> addnodes.pending_xref:
     return xref
 
 
+def download(docname: str, path: str, name: str) -> nodes.Node:
+    """A link to a file of the repository; in print, it is attached."""
+    return addnodes.download_reference(
+        "",
+        "",
+        nodes.literal("", name),
+        refdoc=docname,
+        reftarget="/" + path,
+        refdomain="",
+        reftype="download",
+        refexplicit=True,
+        refwarn=True,
+    )
+
+
 class Check(SphinxDirective):
     """Directive: the check of a topic, with the command and its output."""
 
@@ -202,17 +217,7 @@ class TopicCard(SphinxDirective):
             if not (ROOT / path).exists():
                 raise self.error(f"{path} is not there")
             short = path.removeprefix("src/")
-            line += addnodes.download_reference(
-                "",
-                "",
-                nodes.literal("", short),
-                refdoc=self.env.docname,
-                reftarget="/" + path,
-                refdomain="",
-                reftype="download",
-                refexplicit=True,
-                refwarn=True,
-            )
+            line += download(self.env.docname, path, short)
         line += nodes.Text(".")
         return line
 

@@ -40,6 +40,7 @@ def environment(root: Path) -> dict[str, str]:
         "IPYTHONDIR": str(folder),
         "MPLCONFIGDIR": str(drawings),
         "PYTHONHASHSEED": "0",
+        "SCRATCHLM_RUNS": str(root / "_build" / "runs"),
     }
 
 

@@ -21,6 +21,7 @@ from press.gates import (
     terms,
     tools,
     trees,
+    typed,
 )
 from press.gates.book import Book
 
@@ -33,6 +34,7 @@ GATES: dict[str, Callable[[Book], list[str]]] = {
     "covered": chapters.covered,
     "figures": chapters.figures,
     "cells": code.cells,
+    "typed": typed.typed,
     "commands": commands.commands,
     "numbers": prose.numbers,
     "claims": claims.claims,

@@ -146,7 +146,7 @@ class Alone(Book):
 
 ALONE = {"proofs", "pickled", "silenced", "directions", "unsafe", "addresses"}
 ALONE |= {"figures", "words", "glyphs", "numbers", "covered"}
-ALONE |= {"claims", "examples"}
+ALONE |= {"claims", "examples", "typed"}
 
 
 def kind_of(gate: str, whole: bool) -> type[Book]:

@@ -41,6 +41,7 @@ from scratchlm.training.checkpoint import (
     branch_names,
     checkpoint_folder,
     differences,
+    find_run,
     has_run,
     keep_weights,
     load_checkpoint,
@@ -382,6 +383,25 @@ def test_the_library_reads_what_we_write(tmp_path: Path) -> None:
     for value in json.loads(raw[8 : 8 + length]).values():
         width = int(value["dtype"].lstrip("BFIU").replace("OOL", "8")) // 8
         assert value["data_offsets"][0] % width == 0
+
+
+def test_a_run_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SCRATCHLM_RUNS", raising=False)
+    with pytest.raises(CheckpointError, match=r"train --out runs/toytown$"):
+        find_run()
+    for place in (Path("runs"), tmp_path / "my models"):
+        run = place / "small"
+        model, optimizers = make()
+        start_run(run, {})
+        save_checkpoint(run, model, optimizers, Progress(0, {}), {})
+        assert find_run("small") == run
+        monkeypatch.setenv("SCRATCHLM_RUNS", str(tmp_path / "my models"))
+        if place == Path("runs"):
+            with pytest.raises(CheckpointError, match=r"models/small'$"):
+                find_run("small")
 
 
 def test_never_on_top_of_another_run(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -58,6 +59,7 @@ OURS = re.compile(  # what we write into them, and what is unfinished
     r"|(best|snapshots)/step-\d{6,}\.safetensors(\.partial)?"
     r"|[a-z]+\.(json|jsonl|svg|tokens)\.partial"
 )
+RUNS = "SCRATCHLM_RUNS"  # in the environment: another place than runs/
 UNREAD = ("stable/", "snapshots/")  # when a run is taken up
 WAY_OUT = (
     "Take it from a copy, or train again in another folder; --no-verify "
@@ -594,6 +596,22 @@ def has_run(folder: Path) -> bool:
     log = Path(folder) / "log.jsonl"
     begun = log.exists() and log.stat().st_size > 0
     return begun or (Path(folder) / SEAL).exists()
+
+
+def find_run(name: str = "toytown") -> Path:
+    """The folder of a run that `python -m scratchlm train` has made.
+
+    It lies in `runs/`, in the folder where Python was started, or where the
+    environment variable SCRATCHLM_RUNS says. Raises CheckpointError, with
+    the command that makes the run, if there is none.
+    """
+    folder = Path(os.environ.get(RUNS) or "runs") / name
+    if not has_run(folder):
+        raise CheckpointError(
+            f"{folder} holds no run; train one first: "
+            f"python -m scratchlm train --out {shlex.quote(str(folder))}"
+        )
+    return folder
 
 
 def log_size(run: Path) -> int:

@@ -1,0 +1,352 @@
+"""What is printed can be typed, taken along, and copied out of the PDF."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from difflib import SequenceMatcher
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from jupyter_cache import get_cache
+from nbclient import NotebookClient
+
+from press.exports import export, names, notebook, printing, script
+from press.gates import Book
+from press.gates.pages import Page
+from press.gates.typed import printed_cells
+
+ROOT = Path(__file__).parents[2]
+BOOK = Book()
+PAGES = [name for name, page in BOOK.pages.items() if printed_cells(page)]
+QUICK = ["book/text/characters.md", "book/model/ngram.md", "book/start/idea.md"]
+COPIED = ["book/model/attention.md", "book/text/bpe.md"]
+COPIED += ["book/training/optimizer.md"]
+# A reader's Python: the library, what it needs, and nothing of the book.
+ONLY = """\
+import sys
+from pathlib import Path
+
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in repr(f)]
+own = [p for p in sys.path if (Path(p or ".") / "press").is_dir()]
+sys.path[:] = [{library!r}, *(p for p in sys.path if p not in own)]
+"""
+PAGE = """\
+# A page of few words
+
+```{code-cell}
+:tags: [remove-cell]
+secret = 1
+```
+
+Words with {term}`tokens <token>`, `code` and $x^2$ {cite:p}`who2020`:
+
+```{code-cell}
+x = 1
+x + 1      # é, and no more
+```
+
+## Nothing to run
+
+## A second part
+
+A value: {glue:text}`secret`.
+
+```{code-cell}
+def show():
+    print("shown")
+
+show()
+```
+
+```{tip}
+In a box.
+```
+
+```{code-cell}
+x;
+```
+"""
+
+
+def page(text: str = PAGE) -> Page:
+    """A page of this text."""
+    return Page(Path("book/page.md"), "book/page.md", text)
+
+
+@pytest.fixture
+def made() -> Any:
+    return notebook(page())
+
+
+def test_a_notebook_holds_what_is_printed(made: Any) -> None:
+    nbformat.validate(made)
+    kinds = [cell.cell_type for cell in made.cells]
+    assert kinds == ["markdown", "code", "markdown", "code", "code"]
+    words = made.cells[0].source
+    assert words.startswith("# A page of few words\n\nThe cells of a chapter")
+    assert words.endswith("Words with tokens, `code` and $x^2$:")
+    assert made.cells[2].source == "## A second part"
+    assert "secret" not in json.dumps(made)
+    assert "In a box" not in json.dumps(made)
+
+
+def test_a_script_prints_what_a_notebook_shows(made: Any) -> None:
+    text = script(made)
+    assert "print(x + 1)      # é, and no more" in text
+    assert "\nshow()\n" in text
+    assert text.endswith("x;\n")
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted"),
+    [
+        ("f(\n    1,\n)", "print(f(\n    1,\n))"),
+        ("[é for é in x]; y", "[é for é in x]; print(y)"),
+        ("print(1)", "print(1)"),
+        ("dis(b'')", "dis(b'')"),
+        ("quiet()", "quiet()"),
+        ("x = 1", "x = 1"),
+        ("", ""),
+    ],
+)
+def test_the_last_value_is_printed(code: str, wanted: str) -> None:
+    assert printing(code, {"quiet"}) == wanted
+
+
+def test_a_page_without_cells_has_no_exports() -> None:
+    assert notebook(page("# Words\n\nAnd more.\n")) is None
+
+
+def test_the_same_pages_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("book/page.md", "book/still.md"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(PAGE if "page" in name else "# Words\n")
+    found = []
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        assert export(tmp_path, folder) == ["book/page.md"]
+        found.append(
+            {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        )
+    assert found[0] == found[1]
+    assert sorted(found[0]) == ["cells_page.ipynb", "cells_page.py"]
+
+
+# --- they run where there is only the library --------------------------------
+
+
+def reader(folder: Path) -> dict[str, str]:
+    """The environment of somebody who has the library, and has trained."""
+    library = folder / "library"
+    library.mkdir()
+    (library / "scratchlm").symlink_to(ROOT / "src" / "scratchlm")
+    startup = folder / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    only = ONLY.format(library=str(library))
+    (startup / "00-only.py").write_text(only, encoding="utf-8")
+    known = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    return {
+        **known,
+        "IPYTHONDIR": str(folder / "ipython"),
+        "SCRATCHLM_RUNS": str(ROOT / "_build" / "runs"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
+    }
+
+
+def run(path: Path, folder: Path) -> str:
+    """Run a script as a reader does; what it prints."""
+    only = (folder / "ipython/profile_default/startup/00-only.py").read_text()
+    call = (
+        f"{only}\nimport runpy\nrunpy.run_path(sys.argv[1], {{}}, '__main__')"
+    )
+    work = folder / "work"
+    work.mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", call, str(path)],
+        cwd=work,
+        env=ENVIRONMENTS[folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert list(work.iterdir()) == [], "it left something behind"
+    return done.stdout
+
+
+ENVIRONMENTS: dict[Path, dict[str, str]] = {}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A reader's folder, with the book's exports beside it."""
+    ENVIRONMENTS[tmp_path] = reader(tmp_path)
+    return tmp_path
+
+
+def exported(name: str, folder: Path) -> list[Path]:
+    """Write the exports of one page of the book."""
+    made = notebook(BOOK.pages[name])
+    assert made is not None
+    texts = (script(made), nbformat.writes(made))
+    paths = [folder / Path(short).name for short in names(name)]
+    for path, text in zip(paths, texts):
+        path.write_text(text, encoding="utf-8")
+    return paths
+
+
+def test_a_reader_has_nothing_but_the_library(desk: Path) -> None:
+    path = desk / "try.py"
+    path.write_text("import scratchlm\nimport press\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match="No module named 'press'"):
+        run(path, desk)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_quick_script_runs(name: str, desk: Path) -> None:
+    code, _ = exported(name, desk)
+    assert run(code, desk)
+
+
+def trained() -> None:
+    """Fail where the book's model is not, and say what makes it."""
+    assert (ROOT / "_build/runs/toytown/seal.json").exists(), "make run first"
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize("name", PAGES)
+def test_every_script_runs(name: str, desk: Path) -> None:
+    trained()
+    code, _ = exported(name, desk)
+    lines = run(code, desk).splitlines()
+    assert "None" not in lines
+
+
+@lru_cache(maxsize=1)
+def executed() -> dict[str, Any]:
+    """The pages as the build has executed them, the last time."""
+    folder = ROOT / "_build" / "cache"
+    assert folder.exists(), "the book is not built; make pdf first"
+    cache = get_cache(folder)
+    records = sorted(cache.list_cache_records(), key=lambda r: r.accessed)
+    return {
+        Path(r.uri).relative_to(ROOT).as_posix(): cache.get_cache_bundle(
+            r.pk
+        ).nb
+        for r in records
+        if Path(r.uri).is_relative_to(ROOT)
+    }
+
+
+def shown(cell: Any) -> str:
+    """What stands below a cell: what it printed, and its value."""
+    parts = []
+    for output in cell.get("outputs", []):
+        if output.output_type == "stream" and output.name == "stdout":
+            parts.append(output.text)
+        elif output.output_type in ("execute_result", "display_data"):
+            parts.append(output.data.get("text/plain", ""))
+    return "\n".join(part.strip("\n") for part in parts)
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize("name", PAGES)
+def test_every_notebook_shows_what_the_book_shows(
+    name: str, desk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained()
+    for key, value in ENVIRONMENTS[desk].items():
+        monkeypatch.setenv(key, value)
+    _, path = exported(name, desk)
+    made = nbformat.read(path, as_version=4)
+    work = desk / "work"
+    work.mkdir()
+    there = {"metadata": {"path": str(work)}}
+    NotebookClient(made, timeout=600, resources=there).execute()
+    book = [c for c in executed()[name].cells if c.cell_type == "code"]
+    for cell in made.cells:
+        if cell.cell_type != "code":
+            continue
+        while book and book[0].source.strip() != cell.source.strip():
+            book.pop(0)
+        assert book, f"the book has no cell {cell.source[:60]!r}; make pdf"
+        assert shown(cell) == shown(book.pop(0)), cell.source
+
+
+# --- and out of the PDF ------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def printed_lines() -> list[str]:
+    """The lines of the PDF's text, without heads, feet and empty ones."""
+    pdf = ROOT / "_build" / "book.pdf"
+    assert pdf.exists(), "the book is not built; make pdf first"
+    command = ["pdftotext", "-layout", "-enc", "UTF-8", str(pdf), "-"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = []
+    for sheet in text.stdout.split("\f"):
+        full = [line for line in sheet.splitlines() if line.strip()]
+        head = full and re.search(r"^\d+\s{2,}|\s{2,}\d+$", full[0])
+        foot = full and re.fullmatch(r"\s*\d+\s*", full[-1])
+        lines += full[1 if head else 0 : -1 if foot else None]
+    return lines
+
+
+def squeezed(line: str) -> str:
+    """A line without its spaces: print sets them as it likes."""
+    return "".join(line.split())
+
+
+def copied(cell: str, lines: list[str], start: int) -> tuple[str, int]:
+    """The lines of the PDF on which a cell stands, from `start` on.
+
+    Where a cell begins and ends is known from the page; what is returned
+    are the PDF's own lines, with their spaces, quotes and dashes.
+    """
+    wanted = [squeezed(x) for x in cell.splitlines() if x.strip()]
+    for first in range(start, len(lines)):
+        if squeezed(lines[first]) != wanted[0]:
+            continue
+        found = lines[first : first + len(wanted)]
+        if [squeezed(x) for x in found] == wanted:
+            margin = min(len(x) - len(x.lstrip()) for x in found)
+            code = "\n".join(x[margin:] for x in found)
+            return code, first + len(wanted)
+    near = max(
+        range(start, len(lines)),
+        key=lambda i: SequenceMatcher(
+            None, wanted[0], squeezed(lines[i])
+        ).ratio(),
+    )
+    text = "\n".join(lines[near : near + len(wanted)])
+    raise AssertionError(f"not in the PDF:\n{cell}\n\nthe nearest is\n{text}")
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize("name", COPIED)
+def test_what_is_copied_out_of_the_pdf_runs(name: str, desk: Path) -> None:
+    lines, place = printed_lines(), 0
+    cells = []
+    for cell in printed_cells(BOOK.pages[name]):
+        code, place = copied(cell.body.strip("\n"), lines, place)
+        cells.append(code)
+    path = desk / "copied.py"
+    path.write_text("\n\n".join(cells) + "\n", encoding="utf-8")
+    run(path, desk)
+
+
+def test_a_cell_is_copied_as_the_pdf_has_it() -> None:
+    lines = ["Words.", "     for x in y:", '          print("x")', "More."]
+    code, place = copied('for x in y:\n    print("x")', lines, 0)
+    assert code == 'for x in y:\n     print("x")'
+    assert place == 3
+    with pytest.raises(AssertionError, match="not in the PDF"):
+        copied("for x in y:\n    print('x')", lines, 0)
