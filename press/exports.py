@@ -53,10 +53,8 @@ def plain(passage: Passage) -> str:
             words.append(f"${piece.text}$")
         elif piece.role in ("term", "claim"):
             words.append(piece.text.partition(" <")[0])
-        elif not piece.role.startswith(
-            "cite"
-        ):  # a value, a number, a place elsewhere
-            return ""
+        elif not piece.role.startswith("cite"):
+            return ""  # a value, a number, a place elsewhere
     text = " ".join("".join(words).split())
     return re.sub(r" ([.,:;])(?=\s|$)", r"\1", text)  # a citation is gone
 
