@@ -203,3 +203,7 @@ def export(root: Path = ROOT, folder: Path = FOLDER) -> list[str]:
             write_whole(folder / short, text)
         found.append(name)
     return found
+
+
+if __name__ == "__main__":
+    print("\n".join(export()))
