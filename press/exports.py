@@ -19,7 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from press.edition import edition
 from press.files import ROOT, write_whole
 from press.gates.pages import Page, Passage
-from press.gates.typed import is_printed
+from press.gates.typed import SOLUTIONS, is_printed
 
 FOLDER = ROOT / "_build" / "cells"
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -60,9 +60,12 @@ def plain(passage: Passage) -> str:
 
 
 def parts(page: Page) -> Iterator[Part]:
-    """What a page's exports hold, in order; nothing, without a cell."""
+    """What a page's exports hold, in order; nothing, without a cell.
+
+    Solutions are not exported: each has its module in the repository.
+    """
     cells = [b for b in page.named("code-cell") if is_printed(b)]
-    if not cells:
+    if not cells or page.name.startswith(SOLUTIONS):
         return
     levels = {
         (token.map or [0])[0] + 1: int(token.tag[1:])

@@ -18,11 +18,15 @@ from nbclient import NotebookClient
 from press.exports import export, names, notebook, printing, script
 from press.gates import Book
 from press.gates.pages import Page
-from press.gates.typed import printed_cells
+from press.gates.typed import SOLUTIONS, printed_cells
 
 ROOT = Path(__file__).parents[2]
 BOOK = Book()
-PAGES = [name for name, page in BOOK.pages.items() if printed_cells(page)]
+PAGES = [
+    name
+    for name, page in BOOK.pages.items()
+    if printed_cells(page) and not name.startswith(SOLUTIONS)
+]
 QUICK = ["book/text/characters.md", "book/model/ngram.md", "book/start/idea.md"]
 COPIED = ["book/model/attention.md", "book/text/bpe.md"]
 COPIED += ["book/training/optimizer.md"]

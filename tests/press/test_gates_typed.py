@@ -155,6 +155,13 @@ def test_what_can_be_typed_passes(kind: str) -> None:
     assert list(untyped(page(*FINE[kind]))) == []
 
 
+def test_solutions_may_use_solutions() -> None:
+    name = "book/appendix/solutions/page.md"
+    text = cell("from solutions.a import b\nfrom press import drawing")
+    [problem] = untyped(Page(Path(name), name, text))
+    assert "press is not on a reader's machine" in problem
+
+
 def test_a_hidden_cell_may_use_what_it_likes() -> None:
     assert not list(untyped(page(cell("anything()", HIDDEN))))
 
