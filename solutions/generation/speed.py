@@ -15,6 +15,18 @@ from scratchlm.model.gpt import (
 from scratchlm.model.layers import SwiGLU
 
 
+def amdahl(share: float, factor: float) -> float:
+    """How many times as fast a program gets by one of its parts.
+
+    The part takes `share` of the time and becomes `factor` times as fast
+    (Amdahl, 1967).
+
+    >>> amdahl(0.5, 4.0)
+    1.6
+    """
+    return 1 / (1 - share + share / factor)
+
+
 def utilization(
     config: GPTConfig, tokens_per_second: float, peak: float
 ) -> float:

@@ -13,10 +13,19 @@ from scratchlm.model.gpt import (
 )
 from scratchlm.model.layers import SwiGLU
 from solutions.generation.speed import (
+    amdahl,
     swiglu_without_module,
     utilization,
     writing_limit,
 )
+
+
+def test_a_part_makes_the_whole_faster() -> None:
+    assert amdahl(1.0, 3.0) == pytest.approx(3)
+    assert amdahl(0.0, 3.0) == pytest.approx(1)
+    assert amdahl(0.75, 1e12) == pytest.approx(4)
+    seconds = 0.2 + 0.8 / 5  # of a program of one second
+    assert amdahl(0.8, 5.0) == pytest.approx(1 / seconds)
 
 
 def test_a_machine_at_its_ceiling_is_used_wholly() -> None:
