@@ -27,7 +27,7 @@ MARKUP = {"HTML", "Markdown", "Latex", "Image", "SVG", "Javascript", "IFrame"}
 
 
 def chapters(book: Book) -> list[str]:
-    """Each chapter has its label, title, card, check and exercises."""
+    """Each chapter has its label, title, card, check and a figure."""
     problems = [p for page in book.pages.values() for p in steps(page)]
     for topic in book.roadmap.topics:
         page = book.pages.get(topic.files["chapter"])
@@ -46,7 +46,6 @@ def chapters(book: Book) -> list[str]:
             problems.append(f"{page.name}: no cell calls drawing.setup()")
         if not any(b.option("caption") for b in page.named("code-cell")):
             problems.append(f"{page.name}: holds no figure")
-        problems += exercises(book, topic.id, page)
     return problems
 
 
@@ -100,29 +99,6 @@ def called(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
 def calls(cell: Block, name: str) -> bool:
     """Whether a cell calls something of this name."""
     return any(found == name for found, _ in called(cell_tree(cell)))
-
-
-def exercises(book: Book, topic: str, page: Page) -> list[str]:
-    """Three or more exercises, each with grade and solution.
-
-    A topic may go on in an appendix of its name, with more of them.
-    """
-    problems = []
-    asked = {b.option("name"): b for b in page.named("exercise")}
-    few = len(asked) < 3
-    if more := book.pages.get(f"book/appendix/{topic}.md"):
-        asked |= {b.option("name"): b for b in more.named("exercise")}
-    if few:
-        problems.append(f"{page.name}: has fewer than three exercises")
-    for name, block in asked.items():
-        if str(block.option("hours")) not in ("0", "1", "2", "3"):
-            problems.append(f"{page.name}:{block.line}: {name} has no grade")
-    answers = book.pages.get(f"book/appendix/solutions/{topic}.md")
-    solved = answers.named("solution") if answers else []
-    given = {block.argument for block in solved}
-    for name in sorted(given ^ {str(name) for name in asked}):
-        problems.append(f"{page.name}: {name} is not both asked and solved")
-    return problems
 
 
 # --- what the book shows of the library --------------------------------------

@@ -51,17 +51,6 @@ def test_a_comment_is_no_call_of_setup(plant: Plant) -> None:
     assert any("no cell calls" in problem for problem in found)
 
 
-def test_an_exercise_without_a_solution_is_caught(written: Written) -> None:
-    text = "```{exercise} New\n:name: ex-new\n:hours: 1\nWhy?\n```"
-    found = written("chapters", text)
-    assert f"{CHAPTER}: ex-new is not both asked and solved" in found
-
-
-def test_an_exercise_without_a_grade_is_caught(written: Written) -> None:
-    found = written("chapters", "```{exercise} New\n:name: ex-new\nWhy?\n```")
-    assert any("ex-new has no grade" in problem for problem in found)
-
-
 @pytest.mark.parametrize("text", ["#### Deep", "## A\n\n#### Deep"])
 def test_a_heading_that_skips_a_level_is_caught(
     text: str, written: Written
