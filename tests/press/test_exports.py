@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from difflib import SequenceMatcher
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,14 @@ PAGES = [
 ]
 QUICK = ["book/text/characters.md", "book/model/ngram.md", "book/start/idea.md"]
 COPIED = ["book/model/attention.md", "book/text/bpe.md"]
-COPIED += ["book/training/optimizer.md"]
+COPIED += ["book/start/pytorch.md"]
+WORD = re.compile(  # a word of code, where it begins and where it ends
+    r'xMin="([\d.]+)"[^>]* xMax="([\d.]+)"[^>]*>((?:torch|self)\.[^<&]+)<'
+)
+HEAD = re.compile(  # a page's running head, with its number at the outside
+    r"^\s*\d+\s+(Chapter|Appendix|Part)\b|^\s*[A-Z\d]+\.\d+\.\s.*\s\d+\s*$"
+    r"|^\s*\d+\s{3,}\S|\S\s{3,}\d+\s*$"
+)
 # A reader's Python: the library, what it needs, and nothing of the book.
 ONLY = """\
 import sys
@@ -288,20 +295,50 @@ def test_every_notebook_shows_what_the_book_shows(
 # --- and out of the PDF ------------------------------------------------------
 
 
+def text_of(pdf: Path, *options: str) -> str:
+    """What pdftotext reads in a PDF."""
+    command = ["pdftotext", *options, "-enc", "UTF-8", str(pdf), "-"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def pitch(pdf: Path) -> str:
+    """The width of a character of code, in points, as most words have it."""
+    words = WORD.findall(text_of(pdf, "-bbox", "-l", "150"))
+    widths = Counter(
+        f"{(float(right) - float(left)) / len(word):.3f}"
+        for left, right, word in words
+    )
+    return widths.most_common(1)[0][0]
+
+
 @lru_cache(maxsize=1)
 def printed_lines() -> list[str]:
     """The lines of the PDF's text, without heads, feet and empty ones."""
     pdf = ROOT / "_build" / "book.pdf"
     assert pdf.exists(), "the book is not built; make pdf first"
-    command = ["pdftotext", "-layout", "-enc", "UTF-8", str(pdf), "-"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True)
-    lines = []
-    for sheet in text.stdout.split("\f"):
+    text = text_of(pdf, "-fixed", pitch(pdf))  # spaces as many as in print
+    lines: list[str] = []
+    for sheet in text.split("\f"):
         full = [line for line in sheet.splitlines() if line.strip()]
-        head = full and re.search(r"^\d+\s{2,}|\s{2,}\d+$", full[0])
-        foot = full and re.fullmatch(r"\s*\d+\s*", full[-1])
-        lines += full[1 if head else 0 : -1 if foot else None]
+        head = bool(full) and HEAD.search(full[0])
+        foot = bool(full) and re.fullmatch(r"\s*\d+\s*", full[-1])
+        full = full[1 if head else 0 : -1 if foot else None]
+        left = margin(full)  # left pages have another one than right pages
+        lines += [line[min(left, indentation(line)) :] for line in full]
     return lines
+
+
+def indentation(line: str) -> int:
+    """How many spaces a line begins with."""
+    return len(line) - len(line.lstrip())
+
+
+def margin(lines: list[str]) -> int:
+    """Where the lines of a page begin: the least that several have."""
+    counts = Counter(map(indentation, lines))
+    often = [place for place, count in counts.items() if count > 2]
+    return min(often or counts or [0])
 
 
 def squeezed(line: str) -> str:
@@ -316,22 +353,19 @@ def copied(cell: str, lines: list[str], start: int) -> tuple[str, int]:
     are the PDF's own lines, with their spaces, quotes and dashes.
     """
     wanted = [squeezed(x) for x in cell.splitlines() if x.strip()]
+    most, near = 0, "no line of it"
     for first in range(start, len(lines)):
         if squeezed(lines[first]) != wanted[0]:
             continue
         found = lines[first : first + len(wanted)]
-        if [squeezed(x) for x in found] == wanted:
-            margin = min(len(x) - len(x.lstrip()) for x in found)
-            code = "\n".join(x[margin:] for x in found)
+        same = [squeezed(x) == y for x, y in zip(found, wanted)]
+        if all(same) and len(same) == len(wanted):
+            left = min(map(indentation, found))
+            code = "\n".join(x[left:] for x in found)
             return code, first + len(wanted)
-    near = max(
-        range(start, len(lines)),
-        key=lambda i: SequenceMatcher(
-            None, wanted[0], squeezed(lines[i])
-        ).ratio(),
-    )
-    text = "\n".join(lines[near : near + len(wanted)])
-    raise AssertionError(f"not in the PDF:\n{cell}\n\nthe nearest is\n{text}")
+        if (good := [*same, False].index(False)) > most:
+            most, near = good, "\n".join(found[: good + 1])
+    raise AssertionError(f"not in the PDF:\n{cell}\n\nit has:\n{near}")
 
 
 @pytest.mark.judge
