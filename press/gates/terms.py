@@ -64,7 +64,8 @@ class Event:
 def terms(book: Book) -> list[str]:
     """No term, symbol or name is used before it is explained, on any way."""
     entries = glossary(book)
-    problems = unexplained(book, entries) + stale(book, entries)
+    problems = unexplained(book, entries) + unlettered(book)
+    problems += stale(book, entries)
     seen: set[str] = set()
     for walk, reading in readings(book).items():
         found = [
@@ -267,16 +268,24 @@ def stale(book: Book, entries: list[Entry]) -> list[str]:
     """Exceptions without a reason, and those that nothing needs any more."""
     problems = []
     names = {entry.names[0] for entry in entries}
+    words = vocabulary(tuple(entries))
     said = " ".join(text_of(page) for page in book.pages.values())
+
+    def happen(name: str) -> tuple[Event, ...]:
+        return happenings(book.pages[name], words)
+
     for term, phrases in exceptions().items():
         if term not in names:
             problems.append(f"terms.yml: {term} is not in the glossary")
         for phrase, reason in phrases.items():
             if len(str(reason).split()) < 3:
                 problems.append(f"terms.yml: “{phrase}” needs a reason")
-            if len(book.pages) < 9 or phrase in book.pages:
+            if len(book.pages) < 9:
                 continue  # a test looks at few pages
-            if phrase.lower() not in said:
+            if phrase in book.pages:
+                if not any(e.name == term for e in happen(phrase)):
+                    problems.append(f"terms.yml: no {term} in {phrase}")
+            elif phrase.lower() not in said:
                 problems.append(f"terms.yml: no page says “{phrase}”")
     return problems
 
@@ -423,6 +432,22 @@ def notation(book: Book) -> dict[str, set[str]]:
                     pages = found.setdefault(letter, set())
                     pages |= {page_of(book, ref) for ref in refs}
     return found
+
+
+def unlettered(book: Book) -> list[str]:
+    """Symbols of the table without a page, or whose page has no such letter."""
+    problems = []
+    for letter, names in notation(book).items():
+        if not names:
+            problems.append(f"{NOTATION}: {letter} names no page")
+        for name in sorted(names):
+            page = book.pages.get(name)
+            if page is None:
+                if not book.exists(name):
+                    problems.append(f"{NOTATION}: {letter}: no page {name}")
+            elif not any(event.name == letter for event in formulas(page)):
+                problems.append(f"{NOTATION}: {letter} is not in {name}")
+    return problems
 
 
 @lru_cache(maxsize=512)

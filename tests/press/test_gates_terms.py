@@ -149,6 +149,20 @@ def test_a_symbol_that_is_named_is_fine(plant: Plant, text: str) -> None:
     assert plant("terms", GPT, appended(text), whole=True) == []
 
 
+def test_a_table_of_notation_that_is_wrong_is_caught(plant: Plant) -> None:
+    def change(text: str) -> str:
+        text = text.replace("not chosen | {ref}`attention`", "not chosen | ")
+        rows = "| $\\xi$ | `x` | what | {ref}`nowhere` |\n"
+        rows += "| $\\zeta$ | `z` | that | |\n"
+        rows += "| $\\rho$ | `r` | so | {ref}`files` |\n| $B$"
+        return text.replace("| $B$", rows)
+
+    found = "\n".join(plant("terms", terms.NOTATION, change, whole=True))
+    assert "\\xi: no page book/start/nowhere.md" in found
+    assert "\\zeta names no page" in found
+    assert "\\rho is not in book/text/files.md" in found
+
+
 CELL = (
     "```{code-cell}\nfrom scratchlm.training.trainer import Trainer\n\n"
     "Trainer\n```"
@@ -181,6 +195,10 @@ def test_a_name_that_is_said_hidden_or_shown_is_fine(
         ({"no such term": {"in your head": "the reader's own"}}, "glossary"),
         ({"head": {"in your head": ""}}, "needs a reason"),
         ({"head": {"on my head": "the writer's own"}}, "no page says"),
+        (
+            {"Muon": {"book/start/idea.md": "no such word there"}},
+            "no Muon in book/start/idea.md",
+        ),
     ],
 )
 def test_an_exception_has_a_use_and_a_reason(
