@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from press.equations import Line, table
 from scratchlm.model.gpt import gpt2_config
 from scratchlm.model.heads import MultiHeadAttention
+from scratchlm.model.positions import ALiBi
 
 TABLE = table()
 exp = math.exp
@@ -252,6 +253,27 @@ def cache(line: Line) -> None:
     assert got == stored
 
 
+def alibi(line: Line) -> None:
+    slopes = [2 ** (-8 * h / 4) for h in (1, 2, 3, 4)]
+    if "slopes" in line.symbol:
+        close(run(line, heads=4), slopes)
+        return
+    layer, time = ALiBi(4), torch.arange(6)
+    got = run(
+        line,
+        # `super()` finds its class by a cell that a line alone has not
+        super=lambda: super(ALiBi, layer),
+        length=6,
+        device=torch.device("cpu"),
+        slopes=torch.tensor(slopes).view(4, 1, 1),
+        distance=time[:, None] - time,
+    )
+    for h, slope in enumerate(slopes):
+        for t in range(6):
+            for s in range(6):
+                close(got[h, t, s], -slope * (t - s) if s <= t else -math.inf)
+
+
 # --- blocks of attention ----------------------------------------------------
 
 
@@ -377,6 +399,7 @@ NAIVE: dict[str, Callable[[Line], None]] = {
     "eq-cache": cache,
     "eq-flash-online": flash_online,
     "eq-flash-mixed": flash_mixed,
+    "eq-positions-alibi": alibi,
     "eq-layers-norm": layer_norm,
     "eq-layers-rms": rms_norm,
     "eq-layers-gelu": gelu,
