@@ -35,7 +35,11 @@ from press.sources import COVERAGE
 from press.web import finish as finish_site
 
 LOGS = BUILD / "logs"
-COMPLAINT = re.compile(r"WARNING: |ERROR: |CRITICAL: |^E  |^! |Exception:")
+COLOR = r"(?:\x1b\[[\d;]*m)*"
+COMPLAINT = re.compile(
+    r"WARNING: |ERROR: |CRITICAL: |^E  |^! |Exception:"
+    rf"|^{COLOR}\w*Error{COLOR}: "  # the last line of a cell's traceback
+)
 PERCENT = re.compile(r"\[ *(\d+)%\] (\S+)")
 SHELLS_OWN = re.compile(
     r"SCRATCHLM_|PYTHONOPTIMIZE$|PYTHONSTARTUP$|PYTEST_|FORCE_COLOR$|LINES$"
