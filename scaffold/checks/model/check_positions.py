@@ -24,7 +24,7 @@ def built(way: positions.Positions) -> positions.PositionedModel:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 2:
-                parameter.copy_(waves(*parameter.shape))
+                parameter.copy_(0.3 * waves(*parameter.shape))
     return model
 
 
