@@ -34,9 +34,10 @@ WORD = re.compile(  # a word of code, where it begins and where it ends
     r'xMin="([\d.]+)"[^>]* xMax="([\d.]+)"[^>]*>((?:torch|self)\.[^<&]+)<'
 )
 HEAD = re.compile(  # a page's running head, with its number at the outside
-    r"^\s*\d+\s+(Chapter|Appendix|Part)\b|^\s*[A-Z\d]+\.\d+\.\s.*\s\d+\s*$"
+    r"^\s*\d+\s+(Chapter|Appendix|Part)\b|^\s*[A-Z\d]+\.\d+\..*\s\d+\s*$"
     r"|^\s*\d+\s{3,}\S|\S\s{3,}\d+\s*$"
 )
+FOOT = re.compile(r"^\s*\d+\s*$|\bversion \d+\.\d")  # number, edition
 # A reader's Python: the library, what it needs, and nothing of the book.
 ONLY = """\
 import sys
@@ -322,7 +323,7 @@ def printed_lines() -> list[str]:
     for sheet in text.split("\f"):
         full = [line for line in sheet.splitlines() if line.strip()]
         head = bool(full) and HEAD.search(full[0])
-        foot = bool(full) and re.fullmatch(r"\s*\d+\s*", full[-1])
+        foot = bool(full) and FOOT.search(full[-1])
         full = full[1 if head else 0 : -1 if foot else None]
         left = margin(full)  # left pages have another one than right pages
         lines += [line[min(left, indentation(line)) :] for line in full]
