@@ -319,13 +319,17 @@ def printed_lines() -> list[str]:
     pdf = ROOT / "_build" / "book.pdf"
     assert pdf.exists(), "the book is not built; make pdf first"
     text = text_of(pdf, "-fixed", pitch(pdf))  # spaces as many as in print
+    sheets = [
+        [line for line in sheet.splitlines() if line.strip()]
+        for sheet in text.split("\f")
+    ]
+    margins = [margin(sheets[side::2]) for side in (0, 1)]
     lines: list[str] = []
-    for sheet in text.split("\f"):
-        full = [line for line in sheet.splitlines() if line.strip()]
+    for number, full in enumerate(sheets):
         head = bool(full) and HEAD.search(full[0])
         foot = bool(full) and FOOT.search(full[-1])
         full = full[1 if head else 0 : -1 if foot else None]
-        left = margin(full)  # left pages have another one than right pages
+        left = margins[number % 2]
         lines += [line[min(left, indentation(line)) :] for line in full]
     return lines
 
@@ -335,11 +339,11 @@ def indentation(line: str) -> int:
     return len(line) - len(line.lstrip())
 
 
-def margin(lines: list[str]) -> int:
-    """Where the lines of a page begin: the least that several have."""
+def margin(sheets: list[list[str]]) -> int:
+    """Where most lines begin: left pages differ from right pages in it."""
+    lines = [line for sheet in sheets for line in sheet]
     counts = Counter(map(indentation, lines))
-    often = [place for place, count in counts.items() if count > 2]
-    return min(often or counts or [0])
+    return counts.most_common(1)[0][0] if counts else 0
 
 
 def squeezed(line: str) -> str:
