@@ -8,14 +8,19 @@ import sys
 from collections import Counter
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
 from jupyter_cache import get_cache
 from nbclient import NotebookClient
 
 from press.exports import export, names, notebook, printing, script
+from press.extensions.boxes import box
+from press.extensions.exports import offer
 from press.gates import Book
 from press.gates.pages import Page
 from press.gates.typed import SOLUTIONS, printed_cells
@@ -149,6 +154,42 @@ def test_the_same_pages_give_the_same_bytes(tmp_path: Path) -> None:
         )
     assert found[0] == found[1]
     assert sorted(found[0]) == ["cells_page.ipynb", "cells_page.py"]
+
+
+def offered(builder: str, card: bool, docname: str = "book/page") -> str:
+    """A page's tree after the links were added, as text."""
+    document = new_document("page")
+    section = nodes.section("", nodes.title("", "A page"))
+    document += section
+    if card:
+        frame = box(kind="topic")
+        frame += [nodes.paragraph("", "Files."), nodes.paragraph("", "Tracks.")]
+        section += frame
+    app = SimpleNamespace(
+        env=SimpleNamespace(docname=docname),
+        builder=SimpleNamespace(name=builder),
+        exports=["book/page.md"],
+    )
+    offer(app, document)  # type: ignore[arg-type]
+    return document.pformat()
+
+
+@pytest.mark.parametrize("card", [True, False])
+def test_site_and_pdf_offer_the_cells(card: bool) -> None:
+    for builder in ("html", "latex"):
+        text = offered(builder, card)
+        for name in names("book/page.md"):
+            assert f'reftarget="/_build/cells/{name}"' in text
+        if card:
+            assert text.index("Files.") < text.index("Cells to run")
+            assert text.index("Cells to run") < text.index("Tracks.")
+        else:
+            assert text.index("A page") < text.index("Cells to run")
+
+
+def test_an_e_reader_is_offered_nothing_to_run() -> None:
+    assert "Cells" not in offered("epub", True)
+    assert "Cells" not in offered("html", False, "book/other")
 
 
 # --- they run where there is only the library --------------------------------
