@@ -96,8 +96,8 @@ def run(
 def counted() -> float:
     """Nats per letter of the best counts of those few stories."""
     train, judge, tokenizer = letters()
-    text = torch.from_numpy(encoded(tokenizer, train[:FEW]))
-    other = torch.from_numpy(encoded(tokenizer, judge))
+    text = encoded(tokenizer, train[:FEW])
+    other = encoded(tokenizer, judge)
     return choose_ngram(text, tokenizer.vocab_size, [2]).nats(other)
 
 

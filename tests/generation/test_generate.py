@@ -8,9 +8,12 @@ from torch import Tensor, nn
 
 from scratchlm.generation.cache import KVCache
 from scratchlm.generation.generate import (
+    check_lengths,
     generate,
     make_cache,
     next_logits,
+    pad_prompts,
+    read_on,
     window_start,
 )
 from scratchlm.generation.sampling import SamplingConfig
@@ -113,6 +116,115 @@ def test_a_row_of_a_batch_is_written_as_if_alone() -> None:
     for row in range(2):
         alone = written(model, PROMPT[row : row + 1], 20, sampling=GREEDY)
         assert torch.equal(together[row], alone[0])
+
+
+UNEVEN = [[3], [1, 4, 1, 5, 9, 2], [6, 5, 3]]
+
+
+def test_short_prompts_are_filled_up_behind_their_end() -> None:
+    ids, lengths = pad_prompts(UNEVEN, pad_id=28)
+    assert lengths.tolist() == [1, 6, 3]
+    for row, prompt in zip(ids.tolist(), UNEVEN, strict=True):
+        assert row == prompt + [28] * (6 - len(prompt))
+    assert ids.dtype == lengths.dtype == torch.long
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    form=st.sampled_from(sorted(MODELS)),
+    prompts=st.lists(
+        st.lists(st.integers(0, 28), min_size=1, max_size=20),
+        min_size=1,
+        max_size=4,
+    ),
+    pad=st.integers(0, 28),
+    cached=st.booleans(),
+)
+def test_prompts_of_any_lengths_are_continued_as_if_alone(
+    form: str, prompts: list[list[int]], pad: int, cached: bool
+) -> None:
+    """Far beyond the context, too, and whatever the padding is."""
+    ids, lengths = pad_prompts(prompts, pad)
+    first = min(map(len, prompts))
+    got = written(
+        MODELS[form], ids, 24, sampling=GREEDY, cached=cached, lengths=lengths
+    )
+    for row, prompt in zip(got.tolist(), prompts, strict=True):
+        text = prompt[:first] + row
+        assert text[: len(prompt)] == prompt
+        alone = naive_greedy(MODELS[form], prompt, len(text) - len(prompt))
+        assert text[len(prompt) :] == alone
+
+
+def test_a_stop_token_inside_a_prompt_stops_nothing() -> None:
+    model, stop = MODELS["gpt2"], 4
+    uneven = [3], [1, 5, stop]
+    ids, lengths = pad_prompts(uneven, pad_id=stop)
+    got = written(
+        model, ids, 12, sampling=GREEDY, stop_id=stop, lengths=lengths
+    )
+    for row, prompt in zip(got.tolist(), uneven, strict=True):
+        own = row[len(prompt) - 1 :]
+        alone = naive_greedy(model, prompt, len(own))
+        if stop in alone:
+            alone[alone.index(stop) :] = [stop] * (
+                len(alone) - alone.index(stop)
+            )
+        assert own == alone
+
+
+def test_what_is_over_before_another_prompt_is_read_stays_over() -> None:
+    def step(model: GPT, ids: Tensor, cache: KVCache | None) -> Tensor:
+        return torch.eye(29)[7].expand(len(ids), 29)
+
+    ids, lengths = pad_prompts([[3], [1, 2, 3, 4]])
+    got = written(
+        MODELS["gpt2"],
+        ids,
+        9,
+        sampling=GREEDY,
+        stop_id=7,
+        lengths=lengths,
+        step=step,
+    )
+    assert got.tolist() == [[7] * 4, [2, 3, 4, 7]]
+
+
+def test_a_penalty_does_not_see_what_is_not_read_yet() -> None:
+    def step(model: GPT, ids: Tensor, cache: KVCache | None) -> Tensor:
+        return torch.arange(1.0, 30.0).expand(len(ids), 29)
+
+    ids, lengths = pad_prompts([[3], [1, 27]], pad_id=28)
+    never_again = SamplingConfig(0, repetition_penalty=1e6)
+    got = written(
+        MODELS["gpt2"],
+        ids,
+        3,
+        sampling=never_again,
+        lengths=lengths,
+        step=step,
+    )
+    assert got.tolist() == [[28, 27, 26], [27, 28, 26]]
+
+
+@pytest.mark.parametrize("lengths", [[1], [0, 3, 3], [1, 2, 7], [[1, 2, 3]]])
+def test_lengths_that_do_not_fit_are_refused(lengths: list[int]) -> None:
+    ids, _ = pad_prompts(UNEVEN)
+    with pytest.raises(ValueError, match="3 numbers from 1 to 6"):
+        next(generate(MODELS["gpt2"], ids, 1, lengths=torch.tensor(lengths)))
+    with pytest.raises(ValueError, match="3 numbers"):
+        check_lengths(ids, torch.tensor(lengths))
+
+
+def test_the_prompt_goes_on_or_the_new_token_stands() -> None:
+    ids, lengths = pad_prompts([[5, 6], [7]])
+    new = torch.tensor([1, 2])
+    tokens, reading = read_on(new, ids, lengths, 1)
+    assert tokens.tolist() == [6, 2]
+    assert reading.tolist() == [True, False]
+    tokens, reading = read_on(new, ids, lengths, 2)
+    assert tokens.tolist() == [1, 2]
+    assert not reading.any()
 
 
 def test_the_seed_decides_and_nothing_else() -> None:

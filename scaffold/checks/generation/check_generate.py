@@ -121,6 +121,38 @@ def check_reads_once() -> None:
     equal(read, [5, 1, 1, 1], "tokens read in each step")
 
 
+def check_prompts_of_different_lengths() -> None:
+    """7 and 1 2 5 in one batch: 8 9 0 …, and 2 5 of the prompt, then 6 7."""
+    for pad in (0, 3):
+        ids = [[7, pad, pad], [1, 2, 5]]
+        for cached in (True, False):
+            equal(
+                rows(
+                    counter(),
+                    ids,
+                    4,
+                    cached=cached,
+                    lengths=torch.tensor([1, 3]),
+                ),
+                [[8, 9, 0, 1], [2, 5, 6, 7]],
+                f"after 7 and after 1 2 5, padded with {pad}",
+                hint="read up to the shortest prompt; while a longer one goes "
+                "on, its own token is taken, not the model's",
+            )
+    equal(
+        rows(
+            counter(),
+            [[1, 0], [1, 8]],
+            5,
+            stop_id=8,
+            lengths=torch.tensor([1, 2]),
+        ),
+        [[2, 3, 4, 5, 6], [8, 9, 0, 1, 2]],
+        "until 8, with which the second prompt ends",
+        hint="a stop token stops a row only where the model chose it",
+    )
+
+
 def check_no_dropout() -> None:
     """A model in training writes without dropout, and is in training after."""
     model = counter(dropout=0.9).train()
@@ -153,6 +185,18 @@ BUGS = {
     "nothing ends it": (
         "if stop_id is not None and over.all():",
         "if stop_id is not None and over.numel() == 0:",
+    ),
+    "prompts are read with their padding": (
+        "ids = ids[:, : int(lengths.min())]",
+        "ids = ids[:, : int(lengths.max())]",
+    ),
+    "longer prompts are written over": (
+        "new = torch.where(reading, prompts[:, place].to(new.dtype), new)",
+        "new = torch.where(reading, new, new)",
+    ),
+    "a stop token in a prompt stops it": (
+        "over = (new == stop_id) & ~reading",
+        "over = new == stop_id",
     ),
     "dropout stays on": (
         "if training:\n        model.eval()",

@@ -3,16 +3,19 @@
 The model reads a text and scores what may come next, one token is chosen
 and appended, and so on, until a stop token or a number of tokens. With a
 cache each token is read once; without, all of them are read for every new
-one. Both write the same text.
+one. Both write the same text. Prompts of different lengths are padded behind
+their ends and read up to the shortest; the longer ones are read on while the
+others already write, so that no padding is ever read (Touvron et al., 2023,
+in their code).
 
-Left out: texts of different lengths in one batch, beam search, drafts by a
-smaller model.
+Left out: beam search, drafts by a smaller model, rows that come and go.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from scratchlm.generation.cache import KVCache
 from scratchlm.generation.sampling import SamplingConfig, sample
@@ -60,6 +63,53 @@ def make_cache(model: GPT, ids: Tensor, new_tokens: int) -> KVCache:
     return KVCache(model.config, b, room, weight.dtype, weight.device)
 
 
+def pad_prompts(
+    prompts: Sequence[Sequence[int]], pad_id: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Texts of different lengths as one batch: ids (B, T), lengths (B,).
+
+    Shorter rows are filled up behind their end. With which token does not
+    matter to `generate`, which never reads it.
+
+    >>> pad_prompts([[7, 8, 9], [5]])
+    (tensor([[7, 8, 9],
+            [5, 0, 0]]), tensor([3, 1]))
+    """
+    rows = [torch.tensor(prompt, dtype=torch.long) for prompt in prompts]
+    ids = pad_sequence(rows, batch_first=True, padding_value=pad_id)
+    return ids, torch.tensor([len(row) for row in rows])
+
+
+def check_lengths(ids: Tensor, lengths: Tensor | None) -> Tensor:
+    """The lengths of prompts (B, T), on their device: all T if none are given.
+
+    Raises ValueError unless there is one from 1 to T for each row.
+    """
+    b, t = ids.shape
+    if lengths is None:
+        return torch.full((b,), t, device=ids.device)
+    if lengths.shape != (b,) or lengths.min() < 1 or lengths.max() > t:
+        raise ValueError(
+            f"lengths must be {b} numbers from 1 to {t}, one for each "
+            f"prompt, not {lengths.tolist()}"
+        )
+    return lengths.to(ids.device)
+
+
+def read_on(
+    new: Tensor, prompts: Tensor, lengths: Tensor, place: int
+) -> tuple[Tensor, Tensor]:
+    """What stands at a place: the prompt's own token, or else the new one.
+
+    new (B,), prompts (B, T), lengths (B,) → tokens (B,), and in which rows
+    the prompt goes on there (B,).
+    """
+    reading = place < lengths
+    if place < prompts.shape[1]:
+        new = torch.where(reading, prompts[:, place].to(new.dtype), new)
+    return new, reading
+
+
 @torch.no_grad()
 def generate(
     model: GPT,
@@ -70,6 +120,7 @@ def generate(
     stop_id: int | None = None,
     cached: bool = True,
     step: Callable[[GPT, Tensor, KVCache | None], Tensor] = next_logits,
+    lengths: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """Continue texts (B, T) by up to `new_tokens`; yields (B,) at a time.
 
@@ -77,10 +128,14 @@ def generate(
     was chosen is over and gets nothing but `stop_id`; when all are over, no
     more is yielded. Of a text longer than the context the model sees only
     what `window_start` leaves. `step` scores the next token: `next_logits`,
-    or another form of it. Raises ValueError, at the first step, for ids that
-    the model does not know and for an empty text.
+    or another form of it. With `lengths` (B,) prompts may be padded behind
+    their ends; writing begins behind the shortest, and meanwhile the rest of
+    a longer one is what is yielded for its row. Raises ValueError, at the
+    first step, for ids that the model does not know and for an empty text.
     """
     check_ids(ids, model.config.vocab_size)
+    lengths, prompts = check_lengths(ids, lengths), ids
+    ids = ids[:, : int(lengths.min())]
     sampling = sampling or SamplingConfig()
     cache = make_cache(model, ids, new_tokens) if cached else None
     start = 0
@@ -95,7 +150,9 @@ def generate(
         new = sample(logits, sampling, generator, seen=ids)
         if stop_id is not None:
             new = new.masked_fill(over, stop_id)  # stays over
-            over = new == stop_id
+        new, reading = read_on(new, prompts, lengths, ids.shape[1])
+        if stop_id is not None:
+            over = (new == stop_id) & ~reading  # a prompt may hold one
         yield new
         if stop_id is not None and over.all():
             return
