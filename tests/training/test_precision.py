@@ -21,6 +21,7 @@ from scratchlm.training.precision import (
     FORMATS,
     TF32,
     Format,
+    LossScaler,
     autocast,
     bit_fields,
     fast_precision,
@@ -191,3 +192,39 @@ def test_auto_is_what_the_measurement_says(
 def test_a_card_knows_all_precisions_and_others_fewer() -> None:
     assert module.supported("cuda") == list(module.PRECISIONS)
     assert module.supported("mps") == ["float32"]
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    sizes=st.lists(st.sampled_from([1.0, 3.0, math.inf, math.nan]), max_size=9),
+    patience=st.integers(1, 3),
+)
+def test_the_scaler_does_what_the_librarys_does(
+    sizes: list[float], patience: int
+) -> None:
+    """The same scales, the same gradients, and the same steps left out."""
+    theirs = torch.amp.GradScaler(
+        "cpu", init_scale=2.0**5, growth_interval=patience
+    )
+    ours = LossScaler(2.0**5, patience)
+    pair = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+    steps = [torch.optim.SGD([p], lr=0.125) for p in pair]
+    for size in sizes:
+        for parameter, optimizer in zip(pair, steps, strict=True):
+            optimizer.zero_grad()
+            scale = theirs.scale if parameter is pair[0] else ours.scaled
+            scale((parameter * torch.tensor([size, 1.0])).sum()).backward()
+        theirs.step(steps[0])
+        theirs.update()
+        finite = ours.unscale([pair[1]])
+        if finite:
+            steps[1].step()
+        ours.update(finite)
+        assert finite == math.isfinite(size)
+        assert ours.scale == theirs.get_scale()
+        assert torch.equal(pair[0], pair[1])
+
+
+def test_parameters_without_a_gradient_have_nothing_to_unscale() -> None:
+    assert LossScaler().unscale([torch.nn.Parameter(torch.ones(1))])
+    assert LossScaler().scale == 65536

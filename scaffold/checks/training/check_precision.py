@@ -1,5 +1,6 @@
 """What number formats and autocast must do."""
 
+import math
 from typing import Any
 
 import torch
@@ -90,7 +91,53 @@ def check_products_are_in_sixteen_bits_and_weights_are_not() -> None:
     )
 
 
+def check_a_scaled_loss_gives_the_same_gradients() -> None:
+    """A loss of 3w, scaled by 8 and unscaled again, has the gradient 3."""
+    scaler = precision.LossScaler(8.0, patience=2)
+    weight = nn.Parameter(torch.ones(1))
+    loss = scaler.scaled((3 * weight).sum())
+    equal(loss.item(), 24.0, "the scaled loss")
+    loss.backward()
+    equal(scaler.unscale([weight]), True, "all gradients are finite")
+    assert weight.grad is not None
+    equal(weight.grad.item(), 3.0, "the gradient after unscaling")
+
+
+def check_the_scale_follows_what_happened() -> None:
+    """8 is doubled after two good steps, and halved by an infinite one."""
+    scaler = precision.LossScaler(8.0, patience=2)
+    weight = nn.Parameter(torch.ones(1))
+    scales = []
+    for size in (1.0, math.inf, 1.0, 1.0, 1.0, 1.0):
+        weight.grad = torch.tensor([size])
+        scaler.update(scaler.unscale([weight]))
+        scales.append(scaler.scale)
+    equal(
+        scales,
+        [8.0, 4.0, 4.0, 8.0, 8.0, 16.0],
+        "scales after a good step, a bad one, and four good ones",
+        hint="halve at once, double after patience good steps in a row, and "
+        "count anew after each change",
+    )
+
+
 BUGS = {
+    "the gradients stay scaled": (
+        "            gradient /= self.scale\n",
+        "            pass\n",
+    ),
+    "a bad step does not end the row of good ones": (
+        "self.good = self.good + 1 if finite else 0",
+        "self.good += 1",
+    ),
+    "the scale never grows": (
+        "self.scale, self.good = 2 * self.scale, 0",
+        "self.good = 0",
+    ),
+    "an overflow is not noticed": (
+        "return all(bool(g.isfinite().all()) for g in gradients)",
+        "return True",
+    ),
     "the bias is one too large": (
         "return 2 ** (self.exponent - 1) - 1",
         "return 2 ** (self.exponent - 1)",

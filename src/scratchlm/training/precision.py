@@ -3,14 +3,14 @@
 A floating-point format is a number of exponent bits and one of mantissa bits;
 `round_to` rounds to any, to see what it does to numbers. `autocast` is
 what training uses: matrix products in bfloat16, all else in float32, weights
-among it (Micikevicius et al., 2018; Kalamkar et al., 2019).
+among it (Micikevicius et al., 2018; Kalamkar et al., 2019). `LossScaler` is
+what float16 needs besides, whose range is too narrow for gradients.
 
-Left out: float16, whose narrow range needs the loss to be scaled, and
-training in 8 bits.
+Left out: training in 8 bits, and float16 in the trainer.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -134,6 +134,43 @@ def autocast(
     if precision != "bfloat16":
         return nullcontext()
     return torch.autocast(device_type, dtype=torch.bfloat16)
+
+
+class LossScaler:
+    """Keeps the gradients of float16 in range: what GradScaler does.
+
+    The loss is multiplied by `scale` before the way back, and the gradients
+    are divided by it before the step. A step whose gradients overflow is
+    left out, and the scale halved; after `patience` good ones it is doubled
+    (Micikevicius et al., 2018, section 3.2).
+    """
+
+    def __init__(self, scale: float = 2.0**16, patience: int = 2000) -> None:
+        """Powers of two change no digit of what they multiply."""
+        self.scale, self.patience, self.good = scale, patience, 0
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss from which to go back."""
+        return loss * self.scale
+
+    @torch.no_grad()
+    def unscale(self, parameters: Iterable[Tensor]) -> bool:
+        """Divide all gradients by the scale; whether all are finite.
+
+        If not, do not step. Once for each way back.
+        """
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        for gradient in gradients:
+            gradient /= self.scale
+        return all(bool(g.isfinite().all()) for g in gradients)
+
+    def update(self, finite: bool) -> None:
+        """Choose the next step's scale by how this one went."""
+        self.good = self.good + 1 if finite else 0
+        if not finite:
+            self.scale /= 2
+        elif self.good == self.patience:
+            self.scale, self.good = 2 * self.scale, 0
 
 
 @contextmanager
