@@ -203,7 +203,7 @@ def contents(roadmap: Roadmap) -> dict[str, Any]:
         topics = [t for t in roadmap.topics if t.part == name]
         files = [t.files["chapter"].removesuffix(".md") for t in topics]
         parts.append(part(title, files))
-    pages = ["notation", "toytown", "solutions", "commands", "omitted"]
+    pages = ["notation", "names", "toytown", "solutions", "commands", "omitted"]
     pages += ["glossary", "bibliography"]
     appendix = part("Appendix", [f"book/appendix/{page}" for page in pages])
     appendix["chapters"][pages.index("solutions")]["sections"] = [
