@@ -1,6 +1,8 @@
 """Names from elsewhere: each leads to something that is there."""
 
 import dataclasses
+import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -9,8 +11,6 @@ import pytest
 from press.gates.book import Book
 from press.roadmap import load
 from scratchlm.model.gpt import GPTConfig
-
-from .test_renamed import is_there
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = (ROOT / "book" / "appendix" / "names.md").read_text(encoding="utf-8")
@@ -34,6 +34,17 @@ def test_the_table_is_read_whole() -> None:
     names = [name for found, _, _ in ROWS for name in found]
     assert len(names) == len(set(names))
     assert set(names) >= WANTED
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is defined, or set in its class's methods."""
+    words = name.split(".")
+    thing = importlib.import_module(".".join(words[:3]))
+    for word in words[3:]:
+        if not hasattr(thing, word):
+            return f"self.{word} = " in inspect.getsource(thing)
+        thing = getattr(thing, word)
+    return True
 
 
 @pytest.mark.parametrize(("names", "here", "page"), ROWS, ids=str)
