@@ -17,7 +17,7 @@ PAGE = (ROOT / "book" / "appendix" / "names.md").read_text(encoding="utf-8")
 GLOSSARY = (ROOT / "book" / "appendix" / "glossary.md").read_text(
     encoding="utf-8"
 )
-ROW = re.compile(r"\| (`.+?) \| (.+?) \| `(\S+)` \| \{ref\}`(\w+)` \|")
+ROW = re.compile(r"- (`.+?) \((.+?)\):\\\n  `(\S+)`, \{ref\}`(\w+)`")
 ROWS = [
     (re.findall(r"`(\w+)`", names), here, page)
     for names, _, here, page in ROW.findall(PAGE)
@@ -29,8 +29,8 @@ WANTED = {  # what readers have looked for and not found
 }
 
 
-def test_the_table_is_read_whole() -> None:
-    assert len(ROWS) == PAGE.count("\n| `")
+def test_the_list_is_read_whole() -> None:
+    assert len(ROWS) == PAGE.count("\n- `")
     names = [name for found, _, _ in ROWS for name in found]
     assert len(names) == len(set(names))
     assert set(names) >= WANTED
