@@ -1,6 +1,7 @@
 # Every target starts from nothing and repeats nothing that is up to date.
 PYTHON ?= python3
 VENV ?= .venv
+PAPER ?= book
 PY = $(VENV)/bin/python
 export VENV
 
@@ -11,7 +12,8 @@ help: ## list the targets
 	@echo "A Large Language Model from Scratch. Targets:"
 	@grep -E '^[a-z]+:.*##' Makefile \
 	  | awk -F':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
-	@echo "Options: TORCH=cpu (PyTorch without CUDA), PYTHON=python3.12"
+	@echo "Options: TORCH=cpu (PyTorch without CUDA), PYTHON=python3.12,"
+	@echo "  PAPER=a4, letter or screen (for pdf: _build/book-a4.pdf)"
 
 setup: ## make .venv from requirements.lock (the others do it too)
 	@$(PYTHON) -m press.setup
@@ -20,7 +22,7 @@ system: setup ## look for TeX, fonts and Graphviz; install them on Debian
 	@$(PY) -m press.system
 
 pdf: system ## the book as _build/book.pdf
-	@$(PY) -m press.build pdf
+	@$(PY) -m press.build pdf --paper $(PAPER)
 
 html: setup ## the book as a site: _build/html/index.html
 	@$(PY) -m press.build html

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from press.dependencies import BUILD, RUN, closure, everything, versions
 from press.edition import edition
 from press.epub import finish as finish_epub
 from press.files import ROOT, write_whole
+from press.pages import papers, sparse
 from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
 from press.sources import COVERAGE
@@ -344,20 +346,25 @@ def jupyter_book(
     return log
 
 
-def typeset(folder: Path, name: str = "latex") -> Path:
+def typeset(folder: Path, name: str = "latex", paper: str = "book") -> Path:
     """Run XeLaTeX on a finished LaTeX folder until references settle."""
-    options = "-interaction=nonstopmode -halt-on-error"
-    command = ["latexmk", "-xelatex", *options.split(), "book.tex"]
+    job = "book" if paper == "book" else f"book-{paper}"
+    options = f"-interaction=nonstopmode -halt-on-error -jobname={job}"
+    index = f"$makeindex = '{sys.executable} -m press.index %S %D'"
+    command = ["latexmk", "-xelatex", *options.split(), "-e", index]
     write_edition(folder, edition())
+    setting = f"\\renewcommand{{\\bookpaper}}{{{paper}}}\n"
+    write_whole(folder / "paper.tex", setting)
     clock = {"SOURCE_DATE_EPOCH": str(edition().epoch)}
     clock |= {"FORCE_SOURCE_DATE": "1", "TZ": "UTC"}
-    run(name, command, folder=folder, more=clock)
-    return folder / "book.pdf"
+    run(name, [*command, "book.tex"], folder=folder, more=clock)
+    return folder / f"{job}.pdf"
 
 
-def overfull(folder: Path, limit: float = 1.0) -> list[str]:
-    """Lines of the log that tell of text wider than its line."""
-    text = (folder / "book.log").read_text(encoding="utf-8", errors="replace")
+def overfull(pdf: Path, limit: float = 1.0) -> list[str]:
+    """Lines of TeX's log that tell of text wider than its line."""
+    log = pdf.with_suffix(".log")
+    text = log.read_text(encoding="utf-8", errors="replace")
     wide = re.compile(r"Overfull \\hbox \(([\d.]+)pt too wide\)[^\n]*")
     found = [m[0] for m in wide.finditer(text) if float(m[1]) > limit]
     return found + re.findall(r"Missing character:[^\n]*", text)
@@ -369,22 +376,23 @@ def prepare() -> None:
     stage("tests", measure_coverage, coverage_key, COVERAGE)
 
 
-def write_pdf() -> str:
+def write_pdf(paper: str = "book") -> str:
     """Execute the chapters, typeset them; ``_build/book.pdf``."""
     out = BUILD / "print"
     start = time.perf_counter()
     jupyter_book("latex", ROOT / "_toc.yml", out, True, "chapters")
     seconds = time.perf_counter() - start
     say("chapters", seconds, "executed and written as LaTeX")
-    latex = out / "_build" / "latex"
-    pdf = typeset(latex)
-    if wide := overfull(latex):
+    pdf = typeset(out / "_build" / "latex", "latex", paper)
+    if wide := overfull(pdf):
         raise BuildError("lines that are too wide:\n" + "\n".join(wide))
-    finish_pdf(pdf, BUILD / "book.pdf", edition())
-    text = (latex / "book.log").read_text(encoding="utf-8", errors="replace")
+    if empty := sparse(pdf, paper):
+        raise BuildError("pages that are too empty:\n" + "\n".join(empty))
+    finish_pdf(pdf, BUILD / pdf.name, edition())
+    text = pdf.with_suffix(".log").read_text("utf-8", errors="replace")
     found = re.search(r"\((\d+) pages", text)
     pages = found[1] if found else "?"
-    return f"_build/book.pdf, {pages} pages, no line too wide"
+    return f"_build/{pdf.name}, {pages} pages, none empty, no line too wide"
 
 
 def write_html() -> str:
@@ -432,7 +440,7 @@ def build_page(file: Path) -> None:
             if ("WARNING" in line or "ERROR" in line) and name in line:
                 print(line)
     pdf = typeset(out / "_build" / "latex", f"page-{short}-typeset")
-    print("\n".join(overfull(pdf.parent)))
+    print("\n".join(overfull(pdf)))
     for old in out.glob("page-*.png"):
         old.unlink()
     command = ["pdftoppm", "-r", "70", "-png", str(pdf), str(out / "page")]
@@ -452,7 +460,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("what", choices=WHAT)
     parser.add_argument("file", nargs="?", type=Path, help="for page: a .md")
+    parser.add_argument(
+        "--paper", choices=papers(), default="book", help="for pdf"
+    )
     options = parser.parse_args(arguments)
+    if options.paper != "book" and options.what != "pdf":
+        parser.error(f"{options.what} has no paper: --paper goes with pdf")
     file: Path | None = options.file
     if options.what == "page":
         if file is None or not file.is_file():
@@ -476,9 +489,13 @@ def main(arguments: list[str] | None = None) -> int:
         elif options.what == "run":
             stage("model", train_model, model_key, RUN / "log.jsonl")
         else:
-            write, result = OUTPUTS[options.what]
+            name, (write, result) = options.what, OUTPUTS[options.what]
+            if options.paper != "book":
+                name = f"pdf-{options.paper}"
+                write = partial(write_pdf, options.paper)
+                result = BUILD / f"book-{options.paper}.pdf"
             prepare()
-            stage(options.what, write, inputs, result)
+            stage(name, write, inputs, result)
     except BuildError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

@@ -39,6 +39,7 @@ from press.dependencies import BUILD
 from press.edition import edition
 from press.files import ROOT, write_whole
 from press.machine import machine
+from press.pages import papers
 
 SITE = BUILD / "html"
 SHOWN = 20  # complaints of one judge that are kept
@@ -174,6 +175,15 @@ def judge_links(short: bool) -> list[str]:
     return found
 
 
+def judge_papers(short: bool) -> list[str]:
+    """the other papers: no line too wide, no page too empty"""
+    found = []
+    for paper in papers()[1:]:
+        told = program("press.build", "pdf", "--paper", paper)
+        found += [f"{paper}: {line}" for line in told]
+    return found
+
+
 def judge_twice(short: bool) -> list[str]:
     """two clones in different folders give the same bytes"""
     with tempfile.TemporaryDirectory() as folder:
@@ -257,6 +267,7 @@ JUDGES: dict[str, Callable[[bool], list[str]]] = {
     "tests": judge_tests,
     "scaffold": judge_scaffold,
     "mutants": judge_mutants,
+    "papers": judge_papers,
     "twice": judge_twice,
 }
 SHORT = ("epubcheck", "vnu", "axe", "console", "links", "scaffold")

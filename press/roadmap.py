@@ -203,12 +203,18 @@ def contents(roadmap: Roadmap) -> dict[str, Any]:
         topics = [t for t in roadmap.topics if t.part == name]
         files = [t.files["chapter"].removesuffix(".md") for t in topics]
         parts.append(part(title, files))
-    pages = ["notation", "names", "toytown", "solutions", "commands", "omitted"]
-    pages += ["glossary", "bibliography"]
-    appendix = part("Appendix", [f"book/appendix/{page}" for page in pages])
-    appendix["chapters"][pages.index("solutions")]["sections"] = [
-        {"file": f"book/appendix/solutions/{t.id}"} for t in roadmap.topics
-    ]
+    first = ["notation", "names", "toytown"]
+    appendix = part("Appendix", [f"book/appendix/{x}" for x in first])
+    for name in roadmap.parts:
+        chapter: dict[str, Any] = {"file": f"book/appendix/solutions-{name}"}
+        chapter["sections"] = [
+            {"file": f"book/appendix/solutions/{topic.id}"}
+            for topic in roadmap.topics
+            if topic.part == name
+        ]
+        appendix["chapters"].append(chapter)
+    pages = ["commands", "omitted", "glossary", "bibliography", "colophon"]
+    appendix["chapters"] += [{"file": f"book/appendix/{x}"} for x in pages]
     parts.append(appendix)
     return {"format": "jb-book", "root": "book/index", "parts": parts}
 

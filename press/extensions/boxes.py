@@ -280,6 +280,18 @@ def exercise_title(node: nodes.Node) -> str:
     return str(node["title"])
 
 
+def keep_heads(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """In print a box does not leave its section's heading behind."""
+    if app.builder.format != "latex":
+        return
+    for section in list(doctree.findall(nodes.section)):
+        content = [n for n in section if not isinstance(n, nodes.Invisible)]
+        if len(content) > 1 and isinstance(content[1], (box, exercise)):
+            room = "\\needspace{14\\baselineskip}\n"
+            parent, place = section.parent, section.parent.index(section)
+            parent.insert(place, nodes.raw("", room, format="latex"))
+
+
 def forget(app: Sphinx, env: Any, docname: str) -> None:
     for table in ("exercises", "solutions"):
         known = getattr(env, table, {})
@@ -318,6 +330,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("solution", Solution)
     app.add_directive("check", Check)
     app.add_directive("topic", TopicCard)
+    app.connect("doctree-resolved", keep_heads)
     app.connect("env-purge-doc", forget)
     app.connect("env-merge-info", merge)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

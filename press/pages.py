@@ -1,0 +1,108 @@
+"""How full the printed pages are, and on which papers the book is set.
+
+A page that is half empty makes a reader ask whether something is missing.
+So each page but the last of a chapter is full to seven tenths. The few that
+cannot be are named in ``book/_latex/sparse.yml``, each with a reason.
+"""
+
+import re
+import subprocess
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pikepdf
+import yaml
+from matplotlib import image
+
+from press.files import ROOT
+
+DESIGN = ROOT / "book" / "_latex" / "design.sty"
+SPARSE = ROOT / "book" / "_latex" / "sparse.yml"
+FULL = 0.7  # of the height of the text
+FEW = 10  # exceptions
+DOTS = 20  # per inch; enough to see whether a line is there
+
+
+def papers() -> list[str]:
+    """The papers that ``design.sty`` knows, the book's own first."""
+    text = DESIGN.read_text(encoding="utf-8")
+    return re.findall(r"\\ifdefstring\{\\bookpaper\}\{(\w+)\}", text)
+
+
+def text_block(paper: str) -> tuple[float, float]:
+    """Where the text of a page begins, and its height, in millimetres."""
+    text = DESIGN.read_text(encoding="utf-8")
+    sizes = re.search(rf"\{{{paper}\}}\{{\\bookpage(.*?)\}}\{{\}}", text)
+    if sizes is None:
+        raise ValueError(f"{DESIGN} knows no paper {paper}: {papers()}")
+    found = re.findall(r"\{([\d.]+)mm", sizes[1] + "}")
+    return float(found[-2]), float(found[-1])
+
+
+def fullness(pdf: Path, top: float, height: float) -> list[float]:
+    """How far down each page is printed: 1 for the last line of the text."""
+    first, last = (round(mm / 25.4 * DOTS) for mm in (top - 2, top + height))
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["pdftoppm", "-r", str(DOTS), "-gray", "-png"]
+        subprocess.run([*command, str(pdf), f"{folder}/page"], check=True)
+        for path in sorted(Path(folder).iterdir()):
+            rows = np.nonzero((image.imread(path)[first:last] < 0.92).any(1))
+            found.append((max(rows[0], default=-1) + 1) / (last - first))
+    return found
+
+
+def starts(pdf: Path) -> list[tuple[str, int]]:
+    """Parts and chapters by the outline: their titles and first pages."""
+    with pikepdf.open(pdf) as file:
+        pages: dict[Any, int] = {
+            page.objgen: i for i, page in enumerate(file.pages)
+        }
+        named = dict(pikepdf.NameTree(file.Root.Names.Dests).items())
+
+        def place(item: pikepdf.OutlineItem) -> int:
+            target: Any = item.destination
+            if target is None and item.action is not None:
+                target = item.action.D
+            if isinstance(target, pikepdf.String):
+                target = named[str(target)]
+            if isinstance(target, pikepdf.Dictionary):
+                target = target.D
+            return pages[target[0].objgen]
+
+        with file.open_outline() as outline:
+            top = list(outline.root)
+            chapters = [item for part in top for item in part.children]
+            found = [(item.title, place(item)) for item in [*top, *chapters]]
+    return sorted(set(found), key=lambda start: start[1])
+
+
+def exceptions() -> dict[str, str]:
+    """Chapters that may have a sparse page, and why.
+
+    Raises ValueError where they are too many, or a reason is missing.
+    """
+    found = yaml.safe_load(SPARSE.read_text(encoding="utf-8")) or {}
+    if len(found) > FEW:
+        raise ValueError(f"{SPARSE}: {len(found)} exceptions, at most {FEW}")
+    for title, reason in found.items():
+        if len(str(reason).split()) < 4:
+            raise ValueError(f"{SPARSE}: give a reason for {title!r}")
+    return dict(found)
+
+
+def sparse(pdf: Path, paper: str = "book") -> list[str]:
+    """Pages that are too empty, in words; one for each exception is none."""
+    full = fullness(pdf, *text_block(paper))
+    first = starts(pdf)
+    excused = exceptions()
+    found = []
+    for (title, start), (_, end) in pairwise([*first, ("", len(full))]):
+        for page in range(start, end - 1):  # the last may end where it does
+            if full[page] < FULL and not excused.pop(title, None):
+                share = f"{full[page]:.0%}"
+                found.append(f"page {page + 1} of {title!r} is {share} full")
+    return found
