@@ -1,8 +1,8 @@
 """How full the printed pages are, and on which papers the book is set.
 
 A page that is half empty makes a reader ask whether something is missing.
-So each page but the last of a chapter is full to seven tenths. The few that
-cannot be are named in ``book/_latex/sparse.yml``, each with a reason.
+So each page but the last of a chapter is full to seven tenths. A few cannot
+be; the build names them, and fails where they are more than that.
 """
 
 import re
@@ -14,15 +14,13 @@ from typing import Any
 
 import numpy as np
 import pikepdf
-import yaml
 from matplotlib import image
 
 from press.files import ROOT
 
 DESIGN = ROOT / "book" / "_latex" / "design.sty"
-SPARSE = ROOT / "book" / "_latex" / "sparse.yml"
 FULL = 0.7  # of the height of the text
-FEW = 10  # exceptions
+FEW = 10  # pages of the whole book may be emptier
 DOTS = 20  # per inch; enough to see whether a line is there
 
 
@@ -80,29 +78,13 @@ def starts(pdf: Path) -> list[tuple[str, int]]:
     return sorted(set(found), key=lambda start: start[1])
 
 
-def exceptions() -> dict[str, str]:
-    """Chapters that may have a sparse page, and why.
-
-    Raises ValueError where they are too many, or a reason is missing.
-    """
-    found = yaml.safe_load(SPARSE.read_text(encoding="utf-8")) or {}
-    if len(found) > FEW:
-        raise ValueError(f"{SPARSE}: {len(found)} exceptions, at most {FEW}")
-    for title, reason in found.items():
-        if len(str(reason).split()) < 4:
-            raise ValueError(f"{SPARSE}: give a reason for {title!r}")
-    return dict(found)
-
-
 def sparse(pdf: Path, paper: str = "book") -> list[str]:
-    """Pages that are too empty, in words; one for each exception is none."""
+    """Pages that are too empty, in words."""
     full = fullness(pdf, *text_block(paper))
-    first = starts(pdf)
-    excused = exceptions()
     found = []
-    for (title, start), (_, end) in pairwise([*first, ("", len(full))]):
+    for (title, start), (_, end) in pairwise([*starts(pdf), ("", len(full))]):
         for page in range(start, end - 1):  # the last may end where it does
-            if full[page] < FULL and not excused.pop(title, None):
+            if full[page] < FULL:
                 share = f"{full[page]:.0%}"
                 found.append(f"page {page + 1} of {title!r} is {share} full")
     return found

@@ -36,43 +36,13 @@ def printed(path: Path, *shares: float) -> Path:
     return path
 
 
-@pytest.fixture
-def sparse_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "sparse.yml"
-    path.write_text("{}")
-    monkeypatch.setattr(pages, "SPARSE", path)
-    return path
-
-
-def test_half_a_page_is_found_but_not_at_the_end(
-    tmp_path: Path, sparse_file: Path
-) -> None:
+def test_half_a_page_is_found_but_not_at_the_end(tmp_path: Path) -> None:
     # A part's opener and a chapter's last page may be as empty as they are.
     path = printed(tmp_path / "book.pdf", 0.2, 0.9, 0.5, 0.3, 0.3)
     top, height = pages.text_block("book")
     full = pages.fullness(path, top, height)
     assert full == pytest.approx([0.2, 0.9, 0.5, 0.3, 0.3], abs=0.02)
     assert pages.sparse(path) == ["page 3 of 'A chapter' is 51% full"]
-    sparse_file.write_text("A chapter: its table needs a whole page\n")
-    assert pages.sparse(path) == []
-
-
-def test_an_exception_excuses_one_page(
-    tmp_path: Path, sparse_file: Path
-) -> None:
-    sparse_file.write_text("A chapter: its table needs a whole page\n")
-    path = printed(tmp_path / "book.pdf", 0.9, 0.6, 0.5, 0.3, 0.3)
-    assert pages.sparse(path) == ["page 3 of 'A chapter' is 51% full"]
-
-
-def test_exceptions_are_few_and_have_reasons(sparse_file: Path) -> None:
-    sparse_file.write_text("A chapter: because\n")
-    with pytest.raises(ValueError, match="a reason for 'A chapter'"):
-        pages.exceptions()
-    lines = [f"Chapter {i}: a table of a page\n" for i in range(11)]
-    sparse_file.write_text("".join(lines))
-    with pytest.raises(ValueError, match="11 exceptions, at most 10"):
-        pages.exceptions()
 
 
 def test_the_design_names_its_papers() -> None:
