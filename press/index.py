@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 HYPHEN = re.compile(r"\\sphinxhyphen\s*\{\s*\}")
+STYLE = "python.ist"  # Sphinx writes it beside the chapters
 NAME = re.compile(r"\(\)|\\_|\(class\)|\w\.\w")
 TITLES = {"subjects": "Index", "names": "Names in the code"}
 
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
         entries = source.with_suffix(f".{kind}.idx")
         entries.write_text("\n".join(lines) + "\n", encoding="utf-8")
         sorted_ = entries.with_suffix(".ind")
-        command = ["makeindex", "-q", "-s", "python.ist", "-t"]
+        command = ["makeindex", "-q", "-s", STYLE, "-t"]
         command += [f"{entries.stem}.ilg", "-o", sorted_.name, entries.name]
         done = subprocess.run(command, cwd=source.parent.resolve())
         if done.returncode:

@@ -15,7 +15,7 @@ from press.gates.pages import Block, Page
 from press.sources import find
 
 HEAD = {"file_format", "kernelspec"}  # what a page's front matter may say
-BREAKS = {"\\cleartoevenpage", "\\clearpage", "\\newpage"}
+BREAKS = {"\\bookfacing", "\\clearpage", "\\newpage"}
 ONE_OUTPUT = {"only", "ifconfig", "eval-rst", "include"}
 DRAWS = {"figure", "canvas", "subplots", "imshow", "matshow", "Digraph"}
 NO_PICTURE = re.compile(

@@ -9,7 +9,7 @@ from press.gates.book import Book
 PYTHON = ["src", "scaffold", "solutions", "records", "tests", "press"]
 PYTHON += ["benchmarks"]
 SPELLED = [*PYTHON, "book", "README.md", "CONTRIBUTING.md"]
-IGNORED = "modell,abd,atention,gage,caf,ned,fo,nd,te,ser,pres,ans,ue,ot"
+IGNORED = "modell,abd,atention,gage,caf,ned,fo,nd,te,ser,pres,ans,ue,ot,ist"
 
 
 def tool(*command: str) -> Callable[[Book], list[str]]:
