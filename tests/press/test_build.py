@@ -163,7 +163,7 @@ def test_wide_lines_and_missing_glyphs_are_found(tmp_path: Path) -> None:
         "Overfull \\hbox (12.5pt too wide) in paragraph at lines 3--4\n"
         "Missing character: There is no X in font Y!\n"
     )
-    found = build.overfull(tmp_path)
+    found = build.overfull(tmp_path / "book.pdf")
     assert len(found) == 2
     assert "12.5pt" in found[0]
     assert "Missing character" in found[1]
