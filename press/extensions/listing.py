@@ -35,6 +35,7 @@ class Listing(SphinxDirective):
     required_arguments = 1
     option_spec = {
         "name": directives.unchanged,
+        "caption": directives.unchanged_required,
         "part": lambda word: directives.choice(word, ("head", "whole")),
     }
 
@@ -83,8 +84,11 @@ class Listing(SphinxDirective):
         ]
 
     def caption(self, snippet: Snippet) -> nodes.caption:
-        """File, lines, and the number of tests that run them."""
+        """What the code does; then file, lines, and tests that run them."""
         caption = nodes.caption()
+        if words := self.options.get("caption"):
+            parts, messages = self.state.inline_text(words, self.lineno)
+            caption += [*parts, *messages, nodes.Text(" ")]
         link = source_link(file=snippet.file, line=snippet.first)
         short = snippet.file.removeprefix("src/")
         link += nodes.literal(short, short)
