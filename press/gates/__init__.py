@@ -34,6 +34,7 @@ GATES: dict[str, Callable[[Book], list[str]]] = {
     "chapters": chapters.chapters,
     "exercises": exercises.exercises,
     "listings": listings.listings,
+    "colons": listings.colons,
     "shown": chapters.shown,
     "covered": chapters.covered,
     "figures": chapters.figures,

@@ -1,4 +1,4 @@
-"""Gates on listings: what the code does, and a sentence between two."""
+"""Gates on listings and figures: what leads to them, what they say."""
 
 import re
 from itertools import pairwise
@@ -57,3 +57,23 @@ def neighbors(page: Page, blocks: list[Block]) -> list[str]:
         for first, second in pairwise(sorted(blocks, key=lambda b: b.line))
         if not any(first.line < line < second.line for line in spoken)
     ]
+
+
+def colons(book: Book) -> list[str]:
+    """No colon announces a figure, which in print may stand elsewhere."""
+    problems = []
+    for page in book.pages.values():
+        figures = [b.line for b in page.blocks if b.option("figure")]
+        starts = sorted(
+            [passage.line for passage in page.passages]
+            + [block.line for block in page.blocks]
+        )
+        for passage in page.passages:
+            announces = passage.words.rstrip().endswith(":")
+            after = next((x for x in starts if x > passage.line), 0)
+            if announces and passage.kind == "paragraph" and after in figures:
+                problems.append(
+                    f"{page.name}:{passage.line}: a colon before a figure: "
+                    "name the figure with {numref}"
+                )
+    return problems

@@ -54,3 +54,24 @@ def test_too_few_words_are_caught(written: Written) -> None:
     many = "\nAnd then?\n\n".join(listing(f"Part {x}.") for x in "abcdefgh" * 9)
     found = written("listings", many)
     assert any("words for each listing" in problem for problem in found)
+
+
+FIGURE = """
+```{code-cell}
+---
+tags: [remove-input]
+mystnb:
+  figure:
+    name: fig-new
+    caption: A picture.
+---
+draw()
+```
+"""
+
+
+def test_a_colon_before_a_figure_is_caught(written: Written) -> None:
+    [problem] = written("colons", f"Seen from above:\n{FIGURE}")
+    assert "a colon before a figure" in problem
+    assert written("colons", f"See {{numref}}`fig-new`.\n{FIGURE}") == []
+    assert written("colons", "It prints:\n\n```{code-cell}\n1\n```") == []
