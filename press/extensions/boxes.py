@@ -223,8 +223,8 @@ class TopicCard(SphinxDirective):
 
 
 def visit_box_html(self: Any, node: box) -> None:
-    kind = node["kind"]
-    self.body.append(f'<div class="admonition bookbox bookbox-{kind}">')
+    kind = f"admonition bookbox bookbox-{node['kind']}"
+    self.body.append(self.starttag(node, "div", CLASS=kind))
 
 
 def depart_box_html(self: Any, node: nodes.Element) -> None:

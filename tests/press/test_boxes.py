@@ -6,6 +6,7 @@ import pytest
 from docutils.frontend import get_default_settings
 from docutils.parsers.rst import Parser, directives
 from docutils.utils import new_document
+from docutils.writers.html5_polyglot import HTMLTranslator, Writer
 
 from press.extensions import boxes
 
@@ -25,3 +26,13 @@ def test_an_exercise_says_how_long_it_takes(hours: str, title: str) -> None:
     [node] = document.findall(boxes.exercise)
     assert node.children[0].astext() == title
     assert settings.env.exercises == {"ex-why": ("page", "Why")}
+
+
+def test_a_box_is_where_the_index_says_it_is() -> None:
+    """What stands in the index before a box leads to the box."""
+    document = new_document("page", get_default_settings(Writer()))
+    page = HTMLTranslator(document)
+    boxes.visit_box_html(page, boxes.box(kind="aside", ids=["index-8"]))
+    [tag] = page.body
+    assert 'id="index-8"' in tag
+    assert 'class="admonition bookbox bookbox-aside"' in tag
