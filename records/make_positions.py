@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from records.make_heads import letters
 from scratchlm.model.positions import (
     ALiBi,
     Learned,
@@ -15,8 +16,6 @@ from scratchlm.model.positions import (
     Sinusoidal,
     Turned,
 )
-from scratchlm.text.characters import CharTokenizer
-from scratchlm.text.toytown import join, split_stories, write_corpus
 
 CONTEXT, LONG, CHANNELS, HEADS = 64, 256, 64, 4
 STEPS, BATCH, SEEDS, BUCKET, WINDOWS = 1000, 8, 1, 8, 160
@@ -32,15 +31,6 @@ def positions(way: str) -> Positions:
     if way == "RoPE":
         return Turned(CHANNELS // HEADS, LONG)
     return ALiBi(HEADS) if way == "ALiBi" else Positions()
-
-
-def letters() -> tuple[Tensor, Tensor, int]:
-    """Toytown as characters: to train on, to judge by, and how many."""
-    splits = split_stories(write_corpus(400_000))
-    tokenizer = CharTokenizer.train(join(splits.train))
-    parts = (splits.train, splits.validation)
-    train, valid = (torch.tensor(tokenizer.encode(join(p))) for p in parts)
-    return train, valid, tokenizer.vocab_size
 
 
 def losses(

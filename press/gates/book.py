@@ -102,6 +102,12 @@ class Book:
             for name in self.files("book", suffix=".md")
         }
 
+    def chapters(self) -> Iterator[tuple[str, Page]]:
+        """The topics' names and chapters, in reading order."""
+        for topic in self.roadmap.topics:
+            if found := self.pages.get(topic.files["chapter"]):
+                yield topic.id, found
+
     @cached_property
     def symbols(self) -> dict[str, Symbol]:
         """Every definition of the library, by its dotted name."""

@@ -17,18 +17,15 @@ WORD = re.compile(r"[^\W\d_]{2,}")
 def exercises(book: Book) -> list[str]:
     """Six exercises in each chapter, two warm-ups, hints, reasoned answers."""
     problems = []
-    for topic in book.roadmap.topics:
-        page = book.pages.get(topic.files["chapter"])
-        if page is None:
-            continue
+    for topic, page in book.chapters():
         asked = page.named("exercise")
         problems += enough(page, asked)
-        if more := book.pages.get(f"book/appendix/{topic.id}.md"):
+        if more := book.pages.get(f"book/appendix/{topic}.md"):
             asked = asked + more.named("exercise")  # the topic goes on there
         for block in asked:
             where = f"{page.name}:{block.line}: {block.option('name')}"
             problems += [f"{where} {what}" for what in lacking(block)]
-        answers = book.pages.get(f"book/appendix/solutions/{topic.id}.md")
+        answers = book.pages.get(f"book/appendix/solutions/{topic}.md")
         problems += unmatched(page, asked, answers)
         if answers is not None:
             problems += bare(answers)

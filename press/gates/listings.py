@@ -15,10 +15,7 @@ WORD = re.compile(r"[^\W\d_]{2,}")
 def listings(book: Book) -> list[str]:
     """Each listing says what it does, and two have a sentence between."""
     problems = []
-    for topic in book.roadmap.topics:
-        page = book.pages.get(topic.files["chapter"])
-        if page is None:
-            continue
+    for _, page in book.chapters():
         blocks = page.named("listing")
         problems += captions(page, blocks)
         problems += neighbors(page, blocks)

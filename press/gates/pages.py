@@ -5,7 +5,7 @@ is a fence to it; we read its options and, where its body is Markdown, parse
 that in turn, so that nothing hides in a box within a box.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -127,6 +127,15 @@ class Passage:
             for p in self.pieces
         ]
         return "".join(parts)
+
+    def flat(self, part: Callable[[Piece], str]) -> tuple[str, list[int]]:
+        """One text, of each piece what `part` says; a line per character."""
+        text, lines = "", []
+        for piece in self.pieces:
+            said = part(piece)
+            text += said
+            lines += [piece.line] * len(said)
+        return text, lines
 
     def line_of(self, place: int) -> int:
         """The line on which the character `place` of `words` stands."""

@@ -32,7 +32,7 @@ from press.gates.arithmetic import verdict
 from press.gates.book import Book, parse
 from press.gates.chapters import cell_tree
 from press.gates.code import assigned, constant, names_of
-from press.gates.pages import Page, Passage, Piece
+from press.gates.pages import Page, Piece
 from press.sources import find
 
 CONSTANTS = Path(__file__).parent / "constants.yml"
@@ -134,21 +134,12 @@ class Claim:
 GLUED, CITED, OTHER, CODE = "\ue000", "\ue001", "\ue002", "\ue003"
 
 
-def flat(passage: Passage) -> tuple[str, list[int]]:
-    """The passage as one text, roles as single marks; a line per character.
-
-    Code and mathematics that are nothing but a number stay numbers.
-    """
-    text, lines = "", []
-    for piece in passage.pieces:
-        part = written(piece)
-        text += part
-        lines += [piece.line] * len(part)
-    return text, lines
-
-
 def written(piece: Piece) -> str:
-    """What a piece of prose contributes to the text that is searched."""
+    """What a piece of prose contributes to the text that is searched.
+
+    Roles are single marks; code and mathematics that are nothing but a
+    number stay numbers.
+    """
     if piece.kind == "text":
         return piece.text
     if piece.kind == "break":
@@ -361,7 +352,7 @@ def asked(page: Page) -> set[float]:
     found: set[float] = set()
     for passage in page.passages:
         if passage.box == "exercise":
-            text, _ = flat(passage)
+            text, _ = passage.flat(written)
             found |= {
                 digits_value(match) for match in DIGITS.finditer(text)
             }
@@ -381,7 +372,7 @@ def sourceless(
     for passage in page.passages:
         if passage.box == "exercise":
             continue  # what a task assumes is no claim
-        text, lines = flat(passage)
+        text, lines = passage.flat(written)
         whole = " ".join(text.split())
         for start, sentence in sentences(text):
             if CITED in sentence:

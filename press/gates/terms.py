@@ -293,7 +293,7 @@ def stale(book: Book, entries: list[Entry]) -> list[str]:
 @lru_cache(maxsize=512)
 def text_of(page: Page) -> str:
     """All prose of a page, in small letters, with single spaces."""
-    texts = [flat(passage)[0] for passage in page.passages]
+    texts = [passage.flat(shown)[0] for passage in page.passages]
     return " ".join(" ".join(texts).split()).lower()
 
 
@@ -315,7 +315,7 @@ def happenings(page: Page, words: Words) -> tuple[Event, ...]:
 
 def passing(number: int, passage: Passage, words: Words) -> Iterator[Event]:
     """What a passage does with terms."""
-    text, lines = flat(passage)
+    text, lines = passage.flat(shown)
     cuts = [start for start, _ in sentences(text)]
 
     def event(kind: str, term: str, at: int) -> Event:
@@ -332,16 +332,6 @@ def passing(number: int, passage: Passage, words: Words) -> Iterator[Event]:
         elif kind == "intro":
             for _, term in words.found(said):
                 yield event("intro", term, at)
-
-
-def flat(passage: Passage) -> tuple[str, list[int]]:
-    """The passage's own words as one text, with a line per character."""
-    text, lines = "", []
-    for piece in passage.pieces:
-        part = shown(piece)
-        text += part
-        lines += [piece.line] * len(part)
-    return text, lines
 
 
 def shown(piece: Piece) -> str:

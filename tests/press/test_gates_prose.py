@@ -213,7 +213,7 @@ def test_each_constant_has_a_reason_and_is_used() -> None:
         assert len(why.split()) > 3, phrase
     for name, phrases in listed["pages"].items():
         page = book.pages[name]
-        texts = [prose.flat(p)[0] for p in page.passages]
+        texts = [p.flat(prose.written)[0] for p in page.passages]
         whole = " ".join(" ".join(texts).split())
         whole += " ".join(
             piece.text

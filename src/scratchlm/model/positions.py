@@ -41,7 +41,7 @@ class Positions(nn.Module):
         return x
 
     def bias(self, length: int, device: torch.device) -> Tensor:
-        """What is added to scores: (T, T) or (H, T, T), −∞ for the future."""
+        """What is added to scores: (T, T) or (H, T, T), -inf for the future."""
         future = ~causal_mask(length, length, device)
         return torch.zeros(length, length, device=device).masked_fill(
             future, -math.inf
