@@ -11,15 +11,13 @@ the loss and its gradient are computed from some rows at a time.
 Left out: sharding over several machines, and offloading to the main memory.
 """
 
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from scratchlm.model.flash import PeakMemory
 from scratchlm.model.gpt import (
     GPT,
     LOGITS_AT_ONCE,
@@ -243,48 +241,6 @@ def saved_bytes(model: nn.Module, function: Callable[[], Tensor]) -> int:
     return storage_bytes(activations)
 
 
-class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of all tensors made inside, and their highest sum.
-
-    PyTorch shows every operation to this mode, those of the way back too.
-    What a kernel needs for itself, and gaps in the memory, it cannot see.
-    """
-
-    def __init__(self) -> None:
-        """Nothing counted yet."""
-        super().__init__()
-        self.now, self.peak = 0, 0
-        self.known: set[int] = set()
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        """Do what was asked, and look at what came out."""
-        result = function(*args, **(kwargs or {}))
-        for value in tree_leaves(result):
-            if isinstance(value, Tensor):
-                self.count(value.untyped_storage())
-        return result
-
-    def count(self, storage: torch.UntypedStorage) -> None:
-        """Add memory that is new; take it off again when it is freed."""
-        key, size = storage._cdata, storage.nbytes()
-        if key not in self.known:
-            self.known.add(key)
-            self.now += size
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self.release, key, size)
-
-    def release(self, key: int, size: int) -> None:
-        """A piece of memory is gone."""
-        self.known.discard(key)
-        self.now -= size
-
-    def ignore(self, tensors: Sequence[Tensor]) -> None:
-        """Do not count these: they were there before."""
-        self.known |= {t.untyped_storage()._cdata for t in tensors}
-
-
 def memory_use(
     model: nn.Module, ids: Tensor, targets: Tensor
 ) -> MemoryEstimate:
@@ -300,9 +256,8 @@ def memory_use(
     optimizer = AdamW(parameter_groups(model, 0.1), lr=0.0)
     model.zero_grad()
     with PeakMemory() as memory:
-        memory.ignore([*parameters, *model.buffers()])
         accumulate_gradients(model, [(ids, targets)])
-        before, memory.peak = memory.peak, memory.now
+        before, memory.peak = memory.peak, memory.held
         clip_gradients(parameters, 1.0)
         optimizer.step()  # the first one makes the moments
     model.zero_grad()
