@@ -2,6 +2,7 @@
 
     python -m press.judge                    all, an hour or two (`make judge`)
     python -m press.judge --short            the quick form of each
+    python -m press.judge --short --present  by those that can be had here
     python -m press.judge --only axe vnu     some of them
     python -m press.judge --resume           those that have not passed yet
     python -m press.judge --list
@@ -9,7 +10,8 @@
 One line for each, a table at the end. Verdicts are kept as they are said, in
 ``_build/judge.json``, with the edition that was judged; when all judges have
 spoken of one edition, in ``records/judge.json``. A judge that is not there
-(no browser, no Java) has not judged: that is a failure, too.
+(no browser, no Java) has not judged: that is a failure, too, unless
+`--present` says to hear those that are there.
 """
 
 import argparse
@@ -62,9 +64,9 @@ class Missing(RuntimeError):
 
 
 def built(path: Path, target: str) -> Path:
-    """A finished output; `Missing` names the target that makes it."""
+    """A finished output; the error names the target that makes it."""
     if not path.exists():
-        raise Missing(f"{path.name} is not built: make {target}")
+        raise FileNotFoundError(f"{path.name} is not built: make {target}")
     return path
 
 
@@ -354,6 +356,11 @@ def main(arguments: list[str] | None = None) -> int:
         action="store_true",
         help="only those that have not passed this edition",
     )
+    parser.add_argument(
+        "--present",
+        action="store_true",
+        help="a judge that is not there is named, and no failure",
+    )
     options = parser.parse_args(arguments)
     if options.list:
         for name, judge in JUDGES.items():
@@ -373,7 +380,8 @@ def main(arguments: list[str] | None = None) -> int:
         keep(results, options.short)
     print("\n" + "\n".join(line(result) for result in results.values()))
     asked = results.values() if options.resume else map(results.get, chosen)
-    return int(any(result.verdict != "passed" for result in asked if result))
+    fine = ("passed", "missing") if options.present else ("passed",)
+    return int(any(r.verdict not in fine for r in asked if r))
 
 
 if __name__ == "__main__":

@@ -88,6 +88,15 @@ def test_a_part_is_kept_apart_and_passes_alone(court: Path) -> None:
     assert not (court / "records").exists()
 
 
+def test_only_a_judge_that_is_there_can_fail_where_one_says_so(
+    court: Path,
+) -> None:
+    assert judge.main(["--only", "content", "absent", "--present"]) == 0
+    kept = json.loads((court / "_build" / "judge.json").read_text())
+    assert [row["verdict"] for row in kept["judges"]] == ["passed", "missing"]
+    assert judge.main(["--only", "content", "stern", "--present"]) == 1
+
+
 def test_a_run_that_was_cut_off_goes_on(
     court: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +157,7 @@ def test_an_output_that_is_not_built_is_no_success(
 ) -> None:
     monkeypatch.setattr(judge, "SITE", tmp_path / "html")
     result = judge.ask("links", short=True)
-    assert result.verdict == "missing"
+    assert result.verdict == "failed"
     assert "make html" in result.complaints[0]
 
 
