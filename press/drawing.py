@@ -35,6 +35,9 @@ PALETTE = {
     "light": "#e9eef3",
     "ink": "#1d2730",
 }
+# Six inches are printed as five and a half: this is the least that comes out
+# at seven points (`press.labels` reads what did).
+SMALL = 7.8
 CYCLE = ("blue", "orange", "green", "purple", "red", "grey")
 
 
@@ -87,7 +90,7 @@ def setup(seed: int = 2026) -> None:
             "text.color": PALETTE["ink"],
             "lines.linewidth": 1.6,
             "legend.frameon": False,
-            "legend.fontsize": 7.5,
+            "legend.fontsize": SMALL,
             "pdf.fonttype": 42,
             "svg.fonttype": "path",
             "svg.hashsalt": "scratchlm",
@@ -168,7 +171,7 @@ def arrow(
             middle,
             xytext=(4, 2),
             textcoords="offset points",
-            fontsize=7,
+            fontsize=SMALL,
             color=PALETTE["grey"],
         )
 
@@ -262,7 +265,7 @@ def write_numbers(ax: Axes, values: Any, picture: Any) -> None:
             f"{value:.2f}",
             ha="center",
             va="center",
-            fontsize=6.5,
+            fontsize=SMALL,
             color="white" if dark else PALETTE["ink"],
         )
 

@@ -7,9 +7,11 @@ box, since Graphviz writes no links into its PDF.
 import json
 import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import networkx as nx
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
@@ -106,10 +108,10 @@ def table(rows: list[list[str]], widths: tuple[int, ...]) -> nodes.table:
 
 
 def label(topic: Topic) -> str:
-    """The topic's title, broken into lines of about twenty letters."""
+    """The topic's title, broken into lines of twenty letters at most."""
     lines = [""]
     for word in topic.title.split():
-        if len(lines[-1]) + len(word) > 20 and lines[-1]:
+        if len(lines[-1]) + len(word) >= 20 and lines[-1]:
             lines.append("")
         lines[-1] = (lines[-1] + " " + word).strip()
     return r"\n".join(lines)
@@ -118,16 +120,14 @@ def label(topic: Topic) -> str:
 def draw(track: str) -> str:
     """The roadmap in DOT; optional topics of a track are dashed."""
     out = [
-        "digraph roadmap { rankdir=TB; nodesep=0.16; ranksep=0.26;",
-        'size="6,8.2"; bgcolor="transparent";',
+        "digraph roadmap { rankdir=TB; nodesep=0.07; ranksep=0.12; margin=0;",
+        'pad=0.02; bgcolor="transparent";',
         'node [shape=box, style="rounded,filled", fontname="DejaVu Sans",'
-        " fontsize=9, height=0.36, margin=0.08];",
+        ' fontsize=7.3, width=0.2, height=0.2, margin="0.04,0.03"];',
         'edge [color="#5f6b76", arrowsize=0.5];',
     ]
     topics = load().topics
-    shown = {
-        t.id for t in topics if not track or t.tracks[track] != "skim"
-    }
+    shown = {t.id for t in topics if not track or t.tracks[track] != "skim"}
     for topic in topics:
         if topic.id not in shown:
             continue
@@ -139,8 +139,18 @@ def draw(track: str) -> str:
             f'{topic.id} [label="{label(topic)}", fillcolor="{fill}", '
             f'color="{edge}", style="{style}", ref="{topic.id}"];'
         )
-        out += [f"{n} -> {topic.id};" for n in topic.requires if n in shown]
+    out += [f"{a} -> {b};" for a, b in arrows(topics, shown)]
     return "\n".join([*out, "}"])
+
+
+def arrows(topics: Iterable[Topic], shown: set[str]) -> list[tuple[str, str]]:
+    """What is needed for what, without the needs of a need."""
+    needs = nx.DiGraph()
+    needs.add_nodes_from(t.id for t in topics if t.id in shown)
+    for topic in topics:
+        pairs = ((need, topic.id) for need in topic.requires)
+        needs.add_edges_from(p for p in pairs if shown.issuperset(p))
+    return sorted(nx.transitive_reduction(needs).edges)
 
 
 def dot(source: str, form: str) -> bytes:
@@ -182,9 +192,7 @@ class ResolveRoadmap(SphinxPostTransform):
             where = self.place(match[1])
             if where is None:
                 return ""
-            uri = self.app.builder.get_relative_uri(
-                self.env.docname, where[0]
-            )
+            uri = self.app.builder.get_relative_uri(self.env.docname, where[0])
             return f'URL="{uri}#{where[1]}", target="_top"'
 
         source = re.sub(r'ref="([^"]+)"', url, node["dot"])
@@ -203,11 +211,8 @@ class ResolveRoadmap(SphinxPostTransform):
         graph = json.loads(dot(node["dot"], "json0"))
         left, bottom, right, top = map(float, graph["bb"].split(","))
         width, height = right - left, top - bottom
-        # Graphviz scales the drawing to `size` but not its coordinates.
-        scale = min(1.0, 6 * 72 / width, 8.2 * 72 / height)
+        # Printed at its own size: the width of the column for code.
         out = [
-            r"\begin{center}\resizebox{%.4f\linewidth}{!}{%%"
-            % min(1.0, width * scale / (5.2 * 72)),
             r"\begin{tikzpicture}\node[inner sep=0](m)"
             r"{\includegraphics{%s}};" % name,
         ]
@@ -221,14 +226,14 @@ class ResolveRoadmap(SphinxPostTransform):
                 r"{\hyperref[\detokenize{%s:%s}]{\XeTeXLinkBox{"
                 r"\phantom{\rule{%.1fbp}{%.1fbp}}}}};"
                 % (
-                    (x - width / 2) * scale,
-                    (y - height / 2) * scale,
+                    x - width / 2,
+                    y - height / 2,
                     *where,
-                    72 * float(item["width"]) * scale,
-                    72 * float(item["height"]) * scale,
+                    72 * float(item["width"]),
+                    72 * float(item["height"]),
                 )
             )
-        out.append(r"\end{tikzpicture}}\end{center}")
+        out.append(r"\end{tikzpicture}\par")
         return "\n".join(out)
 
 
