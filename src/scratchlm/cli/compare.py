@@ -51,13 +51,14 @@ def table(rows: Rows) -> str:
 def compare(
     *runs: Annotated[Path, Parameter(help="the runs' folders")],
     svg: Annotated[
-        Path | None, Parameter(help="draw into this file as well")
+        Path | None, Parameter(help="draw the curves into this file as well")
     ] = None,
 ) -> None:
     """Show runs side by side.
 
-    Their validation losses as a curve in the terminal, the best of each,
-    and the settings in which they differ. Of one run, both its losses.
+    Draws their validation losses as curves in the terminal, and lists the
+    best of each and the settings in which they differ. Of a single run it
+    draws both losses.
 
     Example:
       python -m scratchlm compare runs/toytown runs/muon --svg losses.svg

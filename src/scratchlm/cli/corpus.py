@@ -60,7 +60,7 @@ def toytown(
 ) -> None:
     """Write stories from Toytown, whose entropy is known.
 
-    One JSON object a line: the text, and its log-probability in nats.
+    Each line is a JSON object: a text, and its log-probability in nats.
 
     Example:
       python -m scratchlm corpus toytown --characters 1000000
@@ -88,18 +88,18 @@ def prepare(
     *,
     out: Annotated[Path, Parameter(help="new folder for the three parts")],
     license: Annotated[
-        str | None, Parameter(help="its license, for the manifest")
+        str | None, Parameter(help="the text's license, for the manifest")
     ] = None,
     keep_pii: Annotated[
-        bool, Parameter(negative="", help="do not replace anything")
+        bool, Parameter(negative="", help="leave personal data as it is")
     ] = False,
 ) -> None:
     """Clean a text and split it.
 
     Documents (lines of JSON with a "text", what stands between empty lines,
-    or the files of a folder) are normalized; e-mail addresses, telephone
-    numbers and the like are replaced; duplicates go, near ones too; the rest
-    is split 90:5:5 without leaks, and a manifest says where it came from.
+    or the files of a folder) are normalized. E-mail addresses, telephone
+    numbers and the like are replaced, and duplicates removed, near ones too.
+    The rest is split 90:5:5 without leaks; a manifest says where it is from.
 
     Example:
       python -m scratchlm corpus prepare notes.txt --out data/notes \\

@@ -81,8 +81,8 @@ def doctor(
 ) -> None:
     """Say what this machine can do, and what is missing.
 
-    Versions, devices, memory, disk, whether bfloat16 pays, how letters are
-    written, and where texts come from.
+    Lists versions, devices, memory and disk, and says whether bfloat16 pays,
+    how letters are written, and where texts come from.
 
     Example:
       python -m scratchlm doctor

@@ -37,7 +37,7 @@ def evaluate(
     snapshot: Snapshot = None,
     text: Annotated[
         Path | None,
-        Parameter(help="a file to score instead, as a prepared test.jsonl"),
+        Parameter(help="score this file instead, such as test.jsonl"),
     ] = None,
     stride: Annotated[
         int | None,
@@ -51,9 +51,9 @@ def evaluate(
 ) -> None:
     """Score a trained model on its validation text, or on another.
 
-    Perplexity, bits per byte, and for Toytown the distance from the lowest
-    loss that is possible. With a stride below the context, windows overlap
-    and every token is judged with more of what stands before it.
+    Prints perplexity, bits per byte, and for Toytown the distance from the
+    lowest possible loss. With a stride below the context, windows overlap,
+    and every token is judged with more of the text before it.
 
     Example:
       python -m scratchlm evaluate --run runs/toytown

@@ -44,7 +44,7 @@ def folder_of(corpus: str) -> Path:
 TOYTOWN = Path("runs/toytown")
 RunFolder = Annotated[Path, Parameter(help="the run's folder (runs/toytown)")]
 Snapshot = Annotated[
-    int | None, Parameter(help="as it was at this step, not at its best")
+    int | None, Parameter(help="the model at this step, not at its best")
 ]
 Device = Annotated[str, Parameter(help="cpu, cuda or mps (cpu)")]
 Verify = Annotated[

@@ -122,8 +122,8 @@ def sample(
 ) -> None:
     """Let a trained model write.
 
-    The text appears as it is written, until the model ends it or so many
-    tokens are written.
+    The text appears as it is written, until the model ends it, or until it
+    has as many tokens as you allow.
 
     Example:
       python -m scratchlm sample --run runs/toytown --temperature 0.8

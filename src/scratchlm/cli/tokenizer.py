@@ -62,7 +62,7 @@ def encode(
 ) -> None:
     """Show the tokens of a text.
 
-    A line each: its number, and its piece.
+    Each has a line: its number, and its piece.
 
     Example:
       python -m scratchlm tokenizer encode "Mrs Pell" \\

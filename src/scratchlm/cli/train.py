@@ -70,7 +70,7 @@ KINDS = ("bpe", "characters")
 BYTES = 257  # the tokens that a tokenizer has before it has learned
 BRANCH = Parameter(
     name="--from",
-    help="go on with this run in the new folder --out, with other --steps",
+    help="go on with this run in the new folder --out, with different --steps",
 )
 VERIFY = Parameter(
     negative="--no-verify",
@@ -614,8 +614,8 @@ def train(
     """Train a model, from nothing.
 
     Writes or fetches the text, learns the tokenizer, says what it will take,
-    trains, and keeps all in one folder. Ctrl-C saves; --resume goes on as if
-    nothing had happened. Without options it trains the model of the book.
+    trains, and keeps everything in one folder. Ctrl-C saves; --resume goes on
+    as if nothing had happened. Without options it trains the book's model.
     An option wins over the file, the file over the preset.
 
     Example:
