@@ -1,8 +1,8 @@
 """Make a repository of your own from the sources of the book.
 
-It holds the library, its tests, its checks, a plan of weeks, and a
-configuration for your machine; it is a Git repository with a first commit,
-and its tests pass at once.
+It holds the library, its tests and checks, a plan by the week, and a
+configuration for your machine. It is a Git repository with a first commit, and
+its tests pass at once.
 """
 
 import argparse
@@ -47,9 +47,9 @@ def make_parser() -> argparse.ArgumentParser:
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--track", required=True, help="who you are")
+    parser.add_argument("--track", required=True, help="who you are, see below")
     parser.add_argument(
-        "--budget", default="cpu", help="what you have (%(default)s)"
+        "--budget", default="cpu", help="what you have, see below (%(default)s)"
     )
     parser.add_argument(
         "--out", type=Path, help="an empty or new folder (llm-TRACK)"

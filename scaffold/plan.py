@@ -140,8 +140,8 @@ class Plan:
         return (
             f"about {self.tokens:,} tokens to learn from, in {EPOCHS} epochs, "
             f"are {there / needed:.0%} of what {parameters(self.settings):,} "
-            "parameters have use for: more text, or a smaller budget, will "
-            "teach more"
+            "parameters have use for; more text, or a smaller budget, will "
+            "make a better model"
         )
 
 
