@@ -181,13 +181,13 @@ def check_target(out: Path) -> None:
     """Refuse a target that holds something."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ScaffoldError(
-            f"{out} is not an empty folder; name a different one with --out"
+            f"{out} is not an empty folder; name another one with --out"
         )
     above = next(folder for folder in out.parents if folder.exists())
     if not above.is_dir():
         raise ScaffoldError(
             f"{above} is a file, and no folder can be made in it; name "
-            "a different one with --out"
+            "another one with --out"
         )
     if not os.access(above, os.W_OK | os.X_OK):
         raise ScaffoldError(
