@@ -100,6 +100,7 @@ def some(pages: list[str]) -> list[str]:
     book = [p for p in pages if p.startswith("book/")]
     kinds = ["book/index", "book/start/setup", "book/start/roadmap"]
     kinds += ["book/model/attention", "book/appendix/glossary", "genindex"]
+    kinds += ["book/appendix/names", "book/appendix/colophon"]  # wide ones
     chosen = [f"{name}.html" for name in kinds]
     chosen += [p for p in pages if p.startswith("source/")][:1]
     chosen += ["404-test", *book[:: max(1, len(book) // 6)]]
