@@ -185,8 +185,17 @@ def test_folders_are_compared_byte_for_byte(tmp_path: Path) -> None:
         (tmp_path / name / "c" / "same").write_text("x")
         (tmp_path / name / "other").write_text(name)
     (tmp_path / "a" / "more").touch()
-    found = judge.differences(tmp_path / "a", tmp_path / "b")
+    found = judge.differences(tmp_path / "a", tmp_path / "b", "**/*")
     assert found == ["more is in one only", "other differs"]
+    assert judge.differences(tmp_path / "a", tmp_path / "b", "c/*") == []
+
+
+def test_files_that_are_not_committed_are_not_in_a_clone(
+    court: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = replace(judge.edition(), changed=True)
+    monkeypatch.setattr(judge, "edition", lambda: changed)
+    assert "commit" in judge.judge_twice(short=False)[0]
 
 
 def test_ten_pages_are_chosen_of_different_kinds() -> None:
