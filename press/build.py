@@ -30,6 +30,7 @@ from press.dependencies import BUILD, RUN, closure, everything, versions
 from press.edition import edition
 from press.epub import finish as finish_epub
 from press.files import ROOT, write_whole
+from press.labels import SMALLEST, too_small
 from press.pages import FEW, papers, sparse
 from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
@@ -386,6 +387,9 @@ def write_pdf(paper: str = "book") -> str:
     pdf = typeset(out / "_build" / "latex", "latex", paper)
     if wide := overfull(pdf):
         raise BuildError("lines that are too wide:\n" + "\n".join(wide))
+    if small := too_small(pdf):
+        what = f"letters of less than {SMALLEST} points in figures:\n"
+        raise BuildError(what + "\n".join(small))
     empty = sparse(pdf, paper)
     if len(empty) > FEW:
         raise BuildError("pages that are too empty:\n" + "\n".join(empty))
@@ -442,7 +446,7 @@ def build_page(file: Path) -> None:
             if ("WARNING" in line or "ERROR" in line) and name in line:
                 print(line)
     pdf = typeset(out / "_build" / "latex", f"page-{short}-typeset")
-    print("\n".join(overfull(pdf)))
+    print("\n".join(overfull(pdf) + too_small(pdf)))
     for old in out.glob("page-*.png"):
         old.unlink()
     command = ["pdftoppm", "-r", "70", "-png", str(pdf), str(out / "page")]
