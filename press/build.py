@@ -31,6 +31,7 @@ from press.edition import edition
 from press.epub import finish as finish_epub
 from press.files import ROOT, write_whole
 from press.labels import SMALLEST, too_small
+from press.margins import collisions
 from press.pages import FEW, papers, sparse
 from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
@@ -390,6 +391,8 @@ def write_pdf(paper: str = "book") -> str:
     if small := too_small(pdf):
         what = f"letters of less than {SMALLEST} points in figures:\n"
         raise BuildError(what + "\n".join(small))
+    if hit := collisions(pdf.with_suffix(".aux"), paper):
+        raise BuildError("\n".join(hit))
     empty = sparse(pdf, paper)
     if len(empty) > FEW:
         raise BuildError("pages that are too empty:\n" + "\n".join(empty))
@@ -446,7 +449,8 @@ def build_page(file: Path) -> None:
             if ("WARNING" in line or "ERROR" in line) and name in line:
                 print(line)
     pdf = typeset(out / "_build" / "latex", f"page-{short}-typeset")
-    print("\n".join(overfull(pdf) + too_small(pdf)))
+    wrong = overfull(pdf) + too_small(pdf)
+    print("\n".join(wrong + collisions(pdf.with_suffix(".aux"))))
     for old in out.glob("page-*.png"):
         old.unlink()
     command = ["pdftoppm", "-r", "70", "-png", str(pdf), str(out / "page")]

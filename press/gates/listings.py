@@ -46,7 +46,9 @@ def captions(page: Page, blocks: list[Block]) -> list[str]:
 def neighbors(page: Page, blocks: list[Block]) -> list[str]:
     """Listings that follow one another without a sentence between."""
     spoken = sorted(
-        passage.line for passage in page.passages if passage.kind in SPOKEN
+        passage.line
+        for passage in page.passages
+        if passage.kind in SPOKEN and passage.box != "margin"
     )
     return [
         f"{page.name}:{second.line}: {second.argument} follows a listing "
