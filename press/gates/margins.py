@@ -7,6 +7,7 @@ LONGEST = 40  # words of a note
 FEW = 2  # notes of a page
 BESIDE = 2.0  # letters of prose for each of a note: as many lines as it has
 PROSE = {"paragraph_open", "inline", "paragraph_close", "math_block"}
+UNSEEN = ("{index}",)  # what prints nothing where it stands
 FENCES = ("fence", "colon_fence")
 
 
@@ -50,7 +51,8 @@ def plain(text: str) -> bool:
 def beside(page: Page) -> dict[int, tuple[bool, int]]:
     """Of each note by its line: is it under a heading, over how much prose?
 
-    Prose counts up to the next block that may use the margin itself.
+    Prose counts up to the next block that may use the margin itself. A
+    chapter's title begins a page: no page ends between it and a note.
     """
     tokens = [t for t in parser().parse(page.text) if t.level == 0 or t.content]
     found = {}
@@ -64,7 +66,8 @@ def beside(page: Page) -> dict[int, tuple[bool, int]]:
             inline = tokens[place].type == "inline"
             letters += len(tokens[place].content) if inline else 0
             place += 1
-        before = tokens[i - 1].type if i else "heading_close"
+        above = [t for t in tokens[:i] if not t.info.startswith(UNSEEN)]
+        under = bool(above) and above[-1].type == "heading_close"
         line = (token.map or [0])[0] + 1
-        found[line] = before == "heading_close", letters
+        found[line] = under and above[-1].tag != "h1", letters
     return found

@@ -27,15 +27,19 @@ def test_a_note_beside_prose_is_a_note() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (f"# A\n\n{NOTE}\n{PROSE}\n", "follows a heading"),
+        (f"# A\n\n## B\n\n{NOTE}\n{PROSE}\n", "follows a heading"),
+        (
+            f"# A\n\n## B\n\n```{{index}} C\n```\n\n{NOTE}\n{PROSE}\n",
+            "follows a heading",
+        ),
         (f"# A\n\nA word.\n\n{NOTE}\nTwo words.\n", "too little prose"),
         (f"# A\n\nA word.\n\n{NOTE}\n```\ncode\n```\n", "too little prose"),
         (f"# A\n\nA word.\n\n- a list\n\n  {NOTE}", "too little prose|list"),
         (f"# A\n\nB.\n\n````{{aside}} B\n{NOTE}````\n\n{PROSE}", "in a box"),
-        (f"# A\n\nB.\n\n{(NOTE + PROSE) * 3}", "3 notes"),
+        ("# A\n\nB.\n\n" + f"{NOTE}{PROSE}\n\n" * 3, "3 notes"),
         (
             f"# A\n\nB.\n\n{NOTE.replace('few', 'few ' * 50)}\n{PROSE * 9}",
-            "54 words",
+            "55 words",
         ),
         (
             f"# A\n\nB.\n\n{NOTE.replace('A note', '- A list')}\n{PROSE}",
