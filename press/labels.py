@@ -22,7 +22,7 @@ from pikepdf import Matrix
 
 SMALLEST = 7.0  # points, for a label
 INDEX = 5.0  # points, for what stands lower or higher in it
-ROUNDING = 0.02  # points that TeX's decimals may cost
+ROUNDING = 0.05  # points: what is printed as 7.0 is 7
 PLACES = "q Q cm Do BT ET Tf Tm Td TD Tj TJ"  # what sets and places text
 
 
