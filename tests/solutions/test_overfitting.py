@@ -59,3 +59,16 @@ def test_a_committee_of_one_kind_is_the_model() -> None:
     gap = (many - noisy(ids).softmax(-1)).abs().max()
     single = (committee(noisy, ids, 1) - noisy(ids).softmax(-1)).abs().max()
     assert gap < single
+
+
+def test_a_committee_loses_no_more_than_its_members_do() -> None:
+    ids, targets = torch.arange(6)[None], torch.tensor([1, 2, 3, 4, 5, 6])
+    model = small(0.5).eval()
+    torch.manual_seed(1)
+    together = committee(model, ids, 20)[0]
+    torch.manual_seed(1)  # the same members, one by one
+    members = [committee(model, ids, 1)[0] for _ in range(20)]
+    torch.testing.assert_close(together, torch.stack(members).mean(dim=0))
+    at = torch.arange(6)
+    losses = [-member[at, targets].log().mean() for member in members]
+    assert -together[at, targets].log().mean() < sum(losses) / 20
