@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from scratchlm.training.schedule import (
     Schedule,
     cosine,
+    gradient_noise_scale,
     half_cosine,
     linear,
     set_learning_rate,
@@ -180,3 +181,16 @@ def test_the_rate_is_set_in_every_optimizer_and_group() -> None:
     set_learning_rate(optimizers, 0.2)
     for optimizer in optimizers:
         assert [group["lr"] for group in optimizer.param_groups] == [0.2, 0.2]
+
+
+def test_the_noise_scale_of_gradients_that_were_made_by_hand() -> None:
+    """Example by example the noise is 9 in all, and the gradient is (2, 0)."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(4000, 16, 2, generator=generator) * 4.5**0.5
+    examples = torch.tensor([2.0, 0.0]) + noise
+    for size in (1, 4, 16):
+        gradients = examples[:, :size].mean(dim=1)
+        found = gradient_noise_scale(gradients, size)
+        assert found == pytest.approx(9 / 4, rel=0.1)
+    alike = torch.ones(3, 5)
+    assert gradient_noise_scale(alike, 8) == 0

@@ -68,6 +68,10 @@ from scratchlm.training.trainer import (
 
 KINDS = ("bpe", "characters")
 BYTES = 257  # the tokens that a tokenizer has before it has learned
+OTHER_RATES = (
+    "its learning rates would have been others from the first step; "
+    "with --schedule stable more steps change the end alone"
+)
 BRANCH = Parameter(
     name="--from",
     help="go on with this run in the new folder --out, with different --steps",
@@ -392,6 +396,16 @@ def cursors(job: Job, tokenizer: AnyTokenizer) -> tuple[BatchCursor, Any]:
     return cursor, valid
 
 
+def announce(memory: str, slow: list[str], facts: dict[str, Any]) -> None:
+    """Print what a run needs, what makes it slow, and what bounds it."""
+    print(f"memory   {memory}")
+    for line in slow:
+        print(f"slow     {line}")
+    if (floor := entropy_floor(facts)) is not None:
+        print(f"floor    {floor:.4f} nats per token: no model is better")
+    sys.stdout.flush()
+
+
 def new_trainer(job: Job, start: float) -> Trainer:
     """Text, tokenizer, tokens and model for a run that starts."""
     asked_for, loop = job.settings, job.training
@@ -408,12 +422,7 @@ def new_trainer(job: Job, start: float) -> Trainer:
     judge = speed.evaluation(len(validation), job.model.context)
     training = kept(within(job, speed, judge, start).training)
     print(estimate.describe_run(model, training, facts, speed))
-    print(f"memory   {memory}")
-    for line in estimate.slow_choices(model, loop, batch):
-        print(f"slow     {line}")
-    if (floor := entropy_floor(facts)) is not None:
-        print(f"floor    {floor:.4f} nats per token: no model is better")
-    sys.stdout.flush()
+    announce(memory, estimate.slow_choices(model, loop, batch), facts)
     now = asdict(model.config) | asdict(training)
     facts["resolved"] = resolved(asked_for, now)
     return Trainer(
@@ -520,10 +529,7 @@ def branched_trainer(job: Job, source: Path) -> Trainer:
     print(f"going on in {job.folder} after step {trainer.step} of {source}")
     print(f"memory   {memory}", flush=True)
     if not same_rates(old, config, trainer.step):
-        print(
-            "its learning rates would have been others from the first step; "
-            "with --schedule stable more steps change the end alone"
-        )
+        print(OTHER_RATES)
     return trainer
 
 
@@ -560,6 +566,23 @@ def carry_out(job: Job, start: float) -> tuple[Trainer, float | None]:
     with alone(job.folder), all_or_nothing(job.folder):
         trainer = new_trainer(job, start)
         return trainer, fit(job, trainer, start)
+
+
+@contextlib.contextmanager
+def advising(job: Job) -> Iterator[None]:
+    """Say what to do where memory or the compiler is not enough."""
+    training, batch = job.training, job.batch.batch_size
+    try:
+        yield
+    except Exception as error:
+        if training.compile and estimate.is_about_compiling(error):
+            raise UserError(estimate.advice_on_compiling(error)) from error
+        if not estimate.is_out_of_memory(error):
+            raise
+        device = "cpu" if job.run.device == "auto" else job.run.device
+        raise UserError(
+            estimate.advice_on_memory(job.model, training, batch, device)
+        ) from error
 
 
 def find_tensorboard() -> None:
@@ -634,16 +657,7 @@ def train(
         find_tensorboard()
     if run.dry_run:
         return dry_run(job)
-    try:
+    with advising(job):
         trainer, best = carry_out(job, start)
-    except Exception as error:
-        if training.compile and estimate.is_about_compiling(error):
-            raise UserError(estimate.advice_on_compiling(error)) from error
-        if not estimate.is_out_of_memory(error):
-            raise
-        device = "cpu" if run.device == "auto" else run.device
-        raise UserError(
-            estimate.advice_on_memory(model, training, batch.batch_size, device)
-        ) from error
     if best is not None:
         report(job.folder, trainer, best)

@@ -53,6 +53,7 @@ from scratchlm.text.files import (
 
 FORMAT = 2  # of a run's folder; a reader of another format refuses it
 OWN = ("checkpoint", "stable", "best", "snapshots")  # swept, if not sealed
+FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 OURS = re.compile(  # what we write into them, and what is unfinished
     r"(checkpoint|stable)/step-\d{6,}(-again)?/"
     r"((model|optimizer)\.safetensors|state\.json)(\.partial)?"
@@ -449,6 +450,14 @@ def sweep(run: Path) -> None:
                 path.unlink()
 
 
+def new_place(run: Path, part: str, step: int) -> str:
+    """Where in a run's folder the files of a new checkpoint go."""
+    place = f"{part}/step-{step:06d}"
+    if (run / SEAL).exists() and under(read_seal(run), place):
+        place += "-again"  # what counts is never written over
+    return place
+
+
 def save_checkpoint(
     run: Path,
     model: nn.Module,
@@ -465,10 +474,8 @@ def save_checkpoint(
     checkpoint before is the one that counts; of a crash at any moment, one
     of the two is left, whole.
     """
-    run = Path(run)
-    place = f"{part}/step-{progress.step:06d}"
-    if (run / SEAL).exists() and under(read_seal(run), place):
-        place += "-again"  # what counts is never written over
+    place = new_place(Path(run), part, progress.step)
+    folder = Path(run) / place
     tensors, rest = pack_optimizers(model, optimizers)
     state = {
         "format": FORMAT,
@@ -477,12 +484,10 @@ def save_checkpoint(
         "optimizers": rest,
         "random": random_state(device_of(model)),
     }
-    save_weights(run / place / "model.safetensors", model)
-    write_tensors(run / place / "optimizer.safetensors", tensors)
-    write_json(run / place / "state.json", state)
-    files = ("model.safetensors", "optimizer.safetensors", "state.json")
-    names = [f"{place}/{file}" for file in files]
-    commit(run, [*names, *others], part)
+    save_weights(folder / "model.safetensors", model)
+    write_tensors(folder / "optimizer.safetensors", tensors)
+    write_json(folder / "state.json", state)
+    commit(Path(run), [*(f"{place}/{name}" for name in FILES), *others], part)
 
 
 def keep_weights(

@@ -3,15 +3,17 @@
 Every schedule of this book is of one form: a straight warm-up, a stretch at
 the peak, and a decay to a floor. Without the stretch and with half a cosine
 for the decay it is the schedule of Loshchilov and Hutter (2017), as used by
-GPT-3; with both it is warm-up, stable, decay (Hu et al., 2024).
+GPT-3; with both it is warm-up, stable, decay (Hu et al., 2024). What a larger
+batch would change is told by the noise of its gradients.
 
-Left out: restarts, and rates that react to the loss.
+Left out: restarts, rates that react to the loss, and batches that grow.
 """
 
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 
@@ -125,3 +127,21 @@ def set_learning_rate(optimizers: Iterable[Optimizer], rate: float) -> None:
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)
+
+
+def gradient_noise_scale(gradients: Tensor, size: int) -> float:
+    """The batch at which noise and gradient have the same length, squared.
+
+    gradients (N, P): the gradient of each of N ≥ 2 batches of `size`
+    examples, all at the same weights. The answer is in examples, and
+    infinite or negative where N batches are too few to see any gradient.
+    Source: McCandlish et al. (2018), equation 2.9 and appendix A.1.
+
+    >>> gradient_noise_scale(Tensor([[2.0, 1.0], [2.0, -1.0]]), size=6)
+    4.0
+    """
+    count = len(gradients)
+    mean = gradients.mean(dim=0)  # (P,)
+    spread = (gradients - mean).square().sum() / (count - 1)
+    length = mean.square().sum() - spread / count  # of the true gradient
+    return float(size * spread / length)
