@@ -18,7 +18,7 @@ from scratchlm.model.positions import (
 )
 
 CONTEXT, LONG, CHANNELS, HEADS = 64, 256, 64, 4
-STEPS, BATCH, SEEDS, BUCKET, WINDOWS = 1000, 8, 1, 8, 160
+STEPS, BATCH, SEEDS, BUCKET, WINDOWS = 1000, 8, 3, 8, 160
 WAYS = ("none", "learned", "sinusoidal", "RoPE", "ALiBi")
 
 
