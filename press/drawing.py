@@ -66,8 +66,6 @@ def setup(seed: int = 2026) -> None:
     np.random.seed(seed)
     torch.manual_seed(seed)
     torch.set_num_threads(1)
-    torch.set_printoptions(precision=4, sci_mode=False, linewidth=76)
-    np.set_printoptions(precision=4, suppress=True, linewidth=76)
     os.environ.setdefault("SOURCE_DATE_EPOCH", "0")
     mpl.rcParams.update(
         {

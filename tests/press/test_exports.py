@@ -42,6 +42,7 @@ HEAD = re.compile(  # a page's running head, with its number at the outside
     r"^\s*\d+\s+(Chapter|Appendix|Part)\b|^\s*[A-Z\d]+\.\d+\..*\s\d+\s*$"
     r"|^\s*\d+\s{3,}\S|\S\s{3,}\d+\s*$"
 )
+PAGE = "\f"  # stands where a page begins
 FOOT = re.compile(r"^\s*\d+\s*$|\bversion \d+\.\d")  # number, edition
 # A reader's Python: the library, what it needs, and nothing of the book.
 ONLY = """\
@@ -371,6 +372,7 @@ def printed_lines() -> list[str]:
         foot = bool(full) and FOOT.search(full[-1])
         full = full[1 if head else 0 : -1 if foot else None]
         left = margins[number % 2]
+        lines.append(PAGE)
         lines += [line[min(left, indentation(line)) :] for line in full]
     return lines
 
@@ -392,6 +394,29 @@ def squeezed(line: str) -> str:
     return "".join(line.split())
 
 
+def followed(wanted: list[str], lines: list[str], at: int) -> list[int]:
+    """On which lines the wanted ones stand, from `at` on, as far as they do.
+
+    Where a cell turns the page, figures may stand above what follows, and
+    two of them may have the next two pages to themselves.
+    """
+    places: list[int] = []
+    for line in wanted:
+        if places and at < len(lines) and lines[at] == PAGE:
+            for _ in range(3):
+                end = at + 1 + [*lines[at + 1 :], PAGE].index(PAGE)
+                page = [squeezed(x) for x in lines[at:end]]
+                if line in page:
+                    at += page.index(line)
+                    break
+                at = end
+        if at >= len(lines) or squeezed(lines[at]) != line:
+            break
+        places.append(at)
+        at += 1
+    return places
+
+
 def copied(cell: str, lines: list[str], start: int) -> tuple[str, int]:
     """The lines of the PDF on which a cell stands, from `start` on.
 
@@ -401,16 +426,14 @@ def copied(cell: str, lines: list[str], start: int) -> tuple[str, int]:
     wanted = [squeezed(x) for x in cell.splitlines() if x.strip()]
     most, near = 0, "no line of it"
     for first in range(start, len(lines)):
-        if squeezed(lines[first]) != wanted[0]:
-            continue
-        found = lines[first : first + len(wanted)]
-        same = [squeezed(x) == y for x, y in zip(found, wanted)]
-        if all(same) and len(same) == len(wanted):
+        places = followed(wanted, lines, first)
+        found = [lines[at] for at in places]
+        if len(places) == len(wanted):
             left = min(map(indentation, found))
             code = "\n".join(x[left:] for x in found)
-            return code, first + len(wanted)
-        if (good := [*same, False].index(False)) > most:
-            most, near = good, "\n".join(found[: good + 1])
+            return code, places[-1] + 1
+        if len(places) > most:
+            most, near = len(places), "\n".join(found)
     raise AssertionError(f"not in the PDF:\n{cell}\n\nit has:\n{near}")
 
 
@@ -434,3 +457,7 @@ def test_a_cell_is_copied_as_the_pdf_has_it() -> None:
     assert place == 3
     with pytest.raises(AssertionError, match="not in the PDF"):
         copied("for x in y:\n    print('x')", lines, 0)
+    turned = [PAGE, "a = 1", PAGE, "words in a figure", "b = 2", PAGE, "c"]
+    assert copied("a = 1\nb = 2", turned, 0) == ("a = 1\nb = 2", 5)
+    with pytest.raises(AssertionError, match=r"it has:\na = 1$"):
+        copied("a = 1\nd", [*turned, PAGE, PAGE, "d"], 0)  # too far on
