@@ -50,7 +50,7 @@ OPTIONS = (
 BAR = 0.85
 MEMORY = 12 * 2**30  # bytes that a mutant may take
 LARGEST = 2**30  # bytes that it may write to one file
-ASLEEP = 20  # times its work may a mutant take, by the clock
+ASLEEP = 100  # times its work may a mutant take, by a busy machine's clock
 
 
 # --- what to run -------------------------------------------------------------
