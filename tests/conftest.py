@@ -2,11 +2,14 @@
 
 import os
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+import scratchlm
 
 ROOT = Path(__file__).parent.parent
 MIRRORS = (os.environ.get("SCRATCHLM_MIRROR"), ROOT.parent / "shared/data")
@@ -39,8 +42,20 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("fixed", derandomize=True)
     settings.register_profile("random", derandomize=False, print_blob=True)
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or "fixed")
+    show_library()
     if not hasattr(config, "workerinput"):
         find_shakespeare()
+
+
+def show_library() -> None:
+    """Tell other processes where the library is, if it is not installed."""
+    try:
+        version("scratchlm")
+    except PackageNotFoundError:
+        library = str(Path(scratchlm.__file__).parents[1])
+        known = os.environ.get("PYTHONPATH")
+        parts = [library, known] if known else [library]
+        os.environ["PYTHONPATH"] = os.pathsep.join(parts)
 
 
 def pytest_collection_modifyitems(

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from cyclopts import CycloptsError
 
-import scratchlm
 from scratchlm.cli import app as cli
 from scratchlm.cli import errors, signals
 from scratchlm.cli.presets import PRESETS
@@ -44,9 +43,7 @@ def help_of(words: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_teaches(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_teaches(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = help_of(command, capsys)
     about, example = text.split("Example:")
     assert f"\n  python -m scratchlm {command}" in example
@@ -212,10 +209,8 @@ def test_only_the_users_values_are_the_users_mistakes() -> None:
 
 
 def python(*words: str, **settings: Any) -> subprocess.CompletedProcess[str]:
-    """Run Python with the library, installed or not, and wait."""
-    library = Path(scratchlm.__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(library)}
-    environment |= settings.pop("env", {})
+    """Run Python with the library, and wait."""
+    environment = {**os.environ, **settings.pop("env", {})}
     return subprocess.run(
         [sys.executable, *words],
         env=environment,
