@@ -33,8 +33,9 @@ PAGES = [
     if printed_cells(page) and not name.startswith(SOLUTIONS)
 ]
 QUICK = ["book/text/characters.md", "book/model/ngram.md", "book/start/idea.md"]
-COPIED = ["book/model/attention.md", "book/text/bpe.md"]
-COPIED += ["book/start/pytorch.md"]
+WALK = ("start/idea", "start/shapes", "start/chance", "start/pytorch")
+WALK += ("text/characters", "text/toytown", "model/ngram", "model/bigram")
+COPIED = [f"book/{name}.md" for name in (*WALK, "text/bpe", "model/attention")]
 WORD = re.compile(  # a word of code, where it begins and where it ends
     r'xMin="([\d.]+)"[^>]* xMax="([\d.]+)"[^>]*>((?:torch|self)\.[^<&]+)<'
 )
