@@ -50,6 +50,9 @@ FROM_FILES = {"figure", "image", "literalinclude"}
 JOINING = {"Path", "join", "joinpath", "PurePath"}
 # Not followed: an environment is known by its locked versions.
 APART = {"__pycache__", ".git", Path(os.environ.get("VENV", ".venv")).name}
+# Nor what commands fetch or make there: known by the hashes in their code, or
+# by the code that makes them; tests fetch a corpus while a book is built.
+FETCHED = {"data", "runs"}
 # The scaffold reads all of these to write its repositories.
 SCAFFOLDED = ("scaffold", "src", "tests", "solutions")
 
@@ -209,7 +212,8 @@ def files_named(word: str) -> set[Path]:
         path = Path(os.path.normpath(folder / word))
         if not path.is_relative_to(ROOT) or path in (*folders, BUILD):
             continue
-        if APART & set(path.relative_to(ROOT).parts):
+        parts = path.relative_to(ROOT).parts
+        if APART & set(parts) or parts[0] in FETCHED:
             continue
         if path.is_dir():
             found |= everything(path)

@@ -7,6 +7,7 @@ import pytest
 
 from press import dependencies
 from press.dependencies import (
+    closure,
     everything,
     executed_digest,
     files_named,
@@ -238,3 +239,16 @@ def test_an_environment_is_no_file_of_the_book(tmp_path: Path) -> None:
     assert found == {"a.txt", "c/.e"}
     assert not files_named(".venv/bin")
     assert not files_named(".venv")
+
+
+def test_a_corpus_that_is_fetched_makes_nothing_anew() -> None:
+    """Tests fetch one during the first build; the next goes on from there."""
+    corpus = ROOT / "data" / "planted-corpus.txt"
+    corpus.parent.mkdir(exist_ok=True)
+    corpus.write_text("x")
+    try:
+        assert not files_named("data")
+        assert not files_named("data/planted-corpus.txt")
+        assert corpus not in closure({"scratchlm.cli.train"})
+    finally:
+        corpus.unlink()
