@@ -99,7 +99,7 @@ class Solution(SphinxDirective):
         head += nodes.Text("Solution of ")
         head += reference("numref", name, "")
         self.set_source_info(head)
-        room = nodes.raw("", r"\needspace{9\baselineskip}", format="latex")
+        room = nodes.raw("", r"\needspace{12\baselineskip}", format="latex")
         return [room, head]
 
 
