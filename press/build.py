@@ -32,7 +32,7 @@ from press.epub import finish as finish_epub
 from press.files import ROOT, write_whole
 from press.labels import SMALLEST, too_small
 from press.margins import collisions
-from press.pages import FEW, papers, sparse
+from press.pages import FEW, papers, sparse, stranded
 from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
 from press.sources import COVERAGE
@@ -393,6 +393,8 @@ def write_pdf(paper: str = "book") -> str:
         raise BuildError(what + "\n".join(small))
     if hit := collisions(pdf.with_suffix(".aux"), paper):
         raise BuildError("\n".join(hit))
+    if alone := stranded(pdf, paper):
+        raise BuildError("\n".join(alone))
     empty = sparse(pdf, paper)
     if len(empty) > FEW:
         raise BuildError("pages that are too empty:\n" + "\n".join(empty))

@@ -2,7 +2,8 @@
 
 A page that is half empty makes a reader ask whether something is missing.
 So each page but the last of a chapter is full to seven tenths. A few cannot
-be; the build names them, and fails where they are more than that.
+be; the build names them, and fails where they are more than that. And no
+page ends with a heading: what it announces stands on the same page.
 """
 
 import re
@@ -22,6 +23,8 @@ DESIGN = ROOT / "book" / "_latex" / "design.sty"
 FULL = 0.7  # of the height of the text
 FEW = 10  # pages of the whole book may be emptier
 DOTS = 20  # per inch; enough to see whether a line is there
+RUNNING = re.compile(r"Serif|Mono|DejaVu")  # the fonts of text and figures
+OPENER = 4  # lines at most on a part's first page, which is a heading alone
 
 
 def papers() -> list[str]:
@@ -87,4 +90,37 @@ def sparse(pdf: Path, paper: str = "book") -> list[str]:
             if full[page] < FULL:
                 share = f"{full[page]:.0%}"
                 found.append(f"page {page + 1} of {title!r} is {share} full")
+    return found
+
+
+def lines_of(page: str) -> list[tuple[int, str, bool]]:
+    """The pieces of a page's text: distance from above, font, is it bold?"""
+    found = re.findall(
+        r'<text top="(\d+)".*? font="(\d+)">(.*)</text>', page
+    )
+    return [
+        (int(top), font, re.sub(r"<b>.*</b>", "", text).strip() == "")
+        for top, font, text in found
+        if re.sub(r"<.*?>", "", text).strip()
+    ]
+
+
+def stranded(pdf: Path, paper: str = "book") -> list[str]:
+    """Headings at a page's foot, far from what they announce, in words."""
+    top, height = text_block(paper)
+    command = ["pdftohtml", "-xml", "-i", "-stdout", "-zoom", "1", str(pdf)]
+    made = subprocess.run(command, check=True, capture_output=True)
+    pages = made.stdout.decode("utf-8", errors="replace").split("<page ")[1:]
+    fonts: dict[str, str] = {}
+    found = []
+    for number, page in enumerate(pages, 1):
+        named = r'<fontspec id="(\d+)".*? family="([^"]*)"'
+        fonts |= dict(re.findall(named, page))
+        foot = (top + height) / 25.4 * 72
+        lines = [line for line in lines_of(page) if line[0] < foot]
+        last = [x for x in lines if x[0] > max(lines)[0] - 3]
+        if len(lines) > OPENER and all(
+            bold and not RUNNING.search(fonts[font]) for _, font, bold in last
+        ):
+            found.append(f"page {number} ends with a heading")
     return found

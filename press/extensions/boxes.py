@@ -1,5 +1,6 @@
 """The book's boxes: topic cards, checks, exercises, pitfalls and others."""
 
+import math
 import subprocess
 import sys
 from typing import Any
@@ -24,6 +25,10 @@ KINDS = {  # kind → what stands before the author's title
     "cost": "Cost",
     "aside": "",
 }
+LINE = 74  # letters of a box's line in print
+HEADING = 4  # lines of a section's heading, with the space about it
+SOLUTION = 12  # lines that must be free where a solution begins
+SPLIT = 11  # lines of a box that may go on on the next page
 
 
 class box(nodes.General, nodes.Element):
@@ -99,8 +104,36 @@ class Solution(SphinxDirective):
         head += nodes.Text("Solution of ")
         head += reference("numref", name, "")
         self.set_source_info(head)
-        room = nodes.raw("", r"\needspace{12\baselineskip}", format="latex")
-        return [room, head]
+        return [room(SOLUTION), head]
+
+
+def room(lines: int) -> nodes.raw:
+    """In print: a new page, unless there is room for so many lines."""
+    need = f"\\needspace{{{lines}\\baselineskip}}\n"
+    return nodes.raw("", need, format="latex", classes=["room"])
+
+
+def needed(node: nodes.Node) -> int:
+    """The lines that must be free where this begins, in print; 0 for text.
+
+    A box wants to be whole. A long one is split, but not before its code.
+    """
+    assert isinstance(node, nodes.Element)
+    if "room" in node["classes"]:
+        return SOLUTION
+    if isinstance(node, exercise):
+        return SPLIT
+    if not isinstance(node, box):
+        return 0
+    lines = 2.0  # the title and the edges
+    for child in node.children[1:]:
+        text = child.astext()
+        if isinstance(child, nodes.literal_block):
+            lines += 1 + 0.8 * len(text.splitlines())
+        else:
+            lines += 0.5 + math.ceil(len(text) / LINE)
+    coded = any(isinstance(n, nodes.literal_block) for n in node.children[:2])
+    return math.ceil(min(lines, 2 * SPLIT if coded else SPLIT))
 
 
 def reference(role: str, target: str, text: str) -> addnodes.pending_xref:
@@ -247,7 +280,8 @@ def depart_title_html(self: Any, node: box_title) -> None:
 
 
 def visit_box_latex(self: Any, node: box) -> None:
-    self.body.append("\n\\begin{bookbox}{%s}\n" % node["kind"])
+    form = "\n\\begin{bookbox}{%s}{%d}\n"
+    self.body.append(form % (node["kind"], needed(node)))
 
 
 def depart_box_latex(self: Any, node: box) -> None:
@@ -281,15 +315,14 @@ def exercise_title(node: nodes.Node) -> str:
 
 
 def keep_heads(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    """In print a box does not leave its section's heading behind."""
+    """In print a section's heading stays with the box that follows it."""
     if app.builder.format != "latex":
         return
     for section in list(doctree.findall(nodes.section)):
         content = [n for n in section if not isinstance(n, nodes.Invisible)]
-        if len(content) > 1 and isinstance(content[1], (box, exercise)):
-            room = "\\needspace{14\\baselineskip}\n"
-            parent, place = section.parent, section.parent.index(section)
-            parent.insert(place, nodes.raw("", room, format="latex"))
+        if len(content) > 1 and (lines := needed(content[1])):
+            place = section.parent.index(section)
+            section.parent.insert(place, room(HEADING + lines))
 
 
 def forget(app: Sphinx, env: Any, docname: str) -> None:

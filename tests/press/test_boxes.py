@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from docutils import nodes
 from docutils.frontend import get_default_settings
 from docutils.parsers.rst import Parser, directives
 from docutils.utils import new_document
@@ -36,3 +37,20 @@ def test_a_box_is_where_the_index_says_it_is() -> None:
     [tag] = page.body
     assert 'id="index-8"' in tag
     assert 'class="admonition bookbox bookbox-aside"' in tag
+
+
+def a_box(*content: nodes.Element) -> boxes.box:
+    title = boxes.box_title("", "A title")
+    return boxes.box("", title, *content, kind="check")
+
+
+def test_a_box_asks_for_the_lines_that_it_takes() -> None:
+    short = nodes.paragraph("", "A line of seven words, and no more.")
+    long = nodes.paragraph("", "A word " * 200)
+    code = nodes.literal_block("", "line\n" * 15)
+    assert boxes.needed(short) == 0
+    assert boxes.needed(a_box(short)) == 4
+    assert boxes.needed(a_box(long)) == 11  # and the rest on the next page
+    assert boxes.needed(a_box(code)) == 15
+    assert boxes.needed(a_box(short, code)) == 11
+    assert boxes.needed(boxes.room(12)) == 12

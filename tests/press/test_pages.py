@@ -55,3 +55,26 @@ def test_the_design_names_its_papers() -> None:
     ]
     with pytest.raises(ValueError, match="knows no paper a5"):
         pages.text_block("a5")
+
+
+def words(figure: plt.Figure, lines: list[tuple[str, str]]) -> None:
+    """Lines of text from above, each in normal letters or bold ones."""
+    for i, (text, weight) in enumerate(lines):
+        figure.text(
+            0.2, 0.8 - i / 20, text, weight=weight, family="STIXGeneral"
+        )
+
+
+def test_a_heading_at_the_foot_is_found(tmp_path: Path) -> None:
+    text = [(f"Line {i} of the text", "normal") for i in range(5)]
+    heading = [("4.2 A heading", "bold")]
+    with PdfPages(tmp_path / "book.pdf") as pdf:
+        for lines in (text + heading, heading + text, heading):
+            figure = plt.figure(figsize=(190.5 * MM, 235 * MM))
+            words(figure, lines)
+            figure.text(0.5, 0.02, "the foot", weight="bold")
+            pdf.savefig(figure)
+            plt.close(figure)
+    # The first alone: a heading may open a page, and a part has one to itself.
+    found = pages.stranded(tmp_path / "book.pdf")
+    assert found == ["page 1 ends with a heading"]
