@@ -17,6 +17,7 @@ from docutils import nodes
 from docutils.utils import new_document
 from jupyter_cache import get_cache
 from nbclient import NotebookClient
+from nbformat import v4
 
 from press.exports import export, names, notebook, printing, script
 from press.extensions.boxes import box
@@ -302,14 +303,29 @@ def executed() -> dict[str, Any]:
 
 
 def shown(cell: Any) -> str:
-    """What stands below a cell: what it printed, and its value."""
-    parts = []
+    """What stands below a cell: what it printed, and its value.
+
+    What was printed comes in one piece or in several, as the clock has it.
+    """
+    text = ""
     for output in cell.get("outputs", []):
         if output.output_type == "stream" and output.name == "stdout":
-            parts.append(output.text)
+            text += output.text
         elif output.output_type in ("execute_result", "display_data"):
-            parts.append(output.data.get("text/plain", ""))
-    return "\n".join(part.strip("\n") for part in parts)
+            text += "\n" + output.data.get("text/plain", "") + "\n"
+    return re.sub(r"\n+", "\n", text).strip("\n")
+
+
+def test_what_was_printed_may_come_in_pieces() -> None:
+    def printed(*texts: str) -> Any:
+        outputs = [
+            v4.new_output("stream", name="stdout", text=t) for t in texts
+        ]
+        value = v4.new_output("execute_result", {"text/plain": "4"})
+        return v4.new_code_cell(outputs=[*outputs, value])
+
+    assert shown(printed("1 ", "2\n3\n")) == "1 2\n3\n4"
+    assert shown(printed("1 2\n3\n")) == "1 2\n3\n4"
 
 
 @pytest.mark.judge

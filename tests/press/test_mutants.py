@@ -1,7 +1,9 @@
 """Mistakes are planted where they should be, and noticed or not."""
 
 import json
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -160,6 +162,10 @@ def test_a_mistake_is_noticed_and_no_mistake_is_not(tmp_path: Path) -> None:
     ]
     assert len({m.source for m in planted}) == 3
     tests = mutants.own_tests(module)
-    limit = mutants.clean_run(planted[0], tests)
-    alive = mutants.survivors(planted, tests, limit, 2)
+    # Not in this process, which has run other tests and has threads.
+    new = get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=new) as fresh:
+        limit = fresh.submit(mutants.clean_run, planted[0], tests).result()
+        job = fresh.submit(mutants.survivors, planted, tests, limit, 2)
+        alive = job.result()
     assert [mutant.before for mutant in alive] == [""]
