@@ -8,7 +8,6 @@ import io
 import json
 import math
 import os
-import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -17,11 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from scratchlm.model.positions import PositionedModel, Turned
 from scratchlm.text.corpus import get
 from scratchlm.text.pieces import (
     Unigram,
@@ -30,15 +25,12 @@ from scratchlm.text.pieces import (
     marked_words,
     seed_model,
     train_unigram,
-    unmark,
 )
 from scratchlm.text.toytown import join, split_stories, write_corpus
 
 ROOT = Path(__file__).parent.parent
 SIZE, TOWN_SIZE, TOWN = 2000, 400, 400_000
 ENDINGS = ("s", "es", "ed", "ing", "er", "est", "ly", "ness", "less", "ful")
-TYPOS, POWER, STREAMS = 0.1, 0.2, 4
-CONTEXT, CHANNELS, BATCH, STEPS, SEEDS = 64, 64, 8, 1500, 2
 
 Cut = Callable[[str], list[str]]
 
@@ -56,12 +48,13 @@ def library(words: Mapping[str, int], model: Any, trainer: Any) -> Any:
     return made
 
 
-def pairs(words: Mapping[str, int], size: int, **marks: str) -> Cut:
+def pairs(words: Mapping[str, int], size: int, end: str = "") -> Cut:
     """Byte-pair encoding of the library, on letters."""
     trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=size, show_progress=False, **marks
+        vocab_size=size, show_progress=False, end_of_word_suffix=end
     )
-    made = library(words, tokenizers.models.BPE(**marks), trainer)
+    model = tokenizers.models.BPE(end_of_word_suffix=end)
+    made = library(words, model, trainer)
     return lambda word: list(made.encode(word).tokens)
 
 
@@ -154,86 +147,8 @@ def bare(piece: str) -> str:
     return piece.removeprefix("##").removesuffix("</w>").lstrip("\u2581")
 
 
-def with_typos(words: Iterable[str], share: float) -> list[str]:
-    """In a share of the longer words two letters have changed places."""
-    generator, changed = random.Random(7), []
-    for word in words:
-        if len(word) > 3 and generator.random() < share:
-            i = generator.randrange(1, len(word) - 2)
-            word = word[:i] + word[i + 1] + word[i] + word[i + 2 :]
-        changed.append(word)
-    return changed
-
-
-def losses(model: PositionedModel, rows: Tensor) -> Tensor:
-    """Nats of all tokens of rows (N, T + 1) but the first."""
-    logits = model(rows[:, :-1]).flatten(0, 1)
-    return F.cross_entropy(logits, rows[:, 1:].flatten(), reduction="none")
-
-
-def trained(streams: list[Tensor], size: int, seed: int) -> PositionedModel:
-    """A small transformer; each step reads from one of the streams."""
-    torch.manual_seed(seed)
-    turned = Turned(CHANNELS // 4, CONTEXT)
-    model = PositionedModel(size, turned, channels=CHANNELS)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    generator = torch.Generator().manual_seed(seed)
-    for step in range(STEPS):
-        stream = streams[step % len(streams)]
-        last = len(stream) - CONTEXT - 1
-        at = torch.randint(last, (BATCH, 1), generator=generator)
-        optimizer.zero_grad()
-        losses(model, stream[at + torch.arange(CONTEXT + 1)]).mean().backward()
-        optimizer.step()
-    return model
-
-
-@torch.no_grad()
-def bits(model: PositionedModel, stream: Tensor, characters: int) -> float:
-    """Bits per character of a text whose tokens these are, in windows."""
-    count = (len(stream) - 1) // CONTEXT
-    at = CONTEXT * torch.arange(count)[:, None]
-    rows = stream[at + torch.arange(CONTEXT + 1)].split(32)
-    total = torch.cat([losses(model, part) for part in rows]).mean().item()
-    return round(total * len(stream) / math.log(2) / characters, 4)
-
-
-def learn_from(
-    drawn: list[Cut], cut: Cut, texts: list[list[str]], pieces: list[str]
-) -> dict[str, list[float]]:
-    """Bits of a model, seed by seed: on clean text, and on typos.
-
-    `drawn` cut the training text, one for each stream; `cut` the other two.
-    """
-    ids = {piece: i for i, piece in enumerate(pieces)}
-
-    def stream(words: list[str], way: Cut) -> Tensor:
-        return torch.tensor([ids.get(p, 0) for w in words for p in way(w)])
-
-    train, clean, typos = texts
-    streams = [stream(train, way) for way in drawn]
-    found: dict[str, list[float]] = {"bits": [], "typos": []}
-    for seed in range(SEEDS):
-        model = trained(streams, len(pieces), seed)
-        for name, words in (("bits", clean), ("typos", typos)):
-            size = len(unmark(words))
-            found[name].append(bits(model, stream(words, cut), size))
-    return found
-
-
-def drawing(model: Unigram, words: Mapping[str, int], seed: int) -> Cut:
-    """Cuts that are drawn: for each word some, and one of them each time."""
-    generator = random.Random(seed)
-    pools = {
-        word: [model.sample(word, POWER, generator) for _ in range(min(n, 20))]
-        for word, n in words.items()
-    }
-    return lambda word: generator.choice(pools[word])
-
-
 def shakespeare(text: str) -> dict[str, Any]:
-    """All ways on Shakespeare: lengths, endings, and what a model learns."""
-    torch.set_num_threads(1)
+    """All ways on Shakespeare: lengths, endings, nats of the three Unigrams."""
     cut = int(0.9 * len(text))
     parts = text[:cut], text[cut:]
     plain, marked = map(bare_words, parts), list(map(marked_words, parts))
@@ -249,14 +164,14 @@ def shakespeare(text: str) -> dict[str, Any]:
     front = lru_cache(None)(pairs(with_marks, SIZE))
     best = lru_cache(None)(lambda word: unigram.best(word)[0])
     ways = (
-        ("</w>", pairs(words, SIZE, end_of_word_suffix="</w>"), valid, ""),
+        ("</w>", pairs(words, SIZE, "</w>"), valid, ""),
         ("WordPiece", word_pieces(words, SIZE), valid, ""),
         ("byte pairs", front, Counter(marked[1]), "\u2581"),
         ("Unigram", best, Counter(marked[1]), "\u2581"),
     )
     rows: list[dict[str, Any]] = []
-    for name, way, texts, mark in ways:
-        used = sum(n * len(way(w)) for w, n in texts.items())
+    for name, way, read, mark in ways:
+        used = sum(n * len(way(w)) for w, n in read.items())
         several, right, cuts = where_cut(way, known, mark)
         rows.append(
             {
@@ -268,25 +183,11 @@ def shakespeare(text: str) -> dict[str, Any]:
             }
         )
         print(rows[-1], flush=True)
-    texts = [*marked, with_typos(marked[1], TYPOS)]
-    found = sorted({p for w in with_marks for p in front(w)})
-    learned = {"byte pairs": learn_from([front], front, texts, found)}
-    print(learned, flush=True)
-    scores = list(unigram.scores)
-    learned["Unigram"] = learn_from([best], best, texts, scores)
-    print(learned, flush=True)
-    drawn = [drawing(unigram, with_marks, seed) for seed in range(STREAMS)]
-    learned["sampled"] = learn_from(drawn, best, texts, scores)
-    print(learned, flush=True)
     return {
         "words": len(words),
         "endings": len(known),
         "ways": rows,
-        "learned": learned,
         "nats": {name: nats(peer, with_marks) for name, peer in peers.items()},
-        "steps": STEPS,
-        "power": POWER,
-        "share of typos": TYPOS,
     }
 
 

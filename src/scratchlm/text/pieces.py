@@ -133,15 +133,31 @@ def by_gain(together: int, first: int, second: int, total: int) -> float:
     return apart + nats(together) - nats(total - together) - before
 
 
+def best_pair(words: list[tuple[list[int], int]], score: Score) -> Pair | None:
+    """The neighbors with the highest score, of equal ones the smaller pair.
+
+    None where no word has two tokens left.
+    """
+    single: Counter[int] = Counter()
+    for ids, count in words:
+        for i in ids:
+            single[i] += count
+    total = single.total()
+    scores = {
+        (a, b): score(together, single[a], single[b], total)
+        for (a, b), together in count_pairs(words).items()
+    }
+    return min(scores, key=lambda p: (-scores[p], p), default=None)
+
+
 def learn_pieces(
     words: Mapping[str, int], size: int, marks: Marks, score: Score = by_count
 ) -> tuple[list[str], dict[Pair, int]]:
-    """Join the pair of the highest score until there are `size` pieces.
+    """Join the best pair, again and again, until there are `size` pieces.
 
     `words` says how often each word occurs. Returns the pieces, letters
     first, and for each pair that was joined the number of its piece, in the
-    order of learning. Of equal scores the smaller pair wins. Stops early
-    when no pair is left.
+    order of learning. Stops early when no pair is left.
     """
     pieces = sorted({x for word in words for x in marks.letters(word)})
     numbers = {piece: i for i, piece in enumerate(pieces)}
@@ -150,29 +166,13 @@ def learn_pieces(
         for word, count in words.items()
     ]
     merges: dict[Pair, int] = {}
-    while len(pieces) < size and (pairs := count_pairs(split)):
-        single = count_tokens(split)
-        total = single.total()
-        scores = {
-            (a, b): score(pairs[a, b], single[a], single[b], total)
-            for a, b in pairs
-        }
-        best = min(scores, key=lambda pair: (-scores[pair], pair))
+    while len(pieces) < size and (best := best_pair(split, score)):
         joined = marks.join(pieces[best[0]], pieces[best[1]])
         new = merges[best] = numbers.setdefault(joined, len(pieces))
-        if new == len(pieces):  # or two merges make the same piece
+        if new == len(pieces):  # else another merge has made this piece
             pieces.append(joined)
         split = [(merge_word(ids, best, new), count) for ids, count in split]
     return pieces, merges
-
-
-def count_tokens(words: Iterable[tuple[list[int], int]]) -> Counter[int]:
-    """How often each token occurs in words with their counts."""
-    single: Counter[int] = Counter()
-    for ids, count in words:
-        for i in ids:
-            single[i] += count
-    return single
 
 
 def apply_merges(
@@ -331,12 +331,10 @@ class Unigram:
 def log_sum(values: list[float]) -> float:
     """ln of the sum of all exp(value), without overflow or underflow.
 
-    >>> log_sum([-1000.0, -1000.0]) + 1000
-    0.6931471805599...
+    >>> round(log_sum([-1000.0, -1000.0]), 4)  # ln 2 more than each
+    -999.3069
     """
     top = max(values)
-    if top == -math.inf:
-        return top
     return top + math.log(sum(math.exp(value - top) for value in values))
 
 
@@ -397,7 +395,7 @@ def prune(model: Unigram, words: Mapping[str, int], size: int) -> Unigram:
     }
     letters = [piece for piece in model.scores if len(piece) == 1]
     missed = sorted(loss, key=lambda piece: (-loss[piece], piece))
-    kept = [*letters, *missed[: size - len(letters)]]
+    kept = [*letters, *missed[: max(0, size - len(letters))]]
     return Unigram({piece: model.scores[piece] for piece in kept})
 
 
