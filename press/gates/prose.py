@@ -37,7 +37,7 @@ from press.sources import find
 
 CONSTANTS = Path(__file__).parent / "constants.yml"
 GLYPHS = set("–—…’“”‘×·≤≥≈→←↑↓±√Σσαβγεθλμπδτρφω∈∞−①②③✓✗²³₁₂ₙᵀĠ")
-GLYPHS |= set("éèüöäßñÅÉ─│┌┐└┘├┤┬┴┼")
+GLYPHS |= set("éèüöäßñÅÉ─│┌┐└┘├┤┬┴┼▁")
 NEVER = (
     r"simply|obviously|powerful|dive in|let[’']s explore|delve|seamless\w*"
     r"|in this chapter we will|it[’']s important to note|leverag\w+"

@@ -71,8 +71,8 @@ BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 def cut_with_bytes(model: Unigram, word: str) -> list[str]:
     """The best cut, with the bytes of each letter that is no piece.
 
-    >>> cut_with_bytes(Unigram({"Zo": -1.0}), "Zoë")
-    ['Zo', '<0xC3>', '<0xAB>']
+    >>> cut_with_bytes(Unigram({"Zo": -1.0}), "Zoé")
+    ['Zo', '<0xC3>', '<0xA9>']
     """
     pieces: list[str] = []
     for piece in model.best(word)[0]:
@@ -84,8 +84,8 @@ def cut_with_bytes(model: Unigram, word: str) -> list[str]:
 def join_with_bytes(pieces: Iterable[str]) -> str:
     """The word again, from pieces of which some are bytes.
 
-    >>> join_with_bytes(["Zo", "<0xC3>", "<0xAB>"])
-    'Zoë'
+    >>> join_with_bytes(["Zo", "<0xC3>", "<0xA9>"])
+    'Zoé'
     """
     numbers = {name: byte for byte, name in enumerate(BYTES)}
     joined = b"".join(

@@ -295,7 +295,7 @@ class Unigram:
         return sums
 
     def sample(self, word: str, power: float, generator: Random) -> list[str]:
-        """A cut drawn with probability ∝ p(cut) ** power, from its end.
+        """A cut drawn in proportion to p(cut) ** power, from its end.
 
         Kudo (2018), section 3.2, over all cuts: 1 draws by probability, 0
         makes all cuts alike, and a large power takes the best.
