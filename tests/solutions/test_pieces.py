@@ -51,7 +51,7 @@ def test_the_best_of_all_cuts_in_order(word: str, count: int) -> None:
 
 
 def test_greed_never_wins() -> None:
-    model = Unigram({"a": -5.0, "b": -1.0, "ab": -5.5, "bb": -1.5})
+    model = Unigram({"a": -5.0, "b": -1.0, "ab": -5.0, "bb": -1.5})
     changed, lost = cost_of_greed(model, ["abb", "ab", "bb"])
     assert changed == 0
     assert lost == 0.0
