@@ -297,7 +297,7 @@ class Unigram:
     def sample(self, word: str, power: float, generator: Random) -> list[str]:
         """A cut drawn in proportion to p(cut) ** power, from its end.
 
-        Kudo (2018), section 3.2, over all cuts: 1 draws by probability, 0
+        Kudo (2018), section 3.3, over all cuts: 1 draws by probability, 0
         makes all cuts alike, and a large power takes the best.
         """
         arcs, sums = self.arcs(word), self.forward(word, power)
@@ -404,7 +404,8 @@ def train_unigram(
 ) -> Unigram:
     """From many pieces to `size`: two steps of EM, then prune, and again.
 
-    Each time three quarters of the pieces stay (Kudo, 2018, section 3.2).
+    Each time three quarters of the pieces stay, as in SentencePiece (Kudo,
+    2018, section 3.2, keeps four fifths).
     Raises ValueError where the letters alone are more than `size`.
     """
     letters = len(set().union(*words))
