@@ -19,6 +19,7 @@ import tokenizers
 
 from scratchlm.text.corpus import get
 from scratchlm.text.pieces import (
+    UNKNOWN,
     Unigram,
     bare_words,
     longest_match,
@@ -31,6 +32,7 @@ from scratchlm.text.toytown import join, split_stories, write_corpus
 ROOT = Path(__file__).parent.parent
 SIZE, TOWN_SIZE, TOWN = 2000, 400, 400_000
 ENDINGS = ("s", "es", "ed", "ing", "er", "est", "ly", "ness", "less", "ful")
+OUTSIDE = "<unk>"  # how Unigram models name what they do not know
 
 Cut = Callable[[str], list[str]]
 
@@ -60,7 +62,7 @@ def pairs(words: Mapping[str, int], size: int, end: str = "") -> Cut:
 
 def word_pieces(words: Mapping[str, int], size: int) -> Cut:
     """The library's WordPiece vocabulary, and our longest match."""
-    model = tokenizers.models.WordPiece(unk_token="[UNK]")  # noqa: S106
+    model = tokenizers.models.WordPiece(unk_token=UNKNOWN)
     trainer = tokenizers.trainers.WordPieceTrainer(
         vocab_size=size, show_progress=False
     )
@@ -73,12 +75,12 @@ def of_tokenizers(words: Mapping[str, int], size: int) -> Unigram:
     trainer = tokenizers.trainers.UnigramTrainer(
         vocab_size=size + 1,
         show_progress=False,
-        special_tokens=["<unk>"],
-        unk_token="<unk>",  # noqa: S106
+        special_tokens=[OUTSIDE],
+        unk_token=OUTSIDE,
     )
     made = library(words, tokenizers.models.Unigram(), trainer)
     vocabulary = json.loads(made.to_str())["model"]["vocab"]
-    return Unigram({p: x for p, x in vocabulary if p != "<unk>"})
+    return Unigram({p: x for p, x in vocabulary if p != OUTSIDE})
 
 
 def of_sentencepiece(text: str, size: int) -> tuple[Unigram, Any]:

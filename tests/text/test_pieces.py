@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import combinations
 from random import Random
@@ -42,6 +42,7 @@ from scratchlm.text.toytown import join, write_corpus
 TOWN = join(write_corpus(20_000))
 BARE = Counter(bare_words(TOWN))
 MARKED = Counter(marked_words(TOWN))
+OUTSIDE = "<unk>"  # the library's name for what is unknown
 SMALL = st.text("abc", min_size=1, max_size=7)
 MODELS = st.dictionaries(
     st.text("abc", min_size=1, max_size=4),
@@ -94,13 +95,15 @@ def test_bare_words_lose_the_spaces() -> None:
 
 def library_pairs(marks: Marks, size: int) -> tokenizers.Tokenizer:
     """The library's byte pairs, with the same marks."""
-    kind = {
-        "end_of_word_suffix": marks.end,
-        "continuing_subword_prefix": marks.inside,
-    }
-    made = tokenizers.Tokenizer(tokenizers.models.BPE(**kind))
+    model = tokenizers.models.BPE(
+        end_of_word_suffix=marks.end, continuing_subword_prefix=marks.inside
+    )
+    made = tokenizers.Tokenizer(model)
     trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=size, show_progress=False, **kind
+        vocab_size=size,
+        show_progress=False,
+        end_of_word_suffix=marks.end,
+        continuing_subword_prefix=marks.inside,
     )
     made.train_from_iterator(BARE.elements(), trainer)
     return made
@@ -231,9 +234,8 @@ def test_the_longest_match_on_the_town() -> None:
 
 def library_unigram(model: Unigram) -> tokenizers.Tokenizer:
     """The library's model of the same pieces and scores."""
-    vocabulary = [("<unk>", 0.0), *model.scores.items()]
-    lowest = min(model.scores.values())
-    vocabulary[0] = ("<unk>", lowest)  # must not lower the lowest
+    lowest = min(model.scores.values())  # the unknown must not be lower
+    vocabulary = [(OUTSIDE, lowest), *model.scores.items()]
     return tokenizers.Tokenizer(tokenizers.models.Unigram(vocabulary, 0))
 
 
@@ -275,10 +277,10 @@ def test_all_cuts_counted_out(model: Unigram, word: str) -> None:
     assert cuts[tuple(best)] == pytest.approx(score)
     total = log_sum(list(cuts.values()))
     assert model.forward(word)[-1] == pytest.approx(total)
-    expected: Counter[str] = Counter()
+    expected: dict[str, float] = defaultdict(float)
     for cut, value in cuts.items():
         for piece in cut:
-            expected[piece] += math.exp(value - total)  # type: ignore
+            expected[piece] += math.exp(value - total)
     got = model.expect(word)
     assert got.keys() == expected.keys()
     assert got == pytest.approx(dict(expected), abs=1e-9)
@@ -402,13 +404,13 @@ def test_training_reaches_its_size_and_beats_the_library() -> None:
     trainer = tokenizers.trainers.UnigramTrainer(
         vocab_size=size + 1,
         show_progress=False,
-        special_tokens=["<unk>"],
-        unk_token="<unk>",  # noqa: S106
+        special_tokens=[OUTSIDE],
+        unk_token=OUTSIDE,
     )
     peer = tokenizers.Tokenizer(tokenizers.models.Unigram())
     peer.train_from_iterator(MARKED.elements(), trainer)
     vocabulary = json.loads(peer.to_str())["model"]["vocab"]
-    theirs = Unigram({p: x for p, x in vocabulary if p != "<unk>"})
+    theirs = Unigram({p: x for p, x in vocabulary if p != OUTSIDE})
     assert abs(len(theirs.scores) - size) <= 2
     assert nats(model, MARKED) < nats(theirs, MARKED)
     for word in MARKED:

@@ -84,7 +84,7 @@ def check_longest_match_is_that_of_the_library() -> None:
     peer = tokenizers.Tokenizer(
         tokenizers.models.WordPiece(
             {piece: i for i, piece in enumerate(known)},
-            unk_token="[UNK]",  # noqa: S106
+            unk_token=pieces.UNKNOWN,
         )
     )
     for word in ("lowest", "lower", "new", "newest", "low", "st", "lows"):
