@@ -141,7 +141,7 @@ def kind_of(story: str, gaps: Sequence[Gap], place: int) -> Kind | None:
         return "sums"
     if place == len(gaps) - 1:  # the answer with which a story ends
         return "questions"
-    if slot.form in ("she", "her", "him"):
+    if slot.form in ("her", "him"):  # behind "she" a verb gives it away
         return "reference"
     if slot.form in ("trade", "place"):
         name = gap.facts[slot.subject].forms[""]
