@@ -217,12 +217,13 @@ def probes(seed: int, n: int = 100) -> list[Probe]:
     """n probes of each kind, from stories that begin with this seed.
 
     A story gives at most one of each kind, so that those of a kind are
-    independent. The book's corpora have seed 2026; with any other seed the
-    stories are held out from training.
+    independent. A larger n adds to the same ones. The book's corpora have
+    seed 2026; with any other seed the stories are held out from training.
     """
     if seed < 0 or n < 1:
         raise ValueError(f"seed {seed}, {n} probes: take 0 and 1 or more")
-    source, draw = random.Random(seed), random.Random(f"probes {seed}")
+    source = random.Random(seed)
+    draws = {kind: random.Random(f"{kind} {seed}") for kind in KINDS}
     found: dict[Kind, list[Probe]] = {kind: [] for kind in KINDS}
     while min(map(len, found.values())) < n:
         story, gaps = tell_with_gaps(source)
@@ -233,8 +234,8 @@ def probes(seed: int, n: int = 100) -> list[Probe]:
                 if kind_of(story, gaps, i) == kind
             ]
             if fit and len(group) < n:
-                gap = fit[int(draw.random() * len(fit))]
-                group.append(make_probe(kind, story, gap, draw))
+                gap = fit[int(draws[kind].random() * len(fit))]
+                group.append(make_probe(kind, story, gap, draws[kind]))
     return [probe for group in found.values() for probe in group]
 
 
