@@ -32,7 +32,7 @@ from scratchlm.evaluation.probes import (
     wilson,
 )
 from scratchlm.model.gpt import GPT, GPTConfig
-from scratchlm.text.tokenizer import Tokenizer
+from scratchlm.text.tokenizer import END, Tokenizer
 from scratchlm.text.toytown import (
     START,
     TOWN,
@@ -210,8 +210,9 @@ def test_pairs_are_cut_from_the_whole() -> None:
     spaced = encode_pair(TOKENIZER, "It is ", "Monday")
     assert spaced == encode_pair(TOKENIZER, "It is", " Monday")
     assert encode_pair(TOKENIZER, "", "It")[0] == [end]
-    with pytest.raises(ValueError, match="share a token"):
-        encode_pair(TOKENIZER, "Mrs Pell count", "s her loaves")
+    joined = Tokenizer([(116, 115)], {END: 257})  # "ts"
+    with pytest.raises(ValueError, match="'pot' and 's' share a token"):
+        encode_pair(joined, "pot", "s")
 
 
 def one_by_one(
