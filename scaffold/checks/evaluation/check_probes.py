@@ -1,6 +1,7 @@
 """What probes with one right answer must be, and how to ask them."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +74,7 @@ def check_tempting() -> None:
     _, gaps = probes.tell_with_gaps(probes.random.Random(0))
     (slot,) = probes.parse("{n-m}")
     facts = {"n": probes.Word({}, 9), "m": probes.Word({}, 3)}
+    assert isinstance(slot, probes.Slot)
     gap = gaps[0]._replace(slot=slot, facts=facts)
     wrong = probes.distractors("sums", gap, probes.random.Random(1))
     equal(
@@ -100,7 +102,8 @@ def check_pairs() -> None:
 def check_batches() -> None:
     """Many at once score as each alone, in the order that was asked."""
     pairs = [([5, 1], [2, 7, 1]), ([3], [4]), ([1, 2, 3, 4], [5, 6])]
-    got = probes.log_likelihoods(Adder(), pairs, batch_size=3)
+    model: Any = Adder()
+    got = probes.log_likelihoods(model, pairs, batch_size=3)
     for found, (prompt, candidate) in zip(got, pairs, strict=True):
         close(
             found,
