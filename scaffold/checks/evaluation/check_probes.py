@@ -1,5 +1,6 @@
 """What probes with one right answer must be, and how to ask them."""
 
+import random
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,7 +9,13 @@ from torch import Tensor, nn
 
 from scratchlm.evaluation import probes
 from scratchlm.text.tokenizer import Tokenizer
-from scratchlm.text.toytown import begins_story, write_stories
+from scratchlm.text.toytown import (
+    Slot,
+    Word,
+    begins_story,
+    parse,
+    write_stories,
+)
 
 from ..expect import close, equal, raises, true
 
@@ -71,12 +78,12 @@ def check_places() -> None:
 
 def check_tempting() -> None:
     """Wrong sums are next to the right one."""
-    _, gaps = probes.tell_with_gaps(probes.random.Random(0))
-    (slot,) = probes.parse("{n-m}")
-    facts = {"n": probes.Word({}, 9), "m": probes.Word({}, 3)}
-    assert isinstance(slot, probes.Slot)
+    _, gaps = probes.tell_with_gaps(random.Random(0))
+    (slot,) = parse("{n-m}")
+    facts = {"n": Word({}, 9), "m": Word({}, 3)}
+    assert isinstance(slot, Slot)
     gap = gaps[0]._replace(slot=slot, facts=facts)
-    wrong = probes.distractors("sums", gap, probes.random.Random(1))
+    wrong = probes.distractors("sums", gap, random.Random(1))
     equal(
         {"five", "seven"} < set(wrong) <= {"four", "five", "seven", "eight"},
         True,
