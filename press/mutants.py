@@ -40,7 +40,14 @@ import yaml
 from press.mutations import Mutant, Source
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("text", "model", "training", "generation", "evaluation")
+PACKAGES = (
+    "text",
+    "model",
+    "training",
+    "generation",
+    "evaluation",
+    "tuning",
+)
 REASONS = ROOT / "press" / "mutants.yml"
 OWN = ("scratchlm", "solutions", "scaffold", "records", "benchmarks")
 OPTIONS = (

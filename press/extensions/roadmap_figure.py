@@ -31,6 +31,7 @@ COLORS = {  # part → fill, edge
     "training": ("#f0e9f5", "#7b4f9d"),
     "generation": ("#f8e6e3", "#b8412f"),
     "evaluation": ("#eaedf0", "#5f6b76"),
+    "tuning": ("#f6e6ef", "#a8447f"),
 }
 
 
