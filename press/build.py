@@ -49,7 +49,7 @@ SHELLS_OWN = re.compile(
     r"SCRATCHLM_|PYTHONOPTIMIZE$|PYTHONSTARTUP$|PYTEST_|FORCE_COLOR$|LINES$"
 )
 SHOWN_TESTS = ["text", "model", "training", "generation", "evaluation"]
-SHOWN_TESTS += ["tuning", "solutions", "cli"]
+SHOWN_TESTS += ["tuning", "serving", "solutions", "cli"]
 
 
 class BuildError(RuntimeError):

@@ -47,6 +47,7 @@ PACKAGES = (
     "generation",
     "evaluation",
     "tuning",
+    "serving",
 )
 REASONS = ROOT / "press" / "mutants.yml"
 OWN = ("scratchlm", "solutions", "scaffold", "records", "benchmarks")

@@ -32,6 +32,7 @@ COLORS = {  # part → fill, edge
     "generation": ("#f8e6e3", "#b8412f"),
     "evaluation": ("#eaedf0", "#5f6b76"),
     "tuning": ("#f6e6ef", "#a8447f"),
+    "serving": ("#e2f0f3", "#23788c"),
 }
 
 

@@ -75,6 +75,7 @@ TYPES = {  # what safetensors calls the types of numbers
     torch.int64: "I64",
     torch.int32: "I32",
     torch.uint8: "U8",
+    torch.int8: "I8",
     torch.bool: "BOOL",
 }
 
