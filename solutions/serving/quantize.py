@@ -95,9 +95,9 @@ def compensated(
     x = inputs.double()
     scales = largest_scales(weights.detach(), scheme).double()
     size = w.shape[1] // scales.shape[1]
-    h = x.t() @ x  # (C, C)
-    h += damping * h.diagonal().mean() * torch.eye(len(h))
-    factor = torch.linalg.cholesky(h.inverse(), upper=True)
+    gram = x.t() @ x  # (C, C)
+    gram += damping * gram.diagonal().mean() * torch.eye(len(gram))
+    factor = torch.linalg.cholesky(gram.inverse(), upper=True)
     for j in range(w.shape[1]):
         scale = scales[:, j // size]  # (R,)
         codes = (w[:, j] / scale).round().clamp(-scheme.top, scheme.top)

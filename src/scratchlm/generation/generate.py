@@ -58,7 +58,7 @@ def next_logits(
 def make_cache(model: GPT, ids: Tensor, new_tokens: int) -> KVCache:
     """An empty cache of the model's kind, with room for what it will read."""
     b, t = ids.shape
-    weight = model.token.weight
+    weight = next(model.parameters())
     room = min(model.config.context, t + max(0, new_tokens))
     return KVCache(model.config, b, room, weight.dtype, weight.device)
 
