@@ -32,6 +32,7 @@ COMMANDS = (
     "sample",
     "evaluate",
     "compare",
+    "quantize",
     "doctor",
 )
 

@@ -135,6 +135,7 @@ def make_app() -> App:
     add(app, "scratchlm.cli.sample:sample")
     add(app, "scratchlm.cli.evaluate:evaluate")
     add(app, "scratchlm.cli.compare:compare")
+    add(app, "scratchlm.cli.quantize:quantize")
     add(app, "scratchlm.cli.doctor:doctor")
     return app
 

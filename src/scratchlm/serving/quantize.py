@@ -13,8 +13,10 @@ to the outputs (Frantar et al., 2023), which an exercise adds.
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -284,18 +286,21 @@ def model_bytes(model: nn.Module) -> int:
     return sum(tensor.nbytes for tensor in unique_tensors(model).values())
 
 
-def save_quantized(folder: Path, model: GPT) -> None:
+def save_quantized(
+    folder: Path, model: GPT, others: Sequence[str] = ()
+) -> None:
     """Write a quantized model into a folder, and seal it.
 
     Codes and scales go to safetensors, the form of the model and the scheme
-    to JSON. No code, no pickle.
+    to JSON. `others` are files of the folder that belong to it.
     """
-    table, head = model.token.matrix, model.head.matrix
+    table = cast(QuantizedEmbedding, model.token).matrix
+    head = cast(QuantizedLinear, model.head).matrix
     config = replace(model.config, tied=head is table)
     facts = {"model": asdict(config), "scheme": asdict(table.scheme)}
     save_weights(folder / WEIGHTS, model)
     write_json(folder / CONFIG, facts)
-    names = (WEIGHTS, CONFIG)
+    names = (WEIGHTS, CONFIG, *others)
     write_seal(folder, {name: entry(folder / name) for name in names})
 
 
