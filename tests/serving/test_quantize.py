@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scratchlm.generation.generate import generate
+from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config, llama_config
 from scratchlm.serving.quantize import (
     CONFIG,
@@ -291,7 +292,8 @@ def test_a_tied_matrix_stays_one_when_the_model_moves() -> None:
 
 
 def written(model: GPT) -> list[int]:
-    new = generate(model, torch.tensor([[3, 1, 4]]), 15)
+    greedy = SamplingConfig(temperature=0)
+    new = generate(model, torch.tensor([[3, 1, 4]]), 15, greedy)
     return [int(step[0]) for step in new]
 
 

@@ -63,7 +63,8 @@ def test_balance_changes_nothing_but_the_grid() -> None:
 
     def error() -> float:
         rounded = dequantize(*quantize(linear.weight, Scheme(8)))
-        return float((F.linear(norm(x), rounded, linear.bias) - before).norm())
+        gap = F.linear(norm(x), rounded, linear.bias) - before
+        return gap.norm().item()
 
     bad = error()
     balance(norm, linear, strength=1.0)
@@ -80,7 +81,7 @@ def test_one_matrix_at_a_time() -> None:
     wanted = model(ids)
 
     def score(other: GPT) -> float:
-        return float((other(ids) - wanted).square().mean())
+        return (other(ids) - wanted).square().mean().item()
 
     changes = sensitivity(model, Scheme(3, "row"), score)
     assert len(changes) == 5  # the table, and four of the block
