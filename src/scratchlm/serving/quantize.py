@@ -91,7 +91,7 @@ def largest_scales(weights: Tensor, scheme: Scheme) -> Tensor:
 
     Weights (R, C) → (R, C / group), (R, 1), or (1, 1) for a tensor. Scales
     are rounded to bfloat16; 127 codes of such a scale miss the largest
-    weight by 127 · 2⁻⁹ of a step at most, less than half of one. Zeros get
+    weight by 127 · 2^-9 of a step at most, less than half of one. Zeros get
     the scale 1. Raises ValueError for NaN and infinity.
     """
     size = scheme.size(weights.shape[1])
@@ -327,7 +327,7 @@ def integer_linear(x: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
 
     x (..., C) gets a scale for each row, codes (R, C) have one a row, so
     both stand outside the sum (Jacob et al., 2018, section 2.2; Dettmers et
-    al., 2022, section 2.1). The sum is exact: 127² · C stays below 2³¹ for
+    al., 2022, section 2.1). The sum is exact: 127² · C stays below 2^31 for
     rows of up to 133,000.
 
     >>> codes, scales = quantize(torch.tensor([[1.0, -2.0]]), Scheme())
