@@ -143,6 +143,7 @@ def test_zeros_stay_zeros_and_what_is_no_number_is_refused() -> None:
     w[0, 1] = 127.0  # on a grid of whole numbers
     codes, scales = quantize(w, Scheme())
     assert torch.equal(dequantize(codes, scales), w)
+    assert bool((scales > 0).all())
     for bad in (float("nan"), float("inf")):
         w[1, 1] = bad
         with pytest.raises(ValueError, match="NaN or infinity"):
