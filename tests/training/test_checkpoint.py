@@ -358,6 +358,7 @@ def test_the_library_reads_what_we_write(tmp_path: Path) -> None:
     tensors = {
         "flag": torch.tensor([True, False, True]),
         "byte": torch.arange(5, dtype=torch.uint8),
+        "code": torch.arange(-2, 3, dtype=torch.int8),
         "half": torch.randn(3, 5).half(),
         "brain": torch.randn(7).bfloat16(),
         "single": torch.randn(2, 3, 4).transpose(0, 2),
