@@ -143,11 +143,25 @@ def test_zeros_stay_zeros_and_what_is_no_number_is_refused() -> None:
     w[0, 1] = 127.0  # on a grid of whole numbers
     codes, scales = quantize(w, Scheme())
     assert torch.equal(dequantize(codes, scales), w)
-    assert bool((scales > 0).all())
+    assert scales.tolist() == [[1.0], [1.0]]
     for bad in (float("nan"), float("inf")):
         w[1, 1] = bad
         with pytest.raises(ValueError, match="NaN or infinity"):
             largest_scales(w, Scheme(4, 2))
+
+
+def test_codes_never_wrap_around() -> None:
+    least = 2.0**-133  # of bfloat16: a scale cannot be 1.3 of it
+    w = least * torch.tensor([[165.0, -165.0, 1.0, 0.0]])
+    codes, scales = quantize(w, Scheme())
+    assert scales.item() == least
+    assert codes.tolist() == [[127, -127, 1, 0]]
+
+
+def test_nothing_is_kept_for_gradients() -> None:
+    codes, scales = quantize(nn.Parameter(drawn()), Scheme(8, 32))
+    assert not scales.requires_grad
+    assert not dequantize(codes, scales).requires_grad
 
 
 def test_schemes_that_cannot_be_are_refused() -> None:
