@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import shlex
 import shutil
 import sys
@@ -271,11 +272,88 @@ def all_or_nothing(folder: Path) -> Iterator[None]:
         raise
 
 
+# --- one process among several -----------------------------------------------
+
+
+def ranks() -> int:
+    """How many processes `torchrun` started for this run; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rows(batch_size: int) -> int:
+    """The windows of a batch that fall to one process, at most.
+
+    Refuses a batch that leaves a process without work.
+    """
+    if batch_size < ranks():
+        raise UserError(
+            f"--batch-size {batch_size} is too small for {ranks()} processes: "
+            "each takes a window or more"
+        )
+    return math.ceil(batch_size / ranks())
+
+
+def part(train: BatchCursor) -> BatchCursor:
+    """A cursor whose batches are as large as what one process takes."""
+    size = rows(train.batch_size)
+    return BatchCursor(train.tokens, train.context, size, train.seed)
+
+
+def loop() -> type[Trainer]:
+    """The trainer of one process, or of one among several."""
+    if ranks() == 1:
+        return Trainer
+    from scratchlm.training.distributed import RankTrainer  # takes a second
+
+    return RankTrainer
+
+
+def rank_device(wanted: str) -> str:
+    """The device of this process: a graphics card of its own, or the CPU."""
+    if wanted == "mps":
+        raise UserError("--device mps serves one process; choose cpu or cuda")
+    if wanted == "auto":
+        wanted = "cuda" if "cuda" in devices() else "cpu"
+    if wanted == "cuda":
+        wanted = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return check_device(wanted)
+
+
+def follower(job: Job) -> Trainer:
+    """The trainer of a process that takes part in what rank 0 has begun."""
+    opened = open_run(job.folder, job.run.verify)
+    return loop().resume(
+        job.folder,
+        opened.train,
+        opened.validation,
+        device=job.run.device,
+        verify=job.run.verify,
+    )
+
+
+def train_together(job: Job, start: float) -> None:
+    """Train under `torchrun`: rank 0 leads, the others take part."""
+    from scratchlm.training import distributed
+
+    run = replace(job.run, device=rank_device(job.run.device))
+    job = replace(job, run=run)
+    try:
+        with distributed.joined(run.device) as rank:
+            if rank == 0:
+                with distributed.leading():
+                    train_alone(job, start)
+            else:
+                distributed.assist(lambda: follower(job))
+    except distributed.RankLost as error:
+        raise UserError(str(error)) from error
+
+
 # --- a run -------------------------------------------------------------------
 
 
 def check(job: Job) -> None:
     """Refuse what cannot work, before any text is read."""
+    rows(job.batch.batch_size)
     if has_run(job.folder):
         raise UserError(
             f"{job.folder} holds another run; go on with it (train --resume "
@@ -359,6 +437,8 @@ def kept(training: TrainConfig) -> TrainConfig:
 
 def dry_run(job: Job) -> None:
     """Say what the run would take; nothing is read or written."""
+    if ranks() > 1:
+        raise UserError("--dry-run is for one process; leave torchrun out")
     check(job)
     device = device_for(job)
     check_precision(job, device)
@@ -409,7 +489,7 @@ def announce(memory: str, slow: list[str], facts: dict[str, Any]) -> None:
 def new_trainer(job: Job, start: float) -> Trainer:
     """Text, tokenizer, tokens and model for a run that starts."""
     asked_for, loop = job.settings, job.training
-    device, batch = device_for(job), job.batch.batch_size
+    device, batch = device_for(job), rows(job.batch.batch_size)
     check_precision(job, device)
     memory = estimate.check_memory(job.model, job.training, batch, device)
     facts = write_text(job)
@@ -418,14 +498,14 @@ def new_trainer(job: Job, start: float) -> Trainer:
     model = make_model(job, tokenizer.vocab_size, device)
     training = settle(job.training, model, batch)
     job = replace(job, training=training)
-    speed = estimate.measure(model, cursor, training)
+    speed = estimate.measure(model, part(cursor), training)
     judge = speed.evaluation(len(validation), job.model.context)
     training = kept(within(job, speed, judge, start).training)
     print(estimate.describe_run(model, training, facts, speed))
     announce(memory, estimate.slow_choices(model, loop, batch), facts)
     now = asdict(model.config) | asdict(training)
     facts["resolved"] = resolved(asked_for, now)
-    return Trainer(
+    return loop()(
         model,
         cursor,
         validation,
@@ -473,7 +553,7 @@ def later_memory(opened: Opened, training: TrainConfig, device: str) -> str:
             "does; name another --device, or branch it: train --from RUN "
             "--out NEW --precision float32"
         )
-    size = opened.train.batch_size
+    size = rows(opened.train.batch_size)
     return estimate.check_memory(opened.model, training, size, device)
 
 
@@ -488,7 +568,7 @@ def resumed_trainer(job: Job) -> Trainer:
     opened = open_run(job.folder, run.verify)
     training = read_train_config(job.folder, run.verify)
     memory = later_memory(opened, training, device)
-    trainer = Trainer.resume(
+    trainer = loop().resume(
         job.folder,
         opened.train,
         opened.validation,
@@ -515,7 +595,7 @@ def branched_trainer(job: Job, source: Path) -> Trainer:
     config = replace(old, **{n: getattr(job.training, n) for n in names})
     memory = later_memory(opened, config, device)
     with users_input():  # no more steps, another optimizer
-        trainer = Trainer.branch(
+        trainer = loop().branch(
             source,
             job.folder,
             config,
@@ -610,6 +690,14 @@ def report(folder: Path, trainer: Trainer, best: float) -> None:
     )
 
 
+def train_alone(job: Job, start: float) -> None:
+    """Train from the first word to the last, and say what came out."""
+    with advising(job):
+        trainer, best = carry_out(job, start)
+    if best is not None:
+        report(job.folder, trainer, best)
+
+
 describe(TextOptions, PRESETS["small"] | asdict(TextOptions()))
 describe(GPTConfig, PRESETS["small"])
 describe(TrainConfig, PRESETS["small"])
@@ -657,7 +745,6 @@ def train(
         find_tensorboard()
     if run.dry_run:
         return dry_run(job)
-    with advising(job):
-        trainer, best = carry_out(job, start)
-    if best is not None:
-        report(job.folder, trainer, best)
+    if ranks() > 1:
+        return train_together(job, start)
+    train_alone(job, start)

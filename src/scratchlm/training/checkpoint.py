@@ -8,7 +8,8 @@ counts from the moment in which the seal is replaced; so a crash at any time
 leaves the one before. There is no pickle: a file of weights from a stranger
 cannot run code here.
 
-Left out: sharded checkpoints of models larger than one machine's memory.
+Left out: shards of models larger than one machine's memory, which
+`scratchlm.training.distributed` has.
 """
 
 import json

@@ -8,7 +8,8 @@ the rest again on the way back. Where logits would be larger than all else,
 the loss and its gradient are computed from some rows at a time.
 `saved_bytes` and `memory_use` measure what a step keeps, and its peak.
 
-Left out: sharding over several machines, and offloading to the main memory.
+Left out: offloading to the main memory. `scratchlm.training.distributed`
+divides a step, and what it keeps, among processes.
 """
 
 from collections.abc import Callable, Sequence

@@ -6,7 +6,7 @@ the weights at chosen steps. Whatever changes the numbers stands in
 `TrainConfig`; whatever only watches (progress, samples, TensorBoard) cannot
 change them.
 
-Left out: several machines or accelerators.
+Several processes share one step in `scratchlm.training.distributed`.
 """
 
 import json
@@ -15,7 +15,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
@@ -588,6 +588,10 @@ class Trainer:
         """The cursor's next batch, in main memory."""
         return self.train.next_batch()
 
+    def accumulate(self, batches: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Add the gradient of a step's mean loss; returns the loss."""
+        return accumulate_gradients(self.model, batches, self.config.precision)
+
     def train_step(self) -> LogRecord:
         """One update of the weights; returns the log's line about it.
 
@@ -599,7 +603,7 @@ class Trainer:
         for optimizer in self.optimizers:
             optimizer.zero_grad()
         batches = [self.next_batch() for _ in range(config.accumulate)]
-        total = accumulate_gradients(self.model, batches, config.precision)
+        total = self.accumulate(batches)
         length = clip_gradients(self.model.parameters(), config.clip)
         loss, norm = torch.stack([total, length]).tolist()  # the wait
         if not (math.isfinite(loss) and math.isfinite(norm)):
