@@ -1,9 +1,15 @@
-"""What several tests share: quiet threads, and Shakespeare's plays."""
+"""What several tests share: quiet threads, processes, Shakespeare's plays."""
 
+import multiprocessing
 import os
+import traceback
+import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -74,3 +80,70 @@ def shakespeare() -> str:
     path = find_shakespeare()
     assert isinstance(path, Path)
     return path.read_text(encoding="utf-8")
+
+
+# --- several processes -------------------------------------------------------
+
+Among = Callable[[int, Callable[[int], Any]], list[Any]]
+GONE = "gone"  # in place of what a process returns that was killed
+
+
+def one_of_them(
+    rank: int, names: dict[str, str], work: Any, pipe: Connection
+) -> None:
+    """In a process of its own: do the work, and send what came out."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    os.environ.update(names | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+    try:
+        pipe.send((True, work(rank)))
+    except BaseException:
+        pipe.send((False, traceback.format_exc()))
+
+
+def run_among(ranks: int, work: Callable[[int], Any]) -> list[Any]:
+    """What `work` returns in each of several processes, by their ranks.
+
+    The processes are forked, so that none imports torch again, and find
+    each other by their environment, as those of `torchrun` do.
+    """
+    from scratchlm.training.distributed import meeting_place
+
+    context = multiprocessing.get_context("fork")
+    names = meeting_place() | {"WORLD_SIZE": str(ranks)}
+    pipes, processes = {}, []
+    for rank in range(ranks):
+        ours, theirs = context.Pipe(duplex=False)
+        pipes[ours] = rank
+        args = (rank, names, work, theirs)
+        processes.append(context.Process(target=one_of_them, args=args))
+        processes[-1].start()
+        theirs.close()
+    found: dict[int, Any] = {}
+    try:
+        while len(found) < ranks:
+            waiting = [p for p, rank in pipes.items() if rank not in found]
+            ready = wait(waiting, timeout=300)
+            assert ready, "the processes wait for each other"
+            for pipe in ready:
+                try:
+                    fine, value = pipe.recv()
+                except EOFError:
+                    fine, value = True, GONE
+                assert fine, value
+                found[pipes[pipe]] = value
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    return [found[rank] for rank in range(ranks)]
+
+
+@pytest.fixture
+def among() -> Among:
+    """`run_among`, where processes can be forked with a model in them."""
+    if torch.accelerator.is_available():
+        pytest.skip("a process that has used an accelerator cannot be forked")
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("this system cannot fork a process")
+    return run_among

@@ -335,6 +335,7 @@ def train_together(job: Job, start: float) -> None:
     """Train under `torchrun`: rank 0 leads, the others take part."""
     from scratchlm.training import distributed
 
+    rows(job.batch.batch_size)  # refused before anybody waits
     run = replace(job.run, device=rank_device(job.run.device))
     job = replace(job, run=run)
     try:
@@ -353,7 +354,6 @@ def train_together(job: Job, start: float) -> None:
 
 def check(job: Job) -> None:
     """Refuse what cannot work, before any text is read."""
-    rows(job.batch.batch_size)
     if has_run(job.folder):
         raise UserError(
             f"{job.folder} holds another run; go on with it (train --resume "

@@ -447,9 +447,10 @@ def take_steps(
     model: nn.Module,
     steps: Sequence[Sequence[Batch]],
     accumulate: Callable[[nn.Module, Sequence[Batch]], Tensor],
+    optimizer: Optimizer | None = None,
 ) -> Optimizer:
-    """Train on the steps; returns the optimizer with its moments."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    """Train on the steps; returns the optimizer, a new one or the given."""
+    optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=1e-3)
     for micro_batches in steps:
         optimizer.zero_grad()
         accumulate(model, micro_batches)

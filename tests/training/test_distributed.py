@@ -1,0 +1,502 @@
+"""Several processes take the step of one, and what they save is whole."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import (
+    allreduce_hook,
+)
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from torch.distributed.device_mesh import init_device_mesh
+from torch.nn.parallel import DistributedDataParallel
+
+from scratchlm.model.gpt import GPT, llama_config
+from scratchlm.text.tokens import BatchCursor
+from scratchlm.training import distributed
+from scratchlm.training.checkpoint import load_model
+from scratchlm.training.distributed import (
+    RankLost,
+    RankTrainer,
+    SummedLoss,
+    accumulate_over_ranks,
+    all_targets,
+    assist,
+    drill,
+    drill_model,
+    drill_steps,
+    dropout_seed,
+    joined,
+    launch,
+    leading,
+    load_shards,
+    noticing,
+    rank_bytes,
+    ring_bytes,
+    save_shards,
+    shard,
+    share,
+    take_steps,
+    whole,
+)
+from scratchlm.training.memory import IGNORED, accumulate_gradients
+from scratchlm.training.trainer import (
+    Interrupted,
+    NonFiniteLoss,
+    TrainConfig,
+    Trainer,
+    read_log,
+)
+
+Among = Callable[[int, Callable[[int], Any]], list[Any]]
+TOKENS = np.random.default_rng(0).integers(11, size=300)
+HELD_OUT = TOKENS[:31]
+
+
+def vector(model: nn.Module, gradient: bool = False) -> Tensor:
+    """All weights, or all gradients, as one long vector."""
+    return torch.cat(
+        [
+            whole(p.grad if gradient else p).detach().flatten()
+            for p in model.parameters()
+        ]
+    )
+
+
+def wrapped(way: str, ranks: int) -> nn.Module:
+    """The drill's model, under DDP or under FSDP2."""
+    if way == "DDP":
+        return DistributedDataParallel(SummedLoss(drill_model()))
+    return shard(drill_model(), init_device_mesh("cpu", (ranks,)))
+
+
+def shares(rank: int, ranks: int, steps: int = 4) -> list[list[Any]]:
+    """A rank's part of the steps of the drill."""
+    return [
+        [share(batch, rank, ranks) for batch in step]
+        for step in drill_steps(steps)
+    ]
+
+
+# --- a step ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [2, 5, 6])
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_every_row_falls_to_one_rank(rows: int, ranks: int) -> None:
+    ids = torch.arange(3 * rows).view(rows, 3)
+    parts = [share((ids, -ids), rank, ranks) for rank in range(ranks)]
+    got = torch.cat([part[0] for part in parts])
+    assert sorted(got.tolist()) == ids.tolist()
+    assert all(torch.equal(x, -y) for x, y in parts)
+    sizes = [len(part[0]) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_rank_without_rows_is_refused() -> None:
+    ids = torch.zeros(2, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match="2 rows leaves some of 3"):
+        share((ids, ids), 0, 3)
+
+
+@pytest.mark.parametrize(("ranks", "way"), [(2, "DDP"), (3, "FSDP2")])
+def test_a_step_is_that_of_one_process(
+    ranks: int, way: str, among: Among
+) -> None:
+    batches = drill_steps(1)[0]
+    alone = drill_model()
+    loss = accumulate_gradients(alone, batches).item()
+    wanted = vector(alone, gradient=True)
+
+    def work(rank: int) -> tuple[float, list[float]]:
+        with joined():
+            model = wrapped(way, ranks)
+            got = accumulate_over_ranks(model, shares(rank, ranks, 1)[0])
+            return got.item(), vector(model, gradient=True).tolist()
+
+    for got, gradient in among(ranks, work):
+        assert got == pytest.approx(loss, abs=1e-6)
+        assert (torch.tensor(gradient) - wanted).abs().max() < 1e-6
+
+
+def test_gradients_travel_once_with_the_last(among: Among) -> None:
+    def work(rank: int) -> tuple[int, bool]:
+        trips: list[Tensor] = []
+
+        def hook(group: Any, bucket: Any) -> Any:
+            trips.append(bucket.buffer().clone())
+            return allreduce_hook(group, bucket)
+
+        with joined():
+            model = wrapped("DDP", 2)
+            assert isinstance(model, DistributedDataParallel)
+            model.register_comm_hook(None, hook)
+            own = shares(rank, 2, 1)[0]
+            accumulate_over_ranks(model, own)
+            alone = SummedLoss(drill_model())
+            for ids, targets in own:
+                alone(ids, targets).backward()
+            factor = 2 / all_targets(own)
+            norm = factor * vector(alone, gradient=True).norm()
+            return len(trips), torch.allclose(trips[-1].norm(), norm)
+
+    assert among(2, work) == [(1, True), (1, True)]
+
+
+def test_a_step_without_targets_is_refused_by_all(among: Among) -> None:
+    def work(rank: int) -> bool:
+        ids = torch.zeros(1, 4, dtype=torch.int64)
+        with joined(), pytest.raises(ValueError, match="no target counts"):
+            all_targets([(ids, torch.full_like(ids, IGNORED))])
+        return True
+
+    assert among(2, work) == [True, True]
+
+
+def test_one_rank_may_have_nothing_to_predict(among: Among) -> None:
+    def work(rank: int) -> int:
+        ids = torch.zeros(1, 4, dtype=torch.int64)
+        targets = ids if rank else torch.full_like(ids, IGNORED)
+        with joined():
+            return all_targets([(ids, targets)])
+
+    assert among(2, work) == [4, 4]
+
+
+def test_training_and_its_bytes(among: Among, tmp_path: Path) -> None:
+    def work(rank: int) -> dict[str, dict[str, float]]:
+        with joined():
+            return drill(tmp_path)
+
+    both = among(2, work)
+    for found in both:
+        for way in ("DDP", "FSDP2"):
+            assert found[way]["difference"] < 1e-6
+        for part in ("weights", "gradients", "moments"):
+            assert found["DDP"][part] == found["alone"][part]
+    for part in ("weights", "gradients", "moments"):
+        divided = sum(found["FSDP2"][part] for found in both)
+        assert divided == both[0]["alone"][part]
+        assert both[0]["FSDP2"][part] < 0.6 * both[0]["alone"][part]
+
+
+def test_the_drill_runs_with_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = distributed.meeting_place() | {"RANK": "0", "WORLD_SIZE": "1"}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    distributed.main(tmp_path)
+    found = json.loads((tmp_path / "drill.json").read_text(encoding="utf-8"))
+    assert found["FSDP2"]["difference"] < 1e-6
+    sizes = [sum(list(parts.values())[1:]) for parts in found.values()]
+    parameters = sum(p.numel() for p in drill_model().parameters())
+    assert sizes == 3 * [rank_bytes(parameters, 1, 3)]
+
+
+def test_bytes_by_formula() -> None:
+    held = [[rank_bytes(10**6, n, stage) for n in (1, 8)] for stage in range(4)]
+    assert [row[0] for row in held] == 4 * [16 * 10**6]
+    assert [row[1] for row in held] == [16e6, 9e6, 5.5e6, 2e6]
+    assert ring_bytes(8, 4) == 12
+    assert ring_bytes(100, 1) == 0
+
+
+# --- shards ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_any_number_of_processes_goes_on(
+    ranks: int, among: Among, tmp_path: Path
+) -> None:
+    def first(rank: int) -> None:
+        with joined():
+            model = wrapped("FSDP2", 2)
+            own = shares(rank, 2)[:2]
+            optimizer = take_steps(model, own, accumulate_over_ranks)
+            save_shards(tmp_path / "shards", model, optimizer)
+
+    def later(rank: int) -> list[float]:
+        with joined():
+            model = wrapped("FSDP2", ranks)
+            nn.init.zeros_(next(model.parameters()))  # so loading shows
+            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+            load_shards(tmp_path / "shards", model, optimizer)
+            own = shares(rank, ranks)[2:]
+            take_steps(model, own, accumulate_over_ranks, optimizer)
+            return vector(model).tolist()
+
+    alone = drill_model()
+    take_steps(alone, drill_steps(), accumulate_gradients)
+    among(2, first)
+    for found in among(ranks, later):
+        assert (torch.tensor(found) - vector(alone)).abs().max() < 1e-6
+
+
+def test_one_file_of_them(among: Among, tmp_path: Path) -> None:
+    def work(rank: int) -> list[float]:
+        with joined():
+            model = wrapped("FSDP2", 2)
+            optimizer = take_steps(
+                model, shares(rank, 2)[:1], accumulate_over_ranks
+            )
+            save_shards(tmp_path / "shards", model, optimizer)
+            return vector(model).tolist()
+
+    weights = torch.tensor(among(2, work)[0])
+    dcp_to_torch_save(tmp_path / "shards", tmp_path / "one.pt")
+    saved = torch.load(tmp_path / "one.pt", weights_only=True)["model"]
+    model = SummedLoss(drill_model())
+    model.load_state_dict(saved)
+    assert torch.equal(vector(model), weights)
+
+
+# --- the trainer -------------------------------------------------------------
+
+
+def cursor() -> BatchCursor:
+    """Batches of five windows."""
+    return BatchCursor(TOKENS, 6, 5, seed=2)
+
+
+def fresh(kind: type[Trainer], folder: Path, dropout: float = 0.0) -> Trainer:
+    """A trainer at the beginning of a run of six steps."""
+    torch.manual_seed(8)
+    model = GPT(llama_config(11, 6, 1, 2, 8, hidden=8, dropout=dropout))
+    config = TrainConfig(
+        steps=6, warmup=2, accumulate=2, evaluate_every=3, checkpoint_every=2
+    )
+    return kind(model, cursor(), HELD_OUT, config, folder)
+
+
+def taken_up(kind: type[Trainer], folder: Path) -> Trainer:
+    """The trainer of a run as its checkpoint has it."""
+    return kind.resume(folder, cursor(), HELD_OUT)
+
+
+def ring(after: int) -> Callable[[Trainer], None]:
+    """Ctrl-C after so many steps."""
+
+    def plan(trainer: Trainer) -> None:
+        step = trainer.train_step
+
+        def train_step() -> dict[str, Any]:
+            line = step()
+            if line["step"] == after:
+                signal.raise_signal(signal.SIGINT)
+            return line
+
+        trainer.train_step = train_step  # type: ignore[method-assign]
+
+    return plan
+
+
+def program(
+    folder: Path,
+    begin: Callable[[], Trainer],
+    plan: Callable[[Trainer], None] = lambda trainer: None,
+    helper: Callable[[Trainer], None] = lambda trainer: None,
+) -> Callable[[int], str]:
+    """What each process runs; tells how it ended."""
+
+    def follow() -> Trainer:
+        trainer = taken_up(RankTrainer, folder)
+        helper(trainer)
+        return trainer
+
+    def work(rank: int) -> str:
+        try:
+            with joined():
+                if rank:
+                    assist(follow)
+                    return "assisted"
+                with leading():
+                    trainer = begin()
+                    plan(trainer)
+                    trainer.fit()
+        except (Interrupted, NonFiniteLoss, RankLost) as error:
+            return type(error).__name__
+        return "done"
+
+    return work
+
+
+def numbers(folder: Path) -> Tensor:
+    """The log without the seconds: a row for each step."""
+    return torch.tensor(
+        [
+            [
+                v
+                for k, v in line.items()
+                if k not in ("seconds", "validation_loss")
+            ]
+            for line in read_log(folder)
+        ],
+        dtype=torch.float64,
+    )
+
+
+def test_two_train_as_one_and_three_go_on(among: Among, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    fresh(Trainer, one).fit()
+    work = program(two, lambda: fresh(RankTrainer, two), ring(3))
+    assert among(2, work) == ["Interrupted", "assisted"]
+    work = program(two, lambda: taken_up(RankTrainer, two))
+    assert among(3, work) == ["done", "assisted", "assisted"]
+    torch.testing.assert_close(numbers(two), numbers(one), atol=1e-5, rtol=0)
+    got, wanted = vector(load_model(two)), vector(load_model(one))
+    assert (got - wanted).abs().max() < 1e-5
+    assert {p.name for p in two.iterdir()} == {p.name for p in one.iterdir()}
+
+
+def test_dropout_goes_on_as_it_would_have(among: Among, tmp_path: Path) -> None:
+    one, cut = tmp_path / "one", tmp_path / "cut"
+    among(2, program(one, lambda: fresh(RankTrainer, one, 0.3)))
+    among(2, program(cut, lambda: fresh(RankTrainer, cut, 0.3), ring(3)))
+    among(2, program(cut, lambda: taken_up(RankTrainer, cut)))
+    assert torch.equal(numbers(one), numbers(cut))
+
+
+def test_each_rank_drops_other_values() -> None:
+    seeds = {dropout_seed(step, rank) for step in range(9) for rank in range(9)}
+    assert len(seeds) == 81
+
+
+def test_a_killed_rank_ends_the_run_and_it_goes_on(
+    among: Among, tmp_path: Path
+) -> None:
+    def helper(trainer: Trainer) -> None:
+        step = trainer.train_step
+
+        def train_step() -> dict[str, Any]:
+            if trainer.step == 4:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return step()
+
+        trainer.train_step = train_step  # type: ignore[method-assign]
+
+    folder, one = tmp_path / "run", tmp_path / "one"
+    work = program(folder, lambda: fresh(RankTrainer, folder), helper=helper)
+    assert among(2, work) == ["RankLost", "gone"]
+    assert len(read_log(folder)) == 4
+    taken_up(Trainer, folder).fit()
+    fresh(Trainer, one).fit()
+    torch.testing.assert_close(numbers(folder), numbers(one), atol=1e-5, rtol=0)
+
+
+def test_all_stop_when_the_loss_is_no_number(
+    among: Among, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+
+    def spoil(trainer: Trainer) -> None:
+        step = trainer.train_step
+
+        def train_step() -> dict[str, Any]:
+            if trainer.step == 2:
+                nn.init.constant_(trainer.model.head.weight, torch.nan)
+            return step()
+
+        trainer.train_step = train_step  # type: ignore[method-assign]
+
+    work = program(folder, lambda: fresh(RankTrainer, folder), spoil, spoil)
+    assert among(2, work) == ["NonFiniteLoss", "assisted"]
+
+
+def test_other_errors_are_no_lost_rank() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), noticing():
+        raise RuntimeError("shapes do not fit")
+    with pytest.raises(RankLost, match="train --resume"), noticing():
+        raise RuntimeError("Connection closed by peer [127.0.0.1]:5")
+
+
+# --- starting several --------------------------------------------------------
+
+NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def test_each_process_is_told_who_it_is(tmp_path: Path) -> None:
+    words = (
+        "import os, pathlib, sys; names = sys.argv[2:]; "
+        "pathlib.Path(sys.argv[1], os.environ['RANK'])"
+        ".write_text(' '.join(os.environ[name] for name in names))"
+    )
+    launch(2, "-c", words, str(tmp_path), *NAMES)
+    told = [(tmp_path / str(rank)).read_text().split() for rank in range(2)]
+    assert [row[:4] for row in told] == [
+        [str(rank), str(rank), "2", "127.0.0.1"] for rank in range(2)
+    ]
+    assert told[0][4] == told[1][4]
+
+
+def test_a_process_that_fails_ends_the_others() -> None:
+    words = (
+        "import os, sys, time\n"
+        "if os.environ['RANK'] == '1': sys.exit('no more')\n"
+        "time.sleep(600)"
+    )
+    with pytest.raises(RuntimeError, match="no more"):
+        launch(2, "-c", words)
+
+
+# --- under torchrun itself ---------------------------------------------------
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+SMALL = ["train", "--preset", "tiny", "--characters", "20000", "--context"]
+SMALL += ["16", "--vocab-size", "300", "--layers", "1", "--heads", "2"]
+SMALL += ["--channels", "16", "--batch-size", "6", "--warmup", "2"]
+SMALL += ["--precision", "float32", "--device", "cpu", "--sample-every", "0"]
+
+
+@pytest.mark.judge
+def test_torchrun_starts_the_drill(tmp_path: Path) -> None:
+    module = ["-m", "scratchlm.training.distributed", str(tmp_path)]
+    subprocess.run([*TORCHRUN, "--nproc-per-node", "3", *module], check=True)
+    found = json.loads((tmp_path / "drill.json").read_text(encoding="utf-8"))
+    assert max(found[way]["difference"] for way in ("DDP", "FSDP2")) < 1e-6
+
+
+def train(
+    folder: Path, processes: int, *options: str
+) -> subprocess.Popen[bytes]:
+    """The command, under torchrun where there are several processes."""
+    start = [sys.executable]
+    if processes > 1:
+        start = [*TORCHRUN, "--nproc-per-node", str(processes)]
+    command = [*start, "-m", "scratchlm", *options, "--out", str(folder)]
+    return subprocess.Popen(command, cwd=folder.parent)
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_kill_under_torchrun(tmp_path: Path, victim: int) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    plan = [*SMALL, "--steps", "400", "--checkpoint-every", "20"]
+    assert train(one, 1, *plan).wait() == 0
+    running = train(two, 2, *plan)
+    log = two / "log.jsonl"
+    while not (log.exists() and log.read_bytes().count(b"\n") > 50):
+        time.sleep(0.1)
+        assert running.poll() is None
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children")
+    ranks = {
+        int(words.split(b"=")[1]): int(child)
+        for child in children.read_text().split()
+        for words in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        if words.startswith(b"RANK=")
+    }
+    os.kill(ranks[victim], signal.SIGKILL)
+    assert running.wait(timeout=120) != 0
+    assert len(read_log(two)) < 400
+    assert train(two, 2, "train", "--resume", "--device", "cpu").wait() == 0
+    torch.testing.assert_close(numbers(two), numbers(one), atol=1e-3, rtol=0)
