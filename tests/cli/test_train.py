@@ -24,6 +24,7 @@ from scratchlm.text.characters import CharTokenizer
 from scratchlm.text.files import entry, read_json, write_json, write_seal
 from scratchlm.text.tokenizer import Tokenizer
 from scratchlm.text.tokens import write_tokens
+from scratchlm.training import distributed
 from scratchlm.training.checkpoint import load_model
 from scratchlm.training.trainer import (
     Interrupted,
@@ -724,3 +725,60 @@ def test_a_changed_configuration_is_refused_before_it_is_read(
     write_json(path, read_json(run / "config.json"))
     path.write_text(path.read_text().replace(": ", ":  ", 1))
     assert main(["train", "--resume", "--no-verify", "--out", str(folder)]) == 0
+
+
+# --- several processes -------------------------------------------------------
+
+Among = Callable[[int, Callable[[int], Any]], list[Any]]
+
+
+def test_two_processes_train_as_one(run: Path, among: Among) -> None:
+    def work(rank: int) -> int:
+        return main(["train", *SMALL, "--out", "two"])
+
+    assert among(2, work) == [0, 0]
+    two, one = read_log(Path("two")), read_log(run)
+    assert [line["tokens"] for line in two] == [line["tokens"] for line in one]
+    for name in ("train_loss", "validation_loss", "gradient_norm"):
+        got, wanted = (
+            [line[name] for line in log if name in line] for log in (two, one)
+        )
+        assert got == pytest.approx(wanted, abs=1e-4)
+    assert {p.name for p in Path("two").iterdir()} == {
+        path.name for path in run.iterdir()
+    }
+
+
+def test_what_several_processes_cannot_do(
+    fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "5")
+    arguments = ["train", *SMALL, "--out", "new"]
+    assert "too small for 5 processes" in fails(arguments)
+    assert "leave torchrun out" in fails([*arguments, "--dry-run"])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "one process" in fails([*arguments, "--device", "mps"])
+    assert not Path("new").exists()
+
+
+def test_each_process_has_a_card_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(train, "check_device", lambda name: name)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert train.rank_device("cuda") == "cuda:3"
+    assert train.rank_device("cuda:1") == "cuda:1"
+    for found, wanted in (("cuda", "cuda:3"), ("mps", "cpu")):
+        monkeypatch.setattr(train, "devices", ["cpu", found].copy)
+        assert train.rank_device("auto") == wanted
+
+
+def test_a_lost_process_is_told_in_a_sentence(
+    fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(device: str) -> None:
+        raise distributed.RankLost("it is gone; train --resume goes on")
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(distributed, "joined", lost)
+    assert "train --resume" in fails(["train", *SMALL, "--out", "new"])
