@@ -230,7 +230,7 @@ def test_any_number_of_processes_goes_on(
         with joined():
             model = wrapped("FSDP2", ranks)
             nn.init.zeros_(next(model.parameters()))  # so loading shows
-            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
             load_shards(tmp_path / "shards", model, optimizer)
             own = shares(rank, ranks)[2:]
             take_steps(model, own, accumulate_over_ranks, optimizer)

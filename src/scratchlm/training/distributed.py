@@ -203,9 +203,9 @@ def shard(model: GPT, mesh: DeviceMesh) -> SummedLoss:
     """
     for block in model.blocks:
         fully_shard(block, mesh=mesh)
-    whole = SummedLoss(model)
-    fully_shard(whole, mesh=mesh)
-    return whole
+    summed = SummedLoss(model)
+    fully_shard(summed, mesh=mesh)
+    return summed
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -450,7 +450,7 @@ def take_steps(
     optimizer: Optimizer | None = None,
 ) -> Optimizer:
     """Train on the steps; returns the optimizer, a new one or the given."""
-    optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=1e-4)
     for micro_batches in steps:
         optimizer.zero_grad()
         accumulate(model, micro_batches)
