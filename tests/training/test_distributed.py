@@ -133,7 +133,7 @@ def test_gradients_travel_once_with_the_last(among: Among) -> None:
     def work(rank: int) -> tuple[int, bool]:
         trips: list[Tensor] = []
 
-        def hook(group: Any, bucket: Any) -> Any:
+        def hook(group, bucket):  # type: ignore[no-untyped-def]
             trips.append(bucket.buffer().clone())
             return allreduce_hook(group, bucket)
 

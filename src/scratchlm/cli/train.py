@@ -299,7 +299,7 @@ def part(train: BatchCursor) -> BatchCursor:
     return BatchCursor(train.tokens, train.context, size, train.seed)
 
 
-def loop() -> type[Trainer]:
+def trainer_class() -> type[Trainer]:
     """The trainer of one process, or of one among several."""
     if ranks() == 1:
         return Trainer
@@ -322,7 +322,7 @@ def rank_device(wanted: str) -> str:
 def follower(job: Job) -> Trainer:
     """The trainer of a process that takes part in what rank 0 has begun."""
     opened = open_run(job.folder, job.run.verify)
-    return loop().resume(
+    return trainer_class().resume(
         job.folder,
         opened.train,
         opened.validation,
@@ -505,7 +505,7 @@ def new_trainer(job: Job, start: float) -> Trainer:
     announce(memory, estimate.slow_choices(model, loop, batch), facts)
     now = asdict(model.config) | asdict(training)
     facts["resolved"] = resolved(asked_for, now)
-    return loop()(
+    return trainer_class()(
         model,
         cursor,
         validation,
@@ -568,7 +568,7 @@ def resumed_trainer(job: Job) -> Trainer:
     opened = open_run(job.folder, run.verify)
     training = read_train_config(job.folder, run.verify)
     memory = later_memory(opened, training, device)
-    trainer = loop().resume(
+    trainer = trainer_class().resume(
         job.folder,
         opened.train,
         opened.validation,
@@ -595,7 +595,7 @@ def branched_trainer(job: Job, source: Path) -> Trainer:
     config = replace(old, **{n: getattr(job.training, n) for n in names})
     memory = later_memory(opened, config, device)
     with users_input():  # no more steps, another optimizer
-        trainer = loop().branch(
+        trainer = trainer_class().branch(
             source,
             job.folder,
             config,

@@ -220,7 +220,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 def held_bytes(model: nn.Module, optimizer: Optimizer) -> dict[str, int]:
     """Bytes that this rank holds between two steps, part by part."""
-    parameters = list(model.parameters())
+    parameters = list[Tensor](model.parameters())
     parts = {
         "weights": parameters,
         "gradients": [p.grad for p in parameters if p.grad is not None],
