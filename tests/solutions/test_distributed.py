@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from scratchlm.training.distributed import (
@@ -51,6 +52,17 @@ def test_parts_are_pooled_by_their_tokens() -> None:
     cuts = [losses[:2], losses[2:3], losses[3:]]
     got = pooled([(float(part.sum()), len(part)) for part in cuts])
     assert got == pytest.approx(float(losses.mean()))
+
+
+def test_equal_weights_pass_and_others_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = drill_model()
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor, op: None)
+    same_everywhere(model)
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor, op: tensor.add_(1))
+    with pytest.raises(RuntimeError, match=r"token.weight is not the same"):
+        same_everywhere(model)
 
 
 def test_ranks_that_part_are_found(

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import (
     allreduce_hook,
@@ -61,6 +62,15 @@ from scratchlm.training.trainer import (
 Among = Callable[[int, Callable[[int], Any]], list[Any]]
 TOKENS = np.random.default_rng(0).integers(11, size=300)
 HELD_OUT = TOKENS[:31]
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """A group of one process, which is this one."""
+    store = dist.HashStore()
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
 
 
 def vector(model: nn.Module, gradient: bool = False) -> Tensor:
@@ -163,6 +173,13 @@ def test_a_step_without_targets_is_refused_by_all(among: Among) -> None:
     assert among(2, work) == [True, True]
 
 
+@pytest.mark.usefixtures("alone")
+def test_a_step_without_targets_is_refused_by_one() -> None:
+    ids = torch.zeros(1, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match="no target counts"):
+        all_targets([(ids, torch.full_like(ids, IGNORED))])
+
+
 def test_one_rank_may_have_nothing_to_predict(among: Among) -> None:
     def work(rank: int) -> int:
         ids = torch.zeros(1, 4, dtype=torch.int64)
@@ -241,6 +258,20 @@ def test_any_number_of_processes_goes_on(
     among(2, first)
     for found in among(ranks, later):
         assert (torch.tensor(found) - vector(alone)).abs().max() < 1e-6
+
+
+@pytest.mark.usefixtures("alone")
+def test_one_process_saves_and_goes_on(tmp_path: Path) -> None:
+    steps = drill_steps()
+    model = SummedLoss(drill_model())
+    optimizer = take_steps(model, steps[:2], accumulate_over_ranks)
+    save_shards(tmp_path, model, optimizer)
+    take_steps(model, steps[2:], accumulate_over_ranks, optimizer)
+    other = SummedLoss(drill_model())
+    another = torch.optim.AdamW(other.parameters(), lr=1e-4)
+    load_shards(tmp_path, other, another)
+    take_steps(other, steps[2:], accumulate_over_ranks, another)
+    assert torch.equal(vector(model), vector(other))
 
 
 def test_one_file_of_them(among: Among, tmp_path: Path) -> None:
@@ -357,6 +388,56 @@ def test_two_train_as_one_and_three_go_on(among: Among, tmp_path: Path) -> None:
     got, wanted = vector(load_model(two)), vector(load_model(one))
     assert (got - wanted).abs().max() < 1e-5
     assert {p.name for p in two.iterdir()} == {p.name for p in one.iterdir()}
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_group_of_one_trains_as_one(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    fresh(Trainer, one).fit()
+    trainer = fresh(RankTrainer, two)
+    ring(3)(trainer)
+    with pytest.raises(Interrupted), leading():
+        trainer.fit()
+    with leading():
+        taken_up(RankTrainer, two).fit()
+    torch.testing.assert_close(numbers(two), numbers(one), atol=1e-5, rtol=0)
+
+
+@pytest.mark.usefixtures("alone")
+def test_others_take_part_and_write_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    fresh(Trainer, folder).begin()
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    words, made = iter([True, True, False]), []
+    monkeypatch.setattr(distributed, "another_step", lambda: next(words))
+    monkeypatch.setattr(dist, "get_rank", lambda group=None: 1)
+
+    def make() -> Trainer:
+        made.append(taken_up(RankTrainer, folder))
+        return made[-1]
+
+    assist(make)
+    assert [trainer.step for trainer in made] == [2]
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert after == before
+    drawn = torch.get_rng_state()
+    torch.manual_seed(dropout_seed(1, 1))  # as for the last step
+    assert torch.equal(torch.get_rng_state(), drawn)
+
+
+def test_a_card_has_its_own_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "set_device", calls.append)
+    monkeypatch.setattr(
+        dist, "init_process_group", lambda name, timeout: calls.append(name)
+    )
+    monkeypatch.setattr(dist, "get_rank", lambda: 7)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    with joined("cuda:7") as rank:
+        assert rank == 7
+    assert calls == ["cuda:7", "cpu:gloo,cuda:nccl"]
 
 
 def test_dropout_goes_on_as_it_would_have(among: Among, tmp_path: Path) -> None:
