@@ -1,5 +1,7 @@
 """What several tests share: quiet threads, processes, Shakespeare's plays."""
 
+import faulthandler
+import importlib
 import multiprocessing
 import os
 import traceback
@@ -94,6 +96,7 @@ def one_of_them(
     """In a process of its own: do the work, and send what came out."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    faulthandler.dump_traceback_later(600)  # where it waits, if for so long
     os.environ.update(names | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
     try:
         pipe.send((True, work(rank)))
@@ -109,6 +112,7 @@ def run_among(ranks: int, work: Callable[[int], Any]) -> list[Any]:
     """
     from scratchlm.training.distributed import meeting_place
 
+    importlib.import_module("torch._dynamo")  # DDP does; not in each process
     context = multiprocessing.get_context("fork")
     names = meeting_place() | {"WORLD_SIZE": str(ranks)}
     pipes, processes = {}, []
@@ -123,7 +127,7 @@ def run_among(ranks: int, work: Callable[[int], Any]) -> list[Any]:
     try:
         while len(found) < ranks:
             waiting = [p for p, rank in pipes.items() if rank not in found]
-            ready = wait(waiting, timeout=300)
+            ready = wait(waiting, timeout=900)
             assert ready, "the processes wait for each other"
             for pipe in ready:
                 try:
