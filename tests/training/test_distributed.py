@@ -232,7 +232,9 @@ def test_bytes_by_formula() -> None:
 # --- shards ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize(
+    "ranks", [3, pytest.param(1, marks=pytest.mark.judge)]
+)
 def test_any_number_of_processes_goes_on(
     ranks: int, among: Among, tmp_path: Path
 ) -> None:
