@@ -106,7 +106,7 @@ def ladder() -> list[Recipe]:
     model = replace(model, position="rotary", mlp="gelu")
     model = replace(model, bias=False, tied=False)
     steps.append(("rotary, own head, no biases", model, training, 16))
-    model = replace(model, qk_norm=True)
+    model = replace(model, qk_norm="layernorm")
     steps.append(("queries, keys normalized", model, training, 16))
     training = replace(training, schedule="stable")
     steps.append(("constant rate, then down", model, training, 16))

@@ -17,7 +17,7 @@ FORMS = {
     "grouped": llama_config(37, 24, 3, 4, 32, kv_heads=2),
     "multi-query": llama_config(37, 24, 3, 4, 32, kv_heads=1),
     "head size": GPTConfig(37, 24, 3, 4, 32, kv_heads=2, head_size=10),
-    "post-norm": GPTConfig(37, 24, 2, 4, 32, post_norm=True),
+    "post-norm": GPTConfig(37, 24, 2, 4, 32, norm_order="post"),
 }
 
 

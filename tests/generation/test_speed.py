@@ -44,7 +44,7 @@ FORMS = {
         50, 24, 3, 4, 32, 2, head_size=6, position="rotary", norm_eps=0.01
     ),
     "fast": fast_model(50, 24),
-    "post-norm": GPTConfig(50, 24, 3, 4, 32, post_norm=True),
+    "post-norm": GPTConfig(50, 24, 3, 4, 32, norm_order="post"),
 }
 
 
@@ -193,7 +193,7 @@ def test_the_fast_recipe_is_what_the_text_says() -> None:
     config = fast_model(65)
     assert (config.context, config.layers, config.heads) == (128, 4, 4)
     assert (config.position, config.channels) == ("rotary", 128)
-    assert config.qk_norm
+    assert config.qk_norm == "layernorm"
     assert (config.bias, config.tied, config.fused) == (False,) * 3
     training = fast_training(500)
     assert training.steps == 500

@@ -9,7 +9,7 @@ from scratchlm.model.heads import MultiHeadAttention
 from scratchlm.model.layers import GELUMLP, LayerNorm, RMSNorm, SwiGLU
 
 
-def make(post_norm: bool = False, channels: int = 16, seed: int = 0) -> Block:
+def make(order: str = "pre", channels: int = 16, seed: int = 0) -> Block:
     """A block with weights that look trained, norms included."""
     torch.manual_seed(seed)
     block = Block(
@@ -17,7 +17,7 @@ def make(post_norm: bool = False, channels: int = 16, seed: int = 0) -> Block:
         MultiHeadAttention(channels, 4),
         LayerNorm(channels),
         GELUMLP(channels),
-        post_norm,
+        order,
     )
     for norm in (block.norm1, block.norm2):
         nn.init.normal_(norm.weight, mean=1, std=0.3)
@@ -47,15 +47,22 @@ def test_pre_norm_equation() -> None:
 
 
 def test_post_norm_equation() -> None:
-    block, x = make(post_norm=True), torch.randn(2, 5, 16)
+    block, x = make("post"), torch.randn(2, 5, 16)
     middle = block.norm1(x + block.attention(x))
     wanted = block.norm2(middle + block.mlp(middle))
     assert torch.equal(block(x), wanted)
 
 
+def test_branch_norm_equation() -> None:
+    block, x = make("branch"), torch.randn(2, 5, 16)
+    middle = x + block.norm1(block.attention(x))
+    wanted = middle + block.norm2(block.mlp(middle))
+    assert torch.equal(block(x), wanted)
+
+
 @pytest.mark.parametrize("norm_first", [True, False])
 def test_equals_the_library_layer(norm_first: bool) -> None:
-    block, x = make(post_norm=not norm_first), torch.randn(2, 5, 16)
+    block, x = make("pre" if norm_first else "post"), torch.randn(2, 5, 16)
     layer = nn.TransformerEncoderLayer(
         16, 4, 64, 0.0, "gelu", batch_first=True, norm_first=norm_first
     )
@@ -92,15 +99,15 @@ def test_no_position_sees_the_future() -> None:
     block, x = make(), torch.randn(1, 6, 16)
     changed = x.clone()
     changed[:, 4:] += 1
-    for post_norm in (False, True):
-        block.post_norm = post_norm
+    for order in ("pre", "post", "branch"):
+        block.norm_order = order
         assert torch.equal(block(x)[:, :4], block(changed)[:, :4])
         assert not torch.allclose(block(x)[:, 4:], block(changed)[:, 4:])
 
 
-@pytest.mark.parametrize("post_norm", [False, True])
-def test_in_pieces_with_a_store(post_norm: bool) -> None:
-    block, x = make(post_norm), torch.randn(2, 16, 16)
+@pytest.mark.parametrize("order", ["pre", "post", "branch"])
+def test_in_pieces_with_a_store(order: str) -> None:
+    block, x = make(order), torch.randn(2, 16, 16)
     store = Memory()
     pieces = [block(piece, store) for piece in x.split([4, 3, 1, 5, 3], 1)]
     torch.testing.assert_close(
@@ -165,16 +172,16 @@ def test_depth_profile_leaves_no_gradients_behind() -> None:
 def test_pre_norm_carries_gradients_through_depth() -> None:
     x = torch.randn(2, 8, 16)
     found = {}
-    for post_norm in (False, True):
-        blocks = [make(post_norm, seed=i) for i in range(24)]
+    for order in ("pre", "post"):
+        blocks = [make(order, seed=i) for i in range(24)]
         for block in blocks:
             for norm in (block.norm1, block.norm2):
                 nn.init.ones_(norm.weight)
             for part in (block.attention.out, block.mlp.down):
                 nn.init.normal_(part.weight, std=0.3)
         _, gradients = depth_profile(blocks, x)
-        found[post_norm] = gradients[0] / gradients[-1]
+        found[order] = gradients[0] / gradients[-1]
     # Forward, the pre-norm stream grows; backward, its gradient may grow
     # but not vanish. The post-norm one is divided at every norm.
-    assert found[False] > 1
-    assert found[True] < found[False] / 10
+    assert found["pre"] > 1
+    assert found["post"] < found["pre"] / 10

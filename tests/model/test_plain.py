@@ -57,11 +57,16 @@ def test_equals_the_model(name: str, length: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"post_norm": True}, {"qk_norm": True}, {"mlp": "gelu"}]
+    "change", [
+        {"norm_order": "post"},
+        {"qk_norm": "layernorm"},
+        {"rope_factor": 2.0},
+        {"mlp": "gelu"},
+    ]
 )
 def test_what_is_left_out_is_refused(change: dict[str, Any]) -> None:
     config = replace(FORMS["gpt2"], **change)
-    with pytest.raises(ValueError, match="are left out here"):
+    with pytest.raises(ValueError, match="written here"):
         plain.logits({}, asdict(config), [1])
 
 

@@ -23,10 +23,10 @@ class Times(nn.Module):
         return self.factor * x + self.plus
 
 
-def made_of_factors(post_norm: bool = False) -> block.Block:
+def made_of_factors(order: str = "pre") -> block.Block:
     """Norms of +1 and +3, attention × 10, feed-forward × 100."""
     parts = Times(1, plus=1), Times(10), Times(1, plus=3), Times(100)
-    return block.Block(*parts, post_norm=post_norm)  # type: ignore[arg-type]
+    return block.Block(*parts, order)  # type: ignore[arg-type]
 
 
 def check_pre_norm_by_hand() -> None:
@@ -44,7 +44,7 @@ def check_post_norm_by_hand() -> None:
     """In the old order the norms stand after each sum."""
     # (2 + 20) + 1 = 23;  (23 + 2300) + 3 = 2326
     close(
-        made_of_factors(post_norm=True)(torch.tensor([[[2.0]]])),
+        made_of_factors("post")(torch.tensor([[[2.0]]])),
         [[[2326.0]]],
         "2 through the same parts in the post-norm order",
         hint="norm1(x + attention(x)), then norm2(x + mlp(x))",
@@ -66,15 +66,15 @@ def check_the_stream_is_not_touched() -> None:
 
 def check_the_store_reaches_attention() -> None:
     """The store goes to the attention and to nothing else."""
-    for post_norm in (False, True):
-        made, store = made_of_factors(post_norm), object()
+    for order in ("pre", "post", "branch"):
+        made, store = made_of_factors(order), object()
         made(torch.zeros(1, 1, 1), store)  # type: ignore[arg-type]
         parts = made.norm1, made.attention, made.norm2, made.mlp
         found = [part.stores for part in parts]  # type: ignore[union-attr]
         equal(
             found,
             [[None], [store], [None], [None]],
-            f"what the parts got as a store, post_norm={post_norm}",
+            f"what the parts got as a store, norm order {order}",
         )
 
 

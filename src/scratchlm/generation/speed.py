@@ -159,7 +159,7 @@ def fast_model(vocab_size: int, context: int = 128) -> GPTConfig:
         position="rotary",
         bias=False,
         tied=False,
-        qk_norm=True,
+        qk_norm="layernorm",
         fused=False,
     )
 
@@ -247,7 +247,7 @@ class FastStep:
 
     def __init__(self, model: GPT) -> None:
         """Take the weights of a model; later changes to them are seen."""
-        self.model, self.usual = model, not model.config.post_norm
+        self.model, self.usual = model, model.config.norm_order == "pre"
         self.blocks = [FastBlock(cast(Block, b)) for b in model.blocks]
         self.norm = without_module(model.norm)
         self.head, self.token = model.head.weight, model.token.weight

@@ -4,7 +4,8 @@ A block is two sublayers, attention and then a feed-forward layer; each adds
 what it found to the residual stream. With the norms *before* both parts, as
 in GPT-2 (Radford et al., 2019; Xiong et al., 2020), the stream itself is
 never normalized, multiplied or cut: a sum from the first layer to the last.
-The post-norm form of Vaswani et al. (2017) is here for comparison.
+The post-norm form of Vaswani et al. (2017) is here for comparison, and that
+of OLMo 2 (Walsh et al., 2025), which normalizes what a part adds.
 
 Left out: norms on both sides (Gemma), and attention and feed-forward side by
 side (GPT-J).
@@ -27,21 +28,28 @@ class Block(nn.Module):
         attention: MultiHeadAttention,
         norm2: nn.Module,
         mlp: nn.Module,
-        post_norm: bool = False,
+        norm_order: str = "pre",
     ) -> None:
-        """Made of parts, in the order in which the data meets them."""
+        """Made of parts, in the order in which the data meets them.
+
+        `norm_order` is pre (before each part), post (on the stream, after
+        each sum) or branch (on what each part adds).
+        """
         super().__init__()
         self.norm1 = norm1
         self.attention = attention
         self.norm2 = norm2
         self.mlp = mlp
-        self.post_norm = post_norm
+        self.norm_order = norm_order
 
     def forward(self, x: Tensor, store: KVStore | None = None) -> Tensor:
         """(B, T, C) → (B, T, C); with a store, after what it holds."""
-        if self.post_norm:
+        if self.norm_order == "post":
             x = self.norm1(x + self.attention(x, store))
             return self.norm2(x + self.mlp(x))
+        if self.norm_order == "branch":
+            x = x + self.norm1(self.attention(x, store))
+            return x + self.norm2(self.mlp(x))
         x = x + self.attention(self.norm1(x), store)
         return x + self.mlp(self.norm2(x))
 

@@ -99,12 +99,37 @@ def sinusoidal_positions(context: int, channels: int) -> Tensor:
     return pairs.flatten(1)  # (T, C)
 
 
+def slow_down(
+    frequencies: Tensor, factor: float, original: int
+) -> Tensor:
+    """The waves of a model made for `original` positions, for `factor` times.
+
+    Waves of more than `original` positions get `factor` times as long, those
+    of less than a quarter of it stay, and between the two it is a mixture:
+    what Llama 3.1 does (Grattafiori et al., 2024), in its published code.
+
+    >>> waves = torch.tensor([1.0, 0.01])
+    >>> slow_down(waves, factor=4.0, original=500)
+    tensor([1.0000, 0.0025])
+    """
+    turns = original * frequencies / (2 * math.pi)  # in the first context
+    kept = ((turns - 1) / (4 - 1)).clamp(0, 1)
+    return frequencies * (kept + (1 - kept) / factor)
+
+
 def rotary_tables(
-    head_size: int, context: int, base: float = 10000.0
+    head_size: int,
+    context: int,
+    base: float = 10000.0,
+    factor: float = 1.0,
+    original: int = 8192,
 ) -> tuple[Tensor, Tensor]:
     """Cosines and sines of every position's angles, (context, D/2) each."""
+    frequencies = wave_frequencies(head_size, base)
+    if factor != 1.0:
+        frequencies = slow_down(frequencies, factor, original)
     time = torch.arange(context, dtype=torch.float32)
-    angles = torch.outer(time, wave_frequencies(head_size, base))
+    angles = torch.outer(time, frequencies)
     return angles.cos(), angles.sin()
 
 
@@ -114,23 +139,36 @@ class Rotary(nn.Module):
     Su et al. (2021), section 3.2, half-split: channel i is paired with
     channel i + D/2, as in the weights of Llama that Hugging Face publishes.
     The tables are float32 whatever the model is cast to, move with it, and
-    are not saved: they follow from the three arguments.
+    are not saved: they follow from the arguments. With a `factor`, waves
+    are slowed down as `slow_down` says.
     """
 
     cos: Tensor
     sin: Tensor
 
     def __init__(
-        self, head_size: int, context: int, base: float = 10000.0
+        self,
+        head_size: int,
+        context: int,
+        base: float = 10000.0,
+        factor: float = 1.0,
+        original: int = 8192,
     ) -> None:
         """Tables for `context` positions; ValueError for an odd head."""
         super().__init__()
         self.head_size = head_size
         self.context = context
         self.base = base
-        cos, sin = rotary_tables(head_size, context, base)
+        self.factor = factor
+        self.original = original
+        cos, sin = self.tables()
         self.register_buffer("cos", cos, persistent=False)  # (T, D / 2)
         self.register_buffer("sin", sin, persistent=False)
+
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Both tables, as they follow from the arguments."""
+        waves = self.base, self.factor, self.original
+        return rotary_tables(self.head_size, self.context, *waves)
 
     def apply_rotary(self, x: Tensor, start: int = 0) -> Tensor:
         """Rotate (B, H, T, D), whose first token stands at `start`."""
@@ -153,8 +191,8 @@ class Rotary(nn.Module):
         after `to_empty()`, which leaves whatever stood in memory.
         """
         super()._apply(fn, recurse)
-        tables = rotary_tables(self.head_size, self.context, self.base)
-        self.cos, self.sin = (table.to(self.cos.device) for table in tables)
+        device = self.cos.device
+        self.cos, self.sin = (table.to(device) for table in self.tables())
         return self
 
 

@@ -39,6 +39,8 @@ CHOICES = {
     "norm": ("layernorm", "rmsnorm"),
     "mlp": ("gelu", "gelu_tanh", "swiglu"),
     "position": ("learned", "rotary"),
+    "norm_order": ("pre", "post", "branch"),
+    "qk_norm": ("none", "layernorm", "rmsnorm", "rmsnorm_all"),
 }
 
 
@@ -65,11 +67,14 @@ class GPTConfig:
     dropout: float = 0.0  # share of values dropped in training
     bias: bool = True  # added by linear layers and norms
     tied: bool = True  # the head shares its weights with the tokens
-    post_norm: bool = False  # norms after the sublayers, not before
-    qk_norm: bool = False  # normalize queries and keys
+    norm_order: str = "pre"  # norms before the sublayers; or post, or branch
+    qk_norm: str = "none"  # of queries and keys; or layernorm, rmsnorm(_all)
     fused: bool = True  # attention by the library's kernel
     rope_base: float = 10000.0  # of rotary positions: how slow they get
     norm_eps: float = 1e-5  # added under the root of a norm
+    qkv_bias: bool | None = None  # of queries, keys, values; else as bias
+    rope_factor: float = 1.0  # by how much the slow waves are slowed down
+    rope_original: int = 8192  # the context before they were
 
     def __post_init__(self) -> None:
         """Refuse what no model can be built from."""
@@ -117,8 +122,10 @@ def check_sizes(config: GPTConfig) -> None:
         )
     if not 0 < config.norm_eps < math.inf:
         raise ValueError(f"norm_eps={config.norm_eps}: choose one above 0")
-    if not 1 <= config.rope_base < math.inf:
-        raise ValueError(f"rope_base={config.rope_base}: choose 1 or more")
+    for field in ("rope_base", "rope_factor", "rope_original"):
+        if not 1 <= getattr(config, field) < math.inf:
+            value = getattr(config, field)
+            raise ValueError(f"{field}={value}: choose 1 or more")
     c = config
     check_heads(c.channels, c.heads, c.key_heads, c.head_size)
     if c.position == "rotary" and c.channels_per_head % 2:
@@ -205,10 +212,29 @@ def make_block(config: GPTConfig, rotary: Rotary | None) -> Block:
         c.bias,
         rotary,
         reference=not c.fused,
-        qk_norm=c.qk_norm,
+        qk_norm=c.qk_norm == "layernorm",
         head_size=c.head_size,
+        qkv_bias=c.qkv_bias,
+        norms=head_norms(c),
     )
-    return Block(make_norm(c), attention, make_norm(c), mlp, c.post_norm)
+    return Block(make_norm(c), attention, make_norm(c), mlp, c.norm_order)
+
+
+def head_norms(config: GPTConfig) -> tuple[RMSNorm, RMSNorm] | None:
+    """The learned norms of queries and of keys, if there are any.
+
+    One of D numbers for each head alike (Qwen3), or of all heads' at once
+    (OLMo 2).
+    """
+    if not config.qk_norm.startswith("rmsnorm"):
+        return None
+    whole = config.qk_norm == "rmsnorm_all"
+    d, eps = config.channels_per_head, config.norm_eps
+    queries, keys = config.heads, config.key_heads
+    return (
+        RMSNorm(queries * d if whole else d, eps),
+        RMSNorm(keys * d if whole else d, eps),
+    )
 
 
 class GPT(nn.Module):
@@ -228,12 +254,19 @@ class GPT(nn.Module):
         if c.position == "learned":
             self.position = LearnedPositions(c.context, c.channels)
         else:  # one pair of tables for all layers
-            rotary = Rotary(c.channels_per_head, c.context, c.rope_base)
+            rotary = Rotary(
+                c.channels_per_head,
+                c.context,
+                c.rope_base,
+                c.rope_factor,
+                c.rope_original,
+            )
         self.dropout = nn.Dropout(c.dropout)
         self.blocks = nn.ModuleList(
             make_block(c, rotary) for _ in range(c.layers)
         )
-        self.norm = nn.Identity() if c.post_norm else make_norm(c)
+        last = c.norm_order != "post"  # whose stream is normalized anyway
+        self.norm = make_norm(c) if last else nn.Identity()
         self.head = nn.Linear(c.channels, c.vocab_size, bias=False)
         self.tie()
         self.register_load_state_dict_post_hook(GPT.tie)
@@ -355,8 +388,10 @@ def parameter_table(config: GPTConfig) -> dict[str, int]:
     124439808
     """
     c, bias = config, int(config.bias)
+    qkv_bias = bias if c.qkv_bias is None else int(c.qkv_bias)
     attended = c.heads * c.channels_per_head
     qkv = attended + 2 * c.key_heads * c.channels_per_head
+    heads = sum(n.weight.numel() for n in head_norms(c) or ())
     wide = 2 * c.inner if c.mlp == "swiglu" else c.inner
     norm = c.channels * (1 + bias * (c.norm == "layernorm"))
     learned = c.position == "learned"
@@ -364,10 +399,11 @@ def parameter_table(config: GPTConfig) -> dict[str, int]:
         "tokens": c.vocab_size * c.channels,
         "positions": c.context * c.channels if learned else 0,
         "attention": c.layers
-        * ((c.channels + bias) * qkv + (attended + bias) * c.channels),
+        * ((c.channels + qkv_bias) * qkv + (attended + bias) * c.channels),
         "feed-forward": c.layers
         * ((c.channels + bias) * wide + (c.inner + bias) * c.channels),
-        "norms": norm * (2 * c.layers + (not c.post_norm)),
+        "norms": norm * (2 * c.layers + (c.norm_order != "post"))
+        + c.layers * heads,
         "head": 0 if c.tied else c.vocab_size * c.channels,
     }
 
@@ -379,7 +415,9 @@ def flops_per_token(config: GPTConfig) -> int:
     means of attention (Kaplan et al., 2020, section 2.1), not halved for the
     causal mask. A third of it is the cost of reading one token.
     """
-    bare = parameter_table(replace(config, bias=False, tied=False))
+    bare = parameter_table(
+        replace(config, bias=False, qkv_bias=False, tied=False)
+    )
     weights = bare["attention"] + bare["feed-forward"] + bare["head"]
     attended = config.heads * config.channels_per_head
     return 6 * weights + 12 * config.layers * attended * config.context
@@ -422,7 +460,7 @@ def activation_floats(config: GPTConfig) -> int:
         attention += 2 * attended + keys
     mlp = 4 * c.inner if c.mlp == "swiglu" else 2 * c.inner
     blocks = c.layers * (2 * norm + attention + mlp)
-    return blocks + (c.channels if c.post_norm else norm)
+    return blocks + (c.channels if c.norm_order == "post" else norm)
 
 
 def memory_estimate(config: GPTConfig, batch: int) -> MemoryEstimate:

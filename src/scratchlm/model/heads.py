@@ -68,6 +68,14 @@ def fused_attention(
     )
 
 
+def norm_heads(norm: nn.Module, x: Tensor) -> Tensor:
+    """Normalize (B, H, T, D) by a norm of D numbers, or of all H · D."""
+    rows = x.transpose(1, 2).flatten(2)  # (B, T, H · D)
+    size = int(norm.get_parameter("weight").numel())
+    rows = norm(rows.unflatten(2, (-1, size)))
+    return rows.flatten(2).unflatten(2, (x.shape[1], -1)).transpose(1, 2)
+
+
 class MultiHeadAttention(nn.Module):
     """H query heads over K heads of keys and values, K dividing H.
 
@@ -87,11 +95,15 @@ class MultiHeadAttention(nn.Module):
         reference: bool = False,
         qk_norm: bool = False,
         head_size: int | None = None,
+        qkv_bias: bool | None = None,
+        norms: tuple[nn.Module, nn.Module] | None = None,
     ) -> None:
         """Raises ValueError for numbers of heads that do not divide.
 
         With `qk_norm` each query and key gets mean 0 and variance 1, so that
-        no score can exceed √D (Dehghani et al., 2023, section 2).
+        no score can exceed √D (Dehghani et al., 2023, section 2). `norms`
+        are learned ones instead, for queries and for keys. The biases of
+        queries, keys and values are as the others, unless `qkv_bias` says.
         """
         super().__init__()
         self.heads = heads
@@ -99,12 +111,14 @@ class MultiHeadAttention(nn.Module):
         check_heads(channels, heads, self.kv_heads, head_size, rotary)
         self.head_size = d = head_size or channels // heads
         rows = (heads + 2 * self.kv_heads) * d
-        self.qkv = nn.Linear(channels, rows, bias=bias)
+        qkv_bias = bias if qkv_bias is None else qkv_bias
+        self.qkv = nn.Linear(channels, rows, bias=qkv_bias)
         self.out = nn.Linear(heads * d, channels, bias=bias)
         self.dropout = nn.Dropout(dropout)
         self.rotary = rotary
         self.reference = reference
         self.qk_norm = qk_norm
+        self.q_norm, self.k_norm = norms or (None, None)
 
     def split(self, x: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, T, D), keys and values (B, K, T, D), rotated."""
@@ -120,6 +134,10 @@ class MultiHeadAttention(nn.Module):
         """Queries and keys (B, H+K, T, D), normalized and rotated if asked."""
         if self.qk_norm:
             qk = F.layer_norm(qk, (self.head_size,))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = qk.split([self.heads, self.kv_heads], dim=1)
+            q, k = norm_heads(self.q_norm, q), norm_heads(self.k_norm, k)
+            qk = torch.cat([q, k], dim=1)
         if self.rotary is not None:
             qk = self.rotary.apply_rotary(qk, start)
         return qk

@@ -1,7 +1,8 @@
 """The whole trained model in plain NumPy: one text in, all logits out.
 
 `w` holds a run's weights by their names, `c` the "model" of its config.json.
-Left out: post-norm, QK-norm and the exact GELU; dropout, batches, the cache.
+Left out: norms elsewhere than before the parts, QK-norm, slowed rotation and
+the exact GELU; dropout, batches, the cache.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,8 +68,9 @@ def feed_forward(w: Weights, name: str, x: Array, c: Config) -> Array:
 
 def logits(w: Weights, c: Config, ids: Sequence[int]) -> Array:
     """The scores of every next token: T ids → (T, V)."""
-    if c["post_norm"] or c["qk_norm"] or c["mlp"] == "gelu":
-        raise ValueError("post_norm, qk_norm and exact GELU are left out here")
+    usual = {"norm_order": "pre", "qk_norm": "none", "rope_factor": 1.0}
+    if any(c[name] != usual[name] for name in usual) or c["mlp"] == "gelu":
+        raise ValueError(f"only {usual} and no exact GELU are written here")
     x = w["token.weight"][list(ids)]  # (T, C)
     if c["position"] == "learned":
         x = x + w["position.weight"][: len(ids)]
