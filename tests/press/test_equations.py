@@ -387,6 +387,19 @@ def block(line: Line) -> None:
         close(run(line, self=parts, x=6.0), 6 + 2**3)
 
 
+def branch(line: Line) -> None:
+    parts = SimpleNamespace(
+        norm1=lambda x: x / 2,
+        norm2=lambda x: x / 3,
+        attention=lambda x, store: x**2,
+        mlp=lambda x: x**3,
+    )
+    if "attention" in line.code:
+        close(run(line, self=parts, x=8.0, store=None), 8 + 8**2 / 2)
+    else:
+        close(run(line, self=parts, x=6.0), 6 + 6**3 / 3)
+
+
 NAIVE: dict[str, Callable[[Line], None]] = {
     "eq-ngram-smoothing": smoothing,
     "eq-softmax-row": softmax_row,
@@ -409,6 +422,7 @@ NAIVE: dict[str, Callable[[Line], None]] = {
     "eq-layers-gelu": gelu,
     "eq-layers-swiglu": swiglu,
     "eq-block": block,
+    "eq-published-branch": branch,
 }
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from scratchlm.model.gpt import GPTConfig, gpt2_config, llama_config
 
-LLAMA_2 = llama_config()
+LLAMA_2 = llama_config(hidden=11008)
 LLAMA_3 = replace(
     llama_config(128256, 131072, 32, 32, 4096, 8, 14336),
     rope_base=500000.0,
