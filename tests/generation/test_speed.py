@@ -1,6 +1,7 @@
 """Fast and plain agree; rooflines and stopwatches count right."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -44,6 +45,9 @@ FORMS = {
         50, 24, 3, 4, 32, 2, head_size=6, position="rotary", norm_eps=0.01
     ),
     "fast": fast_model(50, 24),
+    "qwen": replace(
+        llama_config(50, 24, 3, 4, 32, 2), qk_norm="rmsnorm", qkv_bias=True
+    ),
     "post-norm": GPTConfig(50, 24, 3, 4, 32, norm_order="post"),
 }
 

@@ -270,8 +270,8 @@ BUGS = {
         'norm_order="pre"',
     ),
     "Qwen2 has no biases": (
-        'qkv_bias=family == "qwen2"',
-        "qkv_bias=False",
+        'qkv_bias=True if family == "qwen2" else None',
+        "qkv_bias=None",
     ),
     "the slowed waves are not read": (
         '        "rope_factor": found["factor"],\n',

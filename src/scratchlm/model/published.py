@@ -51,7 +51,7 @@ QWEN_3 = replace(
     qk_norm="rmsnorm",
 )
 OLMO_2 = replace(
-    llama_config(100352, 4096, 16, 16, 2048, 16, 8192),
+    llama_config(100352, 4096, 16, 16, 2048, hidden=8192),
     rope_base=500000.0,
     norm_eps=1e-6,
     norm_order="branch",
@@ -103,7 +103,7 @@ def read_form(config: Mapping[str, Any]) -> GPTConfig:
     return replace(
         form,
         norm_eps=config["rms_norm_eps"],
-        qkv_bias=family == "qwen2",
+        qkv_bias=True if family == "qwen2" else None,
         head_size=config.get("head_dim"),
         qk_norm={"qwen3": "rmsnorm", "olmo2": "rmsnorm_all"}.get(
             family, "none"
