@@ -92,9 +92,7 @@ def test_folded_norms_leave_the_logits(form: GPTConfig) -> None:
     torch.testing.assert_close(other(ids), model(ids), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "change", [{"norm_order": "branch"}, {"tied": True}]
-)
+@pytest.mark.parametrize("change", [{"norm_order": "branch"}, {"tied": True}])
 def test_norms_that_cannot_be_folded(change: dict[str, Any]) -> None:
     form = replace(gpt2_config(**SMALL, tied=False), **change)
     with pytest.raises(ValueError, match="used once"):
