@@ -1,6 +1,7 @@
 """Solutions: published forms and weights."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,7 +29,8 @@ def write_form(form: GPTConfig) -> dict[str, Any]:
     """
     gpt2 = family_of(form) == "gpt2"
     file = write_gpt2(form) if gpt2 else write_llama(form)
-    if read_form(file) != form:
+    found = read_form(file)
+    if replace(found, hidden=form.hidden) != form or found.inner != form.inner:
         raise ValueError(f"no published family has the form {form}")
     return file
 
@@ -59,7 +61,7 @@ def write_llama(form: GPTConfig) -> dict[str, Any]:
         "num_attention_heads": form.heads,
         "num_key_value_heads": form.kv_heads,
         "hidden_size": form.channels,
-        "intermediate_size": form.hidden,
+        "intermediate_size": form.inner,
         "head_dim": form.head_size,
         "hidden_act": "silu",
         "rms_norm_eps": form.norm_eps,
