@@ -214,6 +214,19 @@ def test_weights_that_are_missing_or_left_over_are_named() -> None:
     assert from_published(old, form).keys() == GPT(form).state_dict().keys()
 
 
+@pytest.mark.parametrize("name", ["gpt2", "llama-3.2", "olmo2"])
+def test_a_file_without_a_head_has_shorter_names(name: str) -> None:
+    model = random_model(THEIRS[name])
+    form, weights = read_form(model.config.to_dict()), saved(model)
+    short = dict(model.base_model.state_dict())
+    if not form.tied:
+        short["lm_head.weight"] = weights["lm_head.weight"]
+    assert not short.keys() & (weights.keys() - {"lm_head.weight"})
+    found, wanted = (from_published(w, form) for w in (short, weights))
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[n], wanted[n]) for n in wanted)
+
+
 def test_the_mean_of_two_norms_is_not_the_norm_of_all_heads() -> None:
     """Qwen3 normalizes each head, OLMo 2 all of them at once."""
     each = replace(read_form(THEIRS["olmo2"].to_dict()), qk_norm="rmsnorm")

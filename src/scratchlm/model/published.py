@@ -225,6 +225,22 @@ def llama_layer(config: GPTConfig) -> Iterator[Place]:
 MLP_PARTS = ("gate", "up", "down")
 
 
+def full_names(
+    weights: Mapping[str, Tensor], config: GPTConfig
+) -> dict[str, Tensor]:
+    """Published weights by their full names.
+
+    Files of a model without its head, as that of GPT-2, leave out the first
+    word of every name.
+    """
+    top = "transformer." if config.position == "learned" else "model."
+    known = (top, "lm_head.")
+    return {
+        name if name.startswith(known) else top + name: weight
+        for name, weight in weights.items()
+    }
+
+
 def from_published(
     weights: Mapping[str, Tensor], config: GPTConfig
 ) -> dict[str, Tensor]:
@@ -232,7 +248,7 @@ def from_published(
 
     Raises ValueError for a weight that is missing, and for those left over.
     """
-    rest, ours = dict(weights), {}
+    rest, ours = full_names(weights, config), {}
     for place in places(config):
         try:
             parts = [rest.pop(name) for name in place.theirs]
