@@ -216,7 +216,8 @@ def test_every_field_is_an_option() -> None:
         option = "--" + field.name.strip("_").replace("_", "-")
         kind = getattr(field.type, "__name__", str(field.type))
         if kind in OTHER:
-            value = "500" if field.name == "rope_base" else OTHER[kind]
+            rope = field.name in ("rope_base", "rope_factor")
+            value = "500" if rope else OTHER[kind]
             words += [option, value]
             wanted[field.name] = float(value)
         elif kind == "bool" and field.name != "resume":
