@@ -156,7 +156,7 @@ BUGS = {
         "start < 0",
     ),
     "the tables lose bits with the model": (
-        "self.cos, self.sin = (table.to(self.cos.device) for table in tables)",
+        "self.cos, self.sin = (table.to(device) for table in self.tables())",
         "pass",
     ),
     "the tables are made again only where they lost bits": (
