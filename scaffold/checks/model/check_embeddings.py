@@ -166,7 +166,7 @@ BUGS = {
         "            return self\n",
     ),
     "the base is forgotten when the tables are made again": (
-        "rotary_tables(self.head_size, self.context, self.base)",
-        "rotary_tables(self.head_size, self.context)",
+        "for table in self.tables())",
+        "for table in rotary_tables(self.head_size, self.context))",
     ),
 }
