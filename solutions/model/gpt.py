@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from scratchlm.model.embeddings import halves_from_pairs
 from scratchlm.model.gpt import (
     GPT,
     GPTConfig,
@@ -48,34 +49,43 @@ def gpt2_weights(
     return ours
 
 
-LLAMA_NAMES = {
-    "norm1": ["input_layernorm"],
-    "attention.qkv": [f"self_attn.{x}_proj" for x in "qkv"],
-    "attention.out": ["self_attn.o_proj"],
-    "norm2": ["post_attention_layernorm"],
-    "mlp.gate": ["mlp.gate_proj"],
-    "mlp.up": ["mlp.up_proj"],
-    "mlp.down": ["mlp.down_proj"],
+META_NAMES = {
+    "norm1": "attention_norm",
+    "attention.out": "attention.wo",
+    "norm2": "ffn_norm",
+    "mlp.gate": "feed_forward.w1",
+    "mlp.down": "feed_forward.w2",
+    "mlp.up": "feed_forward.w3",
 }
 
 
-def llama_weights(
-    theirs: Mapping[str, Tensor], layers: int
+def meta_weights(
+    theirs: Mapping[str, Tensor], config: GPTConfig
 ) -> dict[str, Tensor]:
-    """The weights of `transformers`' LlamaForCausalLM under our names.
+    """The weights of Meta's own files of a Llama under our names.
 
-    Their three matrices of attention are one of ours, below each other.
+    Their rotation pairs neighbors in queries and keys, ours halves.
     """
     ours = {
-        "token.weight": theirs["model.embed_tokens.weight"],
-        "norm.weight": theirs["model.norm.weight"],
-        "head.weight": theirs["lm_head.weight"],
+        "token.weight": theirs["tok_embeddings.weight"],
+        "norm.weight": theirs["norm.weight"],
+        "head.weight": theirs["output.weight"],
     }
-    for i in range(layers):
-        for new, olds in LLAMA_NAMES.items():
-            parts = [theirs[f"model.layers.{i}.{old}.weight"] for old in olds]
-            ours[f"blocks.{i}.{new}.weight"] = torch.cat(parts)
+    size = config.channels_per_head
+    for i in range(config.layers):
+        for new, old in META_NAMES.items():
+            tensor = theirs[f"layers.{i}.{old}.weight"]
+            ours[f"blocks.{i}.{new}.weight"] = tensor
+        q, k, v = (theirs[f"layers.{i}.attention.w{x}.weight"] for x in "qkv")
+        rows = torch.cat([halved(q, size), halved(k, size), v])
+        ours[f"blocks.{i}.attention.qkv.weight"] = rows
     return ours
+
+
+def halved(matrix: Tensor, head_size: int) -> Tensor:
+    """Each head's rows, whose neighbors were pairs, so that halves are."""
+    heads = matrix.unflatten(0, (-1, head_size))  # (H, D, C)
+    return heads[:, halves_from_pairs(head_size)].flatten(0, 1)
 
 
 def deepest_that_fits(budget: int, batch: int, config: GPTConfig) -> int:

@@ -134,7 +134,7 @@ def test_each_form_goes_on_from_a_store(name: str) -> None:
     )
 
 
-# What the publishers say of their models' sizes, to the parameter.
+# To the parameter; tests/solutions counts the library's models of these forms.
 SIZES = {
     "gpt2": 124_439_808,
     "llama-2-7b": 6_738_415_616,
@@ -215,6 +215,17 @@ def test_weights_that_are_missing_or_left_over_are_named() -> None:
         "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(1),
     }
     assert from_published(old, form).keys() == GPT(form).state_dict().keys()
+
+
+def test_a_second_head_must_be_the_copy_that_the_form_promises() -> None:
+    """The file of Qwen3 0.6B is one that holds the same matrix twice."""
+    model = random_model(THEIRS["llama-3.2"])
+    form, weights = read_form(model.config.to_dict()), saved(model)
+    head = weights["model.embed_tokens.weight"]
+    twice = from_published({**weights, "lm_head.weight": head.clone()}, form)
+    assert twice["head.weight"] is twice["token.weight"]
+    with pytest.raises(ValueError, match="no copy"):
+        from_published({**weights, "lm_head.weight": head + 1}, form)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama-3.2", "olmo2"])

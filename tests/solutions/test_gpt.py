@@ -15,6 +15,7 @@ from transformers import (
 
 from scratchlm.model.gpt import (
     GPT,
+    GPTConfig,
     gpt2_config,
     llama_config,
     memory_estimate,
@@ -24,7 +25,7 @@ from solutions.model.gpt import (
     chunked_loss,
     deepest_that_fits,
     gpt2_weights,
-    llama_weights,
+    meta_weights,
 )
 
 GPT2 = gpt2_config(40, 16, 2, 4, 32)
@@ -68,6 +69,40 @@ def test_equals_gpt2_of_transformers(activation: str, eps: float) -> None:
     torch.testing.assert_close(got, loss)
 
 
+META = {
+    "model.embed_tokens": "tok_embeddings",
+    "model.": "",
+    "lm_head": "output",
+    "self_attn.": "attention.",
+    "input_layernorm": "attention_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "feed_forward.w1",
+    "mlp.down_proj": "feed_forward.w2",
+    "mlp.up_proj": "feed_forward.w3",
+}
+
+
+def as_meta(
+    state: dict[str, Tensor], config: GPTConfig
+) -> dict[str, Tensor]:
+    """The library's file of a Llama as Meta publishes it.
+
+    The way back of what convert_llama_weights_to_hf.py does with each head.
+    """
+    found = {}
+    for name, tensor in state.items():
+        for theirs, metas in META.items():
+            name = name.replace(theirs, metas)
+        for x in "qkvo":
+            name = name.replace(f"{x}_proj", f"w{x}")
+        if name.endswith(("wq.weight", "wk.weight")):
+            d, columns = config.channels_per_head, tensor.shape[1]
+            tensor = tensor.view(-1, 2, d // 2, columns).transpose(1, 2)
+            tensor = tensor.reshape(-1, columns)
+        found[name] = tensor
+    return found
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -83,7 +118,9 @@ def test_equals_gpt2_of_transformers(activation: str, eps: float) -> None:
     ],
     ids=str,
 )
-def test_equals_llama_of_transformers(change: dict[str, Any]) -> None:
+def test_meta_s_file_equals_that_of_the_library(
+    change: dict[str, Any],
+) -> None:
     torch.manual_seed(0)
     config = replace(LLAMA, **change)
     theirs = LlamaForCausalLM(
@@ -104,7 +141,9 @@ def test_equals_llama_of_transformers(change: dict[str, Any]) -> None:
     for parameter in theirs.parameters():
         nn.init.normal_(parameter, std=0.3)
     ours = GPT(config).eval()
-    ours.load_state_dict(llama_weights(theirs.state_dict(), 2))
+    ours.load_state_dict(
+        meta_weights(as_meta(theirs.state_dict(), config), config)
+    )
     ids = some_ids()
     with torch.no_grad():
         gap = (ours(ids) - theirs(ids).logits).abs().max().item()

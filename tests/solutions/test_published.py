@@ -38,6 +38,16 @@ def test_the_library_builds_what_was_written(name: str) -> None:
     assert replace(found, head_size=form.head_size) == form
 
 
+@pytest.mark.judge
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_library_s_model_has_as_many_parameters(name: str) -> None:
+    form = PUBLISHED[name]
+    config = transformers.AutoConfig.for_model(**write_form(form))
+    with torch.device("meta"):
+        theirs = transformers.AutoModelForCausalLM.from_config(config)
+    assert theirs.num_parameters() == sum(parameter_table(form).values())
+
+
 @pytest.mark.parametrize(
     "form",
     [

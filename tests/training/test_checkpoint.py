@@ -42,6 +42,7 @@ from scratchlm.training.checkpoint import (
     checkpoint_folder,
     differences,
     find_run,
+    form_of,
     has_run,
     keep_weights,
     load_checkpoint,
@@ -479,6 +480,25 @@ def test_a_model_of_another_form_is_not_taken(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json is not what seal"):
         load_model(tmp_path)
     assert load_model(tmp_path, verify=False).config.heads == 4
+
+
+@pytest.mark.parametrize("post", [False, True])
+@pytest.mark.parametrize("normed", [False, True])
+def test_a_form_saved_by_its_old_names(post: bool, normed: bool) -> None:
+    today = GPTConfig(
+        11,
+        8,
+        2,
+        2,
+        16,
+        norm_order="post" if post else "pre",
+        qk_norm="layernorm" if normed else "none",
+    )
+    new = ("norm_order", "qk_norm", "qkv_bias", "rope_factor", "rope_original")
+    old = {k: v for k, v in asdict(today).items() if k not in new}
+    assert form_of({**old, "post_norm": post, "qk_norm": normed}) == today
+    assert form_of({**old, "post_norm": post}).norm_order == today.norm_order
+    assert form_of(asdict(today)) == today
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,12 @@ def check_nothing_is_left() -> None:
     name = "model.layers.1.mlp.gate_proj.weight"
     less = {n: w for n, w in theirs.items() if n != name}
     more = {**theirs, "model.layers.1.self_attn.q_proj.bias": torch.ones(8)}
-    for weights, what in ((less, "a weight is missing"), (more, "one is left")):
+    own = {**theirs, "lm_head.weight": torch.ones(11, 8)}
+    for weights, what in (
+        (less, "a weight is missing"),
+        (more, "one is left"),
+        (own, "a tied form comes with a head of its own"),
+    ):
         raises(
             ValueError,
             partial(published.from_published, weights, form),
@@ -279,12 +284,12 @@ BUGS = {
         "head_size=None",
     ),
     "the norms of OLMo 2 stand before the parts": (
-        'norm_order="branch" if family == "olmo2" else "pre"',
-        'norm_order="pre"',
+        ', "norm_order": "branch"}',
+        "}",
     ),
     "Qwen2 has no biases": (
-        'qkv_bias=True if family == "qwen2" else None',
-        "qkv_bias=None",
+        '"qwen2": {"qkv_bias": True}',
+        '"qwen2": {}',
     ),
     "the slowed waves are not read": (
         '        "rope_factor": found["factor"],\n',
@@ -320,7 +325,11 @@ BUGS = {
         "    if False:\n",
     ),
     "a copy of a tied head is left over": (
-        'rest.pop("lm_head.weight", None)',
-        'rest.get("lm_head.weight", None)',
+        'rest.pop("lm_head.weight", tokens)',
+        'rest.get("lm_head.weight", tokens)',
+    ),
+    "a head of its own is thrown away": (
+        'raise ValueError("lm_head.weight is no',
+        'str("lm_head.weight is no',
     ),
 }

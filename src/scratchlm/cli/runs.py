@@ -22,6 +22,7 @@ from scratchlm.training.checkpoint import (
     OWN,
     blaming,
     check_seal,
+    form_of,
     has_run,
     sealed_names,
 )
@@ -179,7 +180,7 @@ def open_run(folder: Path, verify: bool = True) -> Opened:
     train = open_tokens(folder / "train.tokens", mark)
     validation = open_tokens(folder / "validation.tokens", mark)
     with blaming(folder / "config.json"):
-        model, size = GPTConfig(**settings["model"]), data["batch_size"]
+        model, size = form_of(settings["model"]), data["batch_size"]
         cursor = BatchCursor(train.tokens, model.context, size, data["seed"])
     return Opened(settings, model, tokenizer, cursor, validation.tokens)
 

@@ -72,6 +72,15 @@ PUBLISHED = {
 # --- the form ----------------------------------------------------------------
 
 
+# What no file says: the library has it in the code of the family.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "qwen2": {"qkv_bias": True},
+    "qwen3": {"qk_norm": "rmsnorm"},
+    "olmo2": {"qk_norm": "rmsnorm_all", "norm_order": "branch"},
+}
+
+
 def read_form(config: Mapping[str, Any]) -> GPTConfig:
     """The form that a config.json of Hugging Face describes.
 
@@ -81,11 +90,19 @@ def read_form(config: Mapping[str, Any]) -> GPTConfig:
     family = config.get("model_type")
     if family == "gpt2":
         return read_gpt2(config)
-    if family not in ("llama", "qwen2", "qwen3", "olmo2"):
+    if family not in FAMILIES:
         raise ValueError(
-            f"model_type={family!r} is not one of gpt2, llama, qwen2, qwen3 "
-            "and olmo2"
+            f"model_type={family!r} is not one of gpt2, {', '.join(FAMILIES)}"
         )
+    form, rotation = read_llama(config), read_rotation(config)
+    return replace(form, **FAMILIES[family], **rotation)
+
+
+def read_llama(config: Mapping[str, Any]) -> GPTConfig:
+    """What the file of a Llama says, and of those that came after it."""
+    refuse(config, "hidden_act", "silu")
+    for extra in ("attention_bias", "mlp_bias", "use_sliding_window"):
+        refuse(config, extra, False)
     form = llama_config(
         config["vocab_size"],
         config["max_position_embeddings"],
@@ -96,20 +113,10 @@ def read_form(config: Mapping[str, Any]) -> GPTConfig:
         config["intermediate_size"],
         tied=config.get("tie_word_embeddings", False),
     )
-    refuse(config, "hidden_act", "silu")
-    refuse(config, "mlp_bias", False)
-    refuse(config, "use_sliding_window", False)
-    refuse(config, "attention_bias", False)
     return replace(
         form,
         norm_eps=config["rms_norm_eps"],
-        qkv_bias=True if family == "qwen2" else None,
         head_size=config.get("head_dim"),
-        qk_norm={"qwen3": "rmsnorm", "olmo2": "rmsnorm_all"}.get(
-            family, "none"
-        ),
-        norm_order="branch" if family == "olmo2" else "pre",
-        **read_rotation(config),
     )
 
 
@@ -246,7 +253,8 @@ def from_published(
 ) -> dict[str, Tensor]:
     """Published weights under our names, for `GPT.load_state_dict`.
 
-    Raises ValueError for a weight that is missing, and for those left over.
+    Raises ValueError for a weight that is missing, for those left over, and
+    for a head of its own where the form says that it is the tokens'.
     """
     rest, ours = full_names(weights, config), {}
     for place in places(config):
@@ -257,8 +265,9 @@ def from_published(
         whole = torch.cat(parts)  # stacked by rows
         ours[place.ours] = whole.t() if place.turned else whole
     if config.tied:
-        rest.pop("lm_head.weight", None)  # a copy of the tokens' matrix
-        ours["head.weight"] = ours["token.weight"]
+        tokens = ours["head.weight"] = ours["token.weight"]
+        if not torch.equal(rest.pop("lm_head.weight", tokens), tokens):
+            raise ValueError("lm_head.weight is no copy of the tokens' matrix")
     rest = {n: w for n, w in rest.items() if not n.endswith(LEFTOVERS)}
     if rest:
         raise ValueError(f"nothing here is called {', '.join(sorted(rest))}")

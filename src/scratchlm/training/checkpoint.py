@@ -755,6 +755,22 @@ def weights_file(
     return name
 
 
+def form_of(saved: Mapping[str, Any]) -> GPTConfig:
+    """The form that a config.json says, which may use fields of long ago.
+
+    >>> sizes = {"vocab_size": 9, "context": 4, "layers": 1, "heads": 1}
+    >>> old = {**sizes, "channels": 2, "post_norm": True, "qk_norm": False}
+    >>> form_of(old).norm_order, form_of(old).qk_norm
+    ('post', 'none')
+    """
+    fields = dict(saved)
+    if "post_norm" in fields:
+        fields["norm_order"] = "post" if fields.pop("post_norm") else "pre"
+    if isinstance(fields.get("qk_norm"), bool):
+        fields["qk_norm"] = "layernorm" if fields["qk_norm"] else "none"
+    return GPTConfig(**fields)
+
+
 def read_settings(
     run: Path, verify: bool = True
 ) -> tuple[GPTConfig, dict[str, Any]]:
@@ -764,7 +780,7 @@ def read_settings(
     path = Path(run) / "config.json"
     settings = read_json(path)
     with blaming(path):
-        return GPTConfig(**settings["model"]), settings
+        return form_of(settings["model"]), settings
 
 
 def load_model(
