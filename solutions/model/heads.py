@@ -28,8 +28,10 @@ def pool_kv_heads(
     """A layer with fewer heads of keys, each the mean of those it replaces.
 
     Ainslie et al. (2023), section 2.1. The result is a starting point for
-    more training, not the same function.
+    more training. Raises ValueError for a layer with learned norms.
     """
+    if layer.q_norm is not None:
+        raise ValueError("learned norms of keys cannot be averaged with them")
     kept = MultiHeadAttention(
         layer.out.out_features,
         layer.heads,
@@ -42,15 +44,14 @@ def pool_kv_heads(
         layer.head_size,
     )
 
-    def pool(rows: Tensor) -> Tensor:
-        shape = (kv_heads, -1, layer.head_size, *rows.shape[1:])
-        return rows.view(shape).mean(dim=1).flatten(0, 1)
+    def pool(heads: Tensor) -> Tensor:
+        return heads.unflatten(0, (kv_heads, -1)).mean(dim=1)
 
-    sizes = [layer.heads, layer.kv_heads, layer.kv_heads]
-    sizes = [count * layer.head_size for count in sizes]
     for name, old in layer.qkv.named_parameters():
-        q, k, v = old.split(sizes)
-        getattr(kept.qkv, name).copy_(torch.cat([q, pool(k), pool(v)]))
+        parts = old.unflatten(0, (-1, layer.head_size))
+        q, k, v = parts.split([layer.heads, layer.kv_heads, layer.kv_heads])
+        rows = torch.cat([q, pool(k), pool(v)]).flatten(0, 1)
+        getattr(kept.qkv, name).copy_(rows)
     kept.out.load_state_dict(layer.out.state_dict())
     return kept
 

@@ -5,6 +5,7 @@ import torch
 
 from scratchlm.model.embeddings import Rotary
 from scratchlm.model.heads import MultiHeadAttention
+from scratchlm.model.layers import RMSNorm
 from solutions.model.heads import cache_bytes, pool_kv_heads, silence
 
 
@@ -46,6 +47,13 @@ def test_pooling_keeps_all_else(reference: bool) -> None:
     assert pooled.dropout.p == 0.5
     assert pooled.reference is reference
     assert pool_kv_heads(layer, 1)(x).shape == x.shape
+
+
+def test_pooling_does_not_forget_learned_norms() -> None:
+    norms = RMSNorm(4), RMSNorm(4)
+    layer = MultiHeadAttention(8, 2, norms=norms)
+    with pytest.raises(ValueError, match="learned norms"):
+        pool_kv_heads(layer, 1)
 
 
 def test_pooling_to_one_head_is_the_mean() -> None:
