@@ -182,6 +182,12 @@ def test_a_form_is_read_from_either_spelling_of_the_rotation() -> None:
         ("qwen3", {"use_sliding_window": True}, "use_sliding_window"),
         ("gpt2", {"activation_function": "relu"}, "activation_function"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "inverse_layer"),
+        ("gpt2", {"scale_attn_weights": False}, "scale_attn_weights"),
+        (
+            "llama-2",
+            {"rope_parameters": {"partial_rotary_factor": 0.5}},
+            "partial_rotary_factor",
+        ),
         (
             "llama-3.1",
             {"rope_parameters": {**LLAMA_3_ROPE, "rope_type": "yarn"}},

@@ -123,6 +123,7 @@ def read_llama(config: Mapping[str, Any]) -> GPTConfig:
 def read_gpt2(config: Mapping[str, Any]) -> GPTConfig:
     """The form of a GPT-2."""
     refuse(config, "activation_function", "gelu_new")
+    refuse(config, "scale_attn_weights", True)
     refuse(config, "scale_attn_by_inverse_layer_idx", False)
     return replace(
         gpt2_config(
@@ -142,6 +143,7 @@ def read_rotation(config: Mapping[str, Any]) -> dict[str, Any]:
     """How the rotation turns, from either of two spellings of it."""
     found = dict(config.get("rope_parameters") or {})
     found |= config.get("rope_scaling") or {}
+    refuse(found, "partial_rotary_factor", 1.0)
     base = found.get("rope_theta", config.get("rope_theta", 10000.0))
     kind = found.get("rope_type", found.get("type", "default"))
     if kind == "default":
