@@ -118,7 +118,8 @@ class MultiHeadAttention(nn.Module):
         self.rotary = rotary
         self.reference = reference
         self.qk_norm = qk_norm
-        self.q_norm, self.k_norm = norms or (None, None)
+        self.q_norm: nn.Module | None = norms[0] if norms else None
+        self.k_norm: nn.Module | None = norms[1] if norms else None
 
     def split(self, x: Tensor, start: int) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, T, D), keys and values (B, K, T, D), rotated."""
