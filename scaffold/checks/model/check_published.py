@@ -81,7 +81,7 @@ def heights(config: GPTConfig, rows: int, parts: int) -> list[int]:
 
 
 def check_sizes() -> None:
-    """The eight forms have the sizes that their publishers state."""
+    """The eight forms have as many parameters as the published models."""
     for name, wanted in SIZES.items():
         form = published.PUBLISHED[name]
         equal(
