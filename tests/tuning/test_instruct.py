@@ -1,6 +1,7 @@
 """Tests of instruction tuning: templates, packing, training, asking."""
 
 import random
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -269,7 +270,8 @@ def test_what_packing_does_not_know_is_refused() -> None:
     batch = lay_out([examples(1, 40)], 16)
     for model in (
         GPT(gpt2_config(40, 16, 1, 2, 16, dropout=0.1)),
-        GPT(type(small(40).config)(40, 16, 1, 2, 16, post_norm=True)),
+        GPT(replace(small(40).config, norm_order="post")),
+        GPT(replace(small(40).config, norm_order="branch")),
     ):
         with pytest.raises(ValueError, match="pre-norm"):
             packed_features(model, batch)

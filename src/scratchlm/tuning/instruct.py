@@ -314,7 +314,7 @@ def packed_features(model: GPT, batch: Packed) -> Tensor:
     For blocks with their norms in front, and without dropout. Rotary
     positions need no restart, since only distances count there.
     """
-    if model.config.post_norm or model.config.dropout:
+    if model.config.norm_order != "pre" or model.config.dropout:
         raise ValueError("packing knows pre-norm blocks without dropout only")
     mask = dialogue_mask(batch.dialogue)[:, None]  # (B, 1, T, T)
     x = model.token(batch.ids)
