@@ -90,7 +90,7 @@ class PlanTable(SphinxDirective):
 
 
 def table(rows: list[list[str]], widths: tuple[int, ...]) -> nodes.table:
-    """A table whose first column refers to topics; the first row is head."""
+    """A table whose first column names topics; the first row is the head."""
     from press.extensions.boxes import reference
 
     group = nodes.tgroup(cols=len(widths))
@@ -103,29 +103,24 @@ def table(rows: list[list[str]], widths: tuple[int, ...]) -> nodes.table:
             text = nodes.paragraph()
             link = i and not j
             text += reference("ref", cell, "") if link else nodes.Text(cell)
+            if link:
+                text += [nodes.Text(" "), nodes.literal("", cell)]
             row += nodes.entry("", text)
         (body if i else head).append(row)
     group += [head, body]
     return nodes.table("", group, classes=["colwidths-given", "longtable"])
 
 
-def label(topic: Topic) -> str:
-    """The topic's title, broken into lines of twenty letters at most."""
-    lines = [""]
-    for word in topic.title.split():
-        if len(lines[-1]) + len(word) >= 20 and lines[-1]:
-            lines.append("")
-        lines[-1] = (lines[-1] + " " + word).strip()
-    return r"\n".join(lines)
-
-
 def draw(track: str) -> str:
-    """The roadmap in DOT; optional topics of a track are dashed."""
+    """The roadmap in DOT; optional topics of a track are dashed.
+
+    A box has the topic's name, since titles would not fit on a page.
+    """
     out = [
-        "digraph roadmap { rankdir=TB; nodesep=0.07; ranksep=0.12; margin=0;",
+        "digraph roadmap { rankdir=TB; nodesep=0.07; ranksep=0.14; margin=0;",
         'pad=0.02; bgcolor="transparent";',
         'node [shape=box, style="rounded,filled", fontname="DejaVu Sans",'
-        ' fontsize=7.3, width=0.2, height=0.2, margin="0.04,0.03"];',
+        ' fontsize=8.5, width=0.2, height=0.2, margin="0.06,0.03"];',
         'edge [color="#5f6b76", arrowsize=0.5];',
     ]
     topics = load().topics
@@ -138,7 +133,7 @@ def draw(track: str) -> str:
         if track and topic.tracks[track] == "optional":
             style += ",dashed"
         out.append(
-            f'{topic.id} [label="{label(topic)}", fillcolor="{fill}", '
+            f'{topic.id} [tooltip="{topic.title}", fillcolor="{fill}", '
             f'color="{edge}", style="{style}", ref="{topic.id}"];'
         )
     out += [f"{a} -> {b};" for a, b in arrows(topics, shown)]
