@@ -35,6 +35,7 @@ from press.margins import collisions
 from press.pages import FEW, papers, sparse, stranded
 from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
+from press.roadmap import PACKAGES
 from press.sources import COVERAGE
 from press.web import finish as finish_site
 
@@ -48,8 +49,7 @@ PERCENT = re.compile(r"\[ *(\d+)%\] (\S+)")
 SHELLS_OWN = re.compile(
     r"SCRATCHLM_|PYTHONOPTIMIZE$|PYTHONSTARTUP$|PYTEST_|FORCE_COLOR$|LINES$"
 )
-SHOWN_TESTS = ["text", "model", "training", "generation", "evaluation"]
-SHOWN_TESTS += ["tuning", "serving", "solutions", "cli"]
+SHOWN_TESTS = [*PACKAGES, "solutions", "cli"]
 
 
 class BuildError(RuntimeError):

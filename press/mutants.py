@@ -38,17 +38,9 @@ from types import ModuleType
 import yaml
 
 from press.mutations import Mutant, Source
+from press.roadmap import PACKAGES
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = (
-    "text",
-    "model",
-    "training",
-    "generation",
-    "evaluation",
-    "tuning",
-    "serving",
-)
 REASONS = ROOT / "press" / "mutants.yml"
 OWN = ("scratchlm", "solutions", "scaffold", "records", "benchmarks")
 OPTIONS = (

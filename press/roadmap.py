@@ -16,6 +16,15 @@ import yaml
 from press.files import ROOT, write_whole
 
 ROADMAP = ROOT / "roadmap.yml"
+PACKAGES = (  # of the library, in the order of imports; `cli` comes last
+    "text",
+    "model",
+    "training",
+    "generation",
+    "evaluation",
+    "tuning",
+    "serving",
+)
 TRACKS = ("beginner", "practitioner", "researcher")
 DEPTHS = ("core", "optional", "skim")
 

@@ -9,19 +9,10 @@ from typing import Any
 import yaml
 
 from press.gates.book import Book, module_of, parse
-from press.roadmap import contents_text
+from press.roadmap import PACKAGES, contents_text
 
 # What each package of the library may import: itself and those before it.
-ORDER = (
-    "text",
-    "model",
-    "training",
-    "generation",
-    "evaluation",
-    "tuning",
-    "serving",
-    "cli",
-)
+ORDER = (*PACKAGES, "cli")
 # What each tree may import of the project, besides itself.
 MAY = {
     "scratchlm": set[str](),
