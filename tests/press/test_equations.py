@@ -374,30 +374,26 @@ def swiglu(line: Line) -> None:
     close(got, wanted)
 
 
+PARTS = SimpleNamespace(  # of a block: easy to compute by hand
+    norm1=lambda x: x / 2,
+    norm2=lambda x: x / 3,
+    attention=lambda x, store: x**2,
+    mlp=lambda x: x**3,
+)
+
+
 def block(line: Line) -> None:
-    parts = SimpleNamespace(
-        norm1=lambda x: x / 2,
-        norm2=lambda x: x / 3,
-        attention=lambda x, store: x**2,
-        mlp=lambda x: x**3,
-    )
     if "attention" in line.code:
-        close(run(line, self=parts, x=8.0, store=None), 8 + 4**2)
+        close(run(line, self=PARTS, x=8.0, store=None), 8 + 4**2)
     else:
-        close(run(line, self=parts, x=6.0), 6 + 2**3)
+        close(run(line, self=PARTS, x=6.0), 6 + 2**3)
 
 
 def branch(line: Line) -> None:
-    parts = SimpleNamespace(
-        norm1=lambda x: x / 2,
-        norm2=lambda x: x / 3,
-        attention=lambda x, store: x**2,
-        mlp=lambda x: x**3,
-    )
     if "attention" in line.code:
-        close(run(line, self=parts, x=8.0, store=None), 8 + 8**2 / 2)
+        close(run(line, self=PARTS, x=8.0, store=None), 8 + 8**2 / 2)
     else:
-        close(run(line, self=parts, x=6.0), 6 + 6**3 / 3)
+        close(run(line, self=PARTS, x=6.0), 6 + 6**3 / 3)
 
 
 NAIVE: dict[str, Callable[[Line], None]] = {
