@@ -27,7 +27,7 @@ KINDS = {  # kind → what stands before the author's title
 }
 LINE = 74  # letters of a box's line in print
 HEADING = 4  # lines of a section's heading, with the space about it
-SOLUTION = 12  # lines that must be free where a solution begins
+SOLUTION = 9  # lines that must be free where a solution begins
 SPLIT = 11  # lines of a box that may go on on the next page
 
 
@@ -129,7 +129,7 @@ def needed(node: nodes.Node) -> int:
     for child in node.children[1:]:
         text = child.astext()
         if isinstance(child, nodes.literal_block):
-            lines += 1 + 0.8 * len(text.splitlines())
+            lines += 2 + 0.8 * len(text.splitlines())
         else:
             lines += 0.5 + math.ceil(len(text) / LINE)
     coded = any(isinstance(n, nodes.literal_block) for n in node.children[:2])
