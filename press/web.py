@@ -29,6 +29,10 @@ VIEWPORT = re.compile(r'\s*<meta name="viewport"[^>]*>')
 ROLE = re.compile(r'(<main\b[^>]*?) role="main"')
 SUMMARY = '<summary><span class="toctree-toggle"'
 TEMPLATE = "*webpack-macros.html"
+TO_COVER = (
+    'document.getElementById("cover").href = '
+    'location.pathname.replace(/\\/(book|source)\\/.*|\\/[^/]*$/, "/")'
+)
 SHELL = """<!DOCTYPE html>
 <html lang="{language}">
   <head>
@@ -65,12 +69,17 @@ def shell(edition: Edition, title: str, body: str, head: str = "") -> str:
 
 
 def not_found(edition: Edition) -> str:
-    """The page for an address that does not exist."""
+    """The page for an address that does not exist, at any depth.
+
+    The site may lie in a folder of its host: all its pages are in `book` or
+    `source`, or beside the cover, so the address that was asked for says
+    where the cover is. Without scripts the link leads to the host's root.
+    """
     body = (
         "<h1>There is no such page</h1>\n"
         "      <p>It may have moved when a chapter got a new name. "
-        '<a href="/">Begin at the cover</a>: the contents are there, and the '
-        "search.</p>"
+        '<a id="cover" href="/">Begin at the cover</a>: the contents are '
+        f"there, and the search.</p>\n      <script>{TO_COVER}</script>"
     )
     return shell(edition, "No such page", body)
 
