@@ -628,9 +628,12 @@ def test_near_duplicates_take_linear_time() -> None:
     assert len(texts) == 100_000
     seconds = []
     for count in (12_500, 25_000, 50_000, 100_000):
-        start = time.process_time()
-        group_near_duplicates(texts[:count])
-        seconds.append(time.process_time() - start)
+        times = []
+        for _ in range(3):  # others who use the caches cost time, too
+            start = time.process_time()
+            group_near_duplicates(texts[:count])
+            times.append(time.process_time() - start)
+        seconds.append(min(times))
     for less, more in itertools.pairwise(seconds):
         assert more <= 2.3 * less, seconds
 
