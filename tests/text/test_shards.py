@@ -74,7 +74,7 @@ def test_shards_read_as_one_are_the_corpus(
     tokenizer: Tokenizer, corpus: list[Path], tmp_path: Path
 ) -> None:
     wanted = encode_documents(tokenizer, SOME + SOME[::-1] * 2)
-    for size in (1, 50, 10_000):
+    for size in (30, 50, 10_000):
         folder = tmp_path / str(size)
         manifest = write_shards(tokenizer, corpus, folder, size)
         row = open_shards(folder, tokenizer.fingerprint)
@@ -222,7 +222,7 @@ def test_a_folder_keeps_to_what_it_was_begun_with(
 @pytest.mark.parametrize("text", ["[]", '{"pieces": 1}', '{"shards": 3}'])
 def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / MANIFEST).write_text(text)
-    with pytest.raises(TokenFileError, match="shards.json is damaged"):
+    with pytest.raises(TokenFileError, match=r"shards\.json is damaged"):
         Manifest.read(tmp_path)
 
 
