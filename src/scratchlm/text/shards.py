@@ -150,14 +150,13 @@ class Manifest:
         """The manifest of a folder; TokenFileError for one that is damaged."""
         path = folder / MANIFEST
         try:
-            found = cls(**read_json(path))
-            rows = found.shards.items()
-            found.shards = {name: Shard(**row) for name, row in rows}
-        except (AttributeError, TypeError) as error:
+            found = read_json(path)
+            rows = found.pop("shards").items()
+            return cls(**found, shards={k: Shard(**row) for k, row in rows})
+        except (AttributeError, KeyError, TypeError) as error:
             raise TokenFileError(
                 f"{path} is damaged; delete it, and encode again"
             ) from error
-        return found
 
 
 def begin(
