@@ -13,7 +13,7 @@ from scratchlm.text.shards import (
     Shard,
     TokenRow,
     begin,
-    cut,
+    cut_files,
     encode_piece,
     shard_name,
     write_shards,
@@ -28,7 +28,7 @@ def encode_by_ray(
     import ray  # it is not among this book's requirements
 
     step = ray.remote(encode_piece)
-    pieces = cut(files, size)
+    pieces = cut_files(files, size)
     tasks = [
         step.remote(tokenizer, piece, folder / shard_name(number))
         for number, piece in enumerate(pieces)
@@ -66,7 +66,7 @@ def encode_share(
     """Encode every n-th piece, and write the rows into a file of our own."""
     rows = [
         asdict(encode_piece(tokenizer, piece, folder / shard_name(number)))
-        for number, piece in enumerate(cut(files, size))
+        for number, piece in enumerate(cut_files(files, size))
         if number % machines == rank
     ]
     write_json(folder / f"rows-{rank}.json", rows)
@@ -80,7 +80,7 @@ def gather(
     machines: int,
 ) -> Manifest:
     """One manifest out of the rows of all machines."""
-    manifest = begin(tokenizer, folder, size, len(cut(files, size)))
+    manifest = begin(tokenizer, folder, size, len(cut_files(files, size)))
     for rank in range(machines):
         for row in read_json(folder / f"rows-{rank}.json"):
             manifest.shards[row["name"]] = Shard(**row)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scratchlm.text.shards import TokenRow, cut, open_shards, write_shards
+from scratchlm.text.shards import TokenRow, cut_files, open_shards, write_shards
 from scratchlm.text.tokenizer import Tokenizer
 from scratchlm.text.toytown import write_corpus
 from solutions.text.shards import (
@@ -47,7 +47,7 @@ def test_a_careless_piece_loses_what_begins_at_a_cut(tmp_path: Path) -> None:
     for size in (13, 12, 26):
         found = [
             CarelessPiece(p.path, p.start, p.stop, p.bytes)
-            for p in cut([path], size)
+            for p in cut_files([path], size)
         ]
         counts[size] = sum(len(list(piece)) for piece in found)
     assert counts == {13: 1, 12: 4, 26: 3}
@@ -102,7 +102,7 @@ def test_who_is_forgotten_leaves_a_trace_in_few_shards(
         assert all(name not in copy.read_text() for copy in copies)
         text = tokenizer.decode(open_shards(folder / "s")[:].tolist())
         assert name not in text
-        first = len(cut(copies[:1], SIZE))
+        first = len(cut_files(copies[:1], SIZE))
         assert len(changed) == 1 if keep else 1 < len(changed) <= first + 1
         assert len(before.shards) > first
 

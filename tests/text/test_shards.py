@@ -14,7 +14,7 @@ from scratchlm.text.shards import (
     Manifest,
     Piece,
     TokenRow,
-    cut,
+    cut_files,
     join_shards,
     open_shards,
     write_shards,
@@ -65,7 +65,7 @@ def test_wherever_it_is_cut_each_document_comes_once(
     path = tmp_path / "a.jsonl"
     path.write_bytes(content)
     for size in range(1, len(content) + 2):
-        pieces = cut([path], size)
+        pieces = cut_files([path], size)
         assert [text for piece in pieces for text in piece] == TEXTS
         assert sum(piece.bytes for piece in pieces) == len(content)
 
@@ -235,7 +235,7 @@ def test_bad_input_is_named_before_anything_is_written(
         with pytest.raises(MaterialError, match="no file of JSON lines"):
             write_shards(tokenizer, [path], tmp_path / "s")
     with pytest.raises(ValueError, match="choose 1 or more"):
-        cut([], 0)
+        cut_files([], 0)
     bad = tmp_path / "bad.jsonl"
     bad.write_bytes(lines(["fine"]) + b'{"text": 3}\n')
     with pytest.raises(ValueError, match=r"bad.jsonl, the line at byte 17,"):

@@ -34,7 +34,7 @@ def check_each_document_is_in_one_piece() -> None:
     path = corpus(STORIES[:4])
     line = path.read_bytes().index(b"\n") + 1
     for size in (1, 7, line, line + 1, 10_000):
-        pieces = shards.cut([path], size)
+        pieces = shards.cut_files([path], size)
         equal(
             [text for piece in pieces for text in piece],
             STORIES[:4],

@@ -78,7 +78,7 @@ class Piece(Share):
         return found.hexdigest()
 
 
-def cut(paths: Sequence[Path], size: int = SIZE) -> list[Piece]:
+def cut_files(paths: Sequence[Path], size: int = SIZE) -> list[Piece]:
     """The files in pieces of `size` bytes, the last of each file shorter.
 
     Raises MaterialError for a file that is none of JSON lines, since only
@@ -210,7 +210,7 @@ def write_shards(
     The manifest is written after each shard, so a run that is killed loses
     one at most. `workers` is as in `write_material`, and leaves no trace.
     """
-    pieces = cut(paths, piece_bytes)
+    pieces = cut_files(paths, piece_bytes)
     manifest = begin(tokenizer, folder, piece_bytes, len(pieces))
     for number, piece in enumerate(pieces):
         path = folder / shard_name(number)
