@@ -5,8 +5,8 @@ parts. It is never held as a whole, and neither are its tokens. Several
 processes encode; the tokens are written in the order of the text, so how
 many there were leaves no trace.
 
-Left out: several token files as one, and going on with a file that was
-begun; a corpus is encoded again from its first document.
+Left out: going on with a file that was begun; a corpus is encoded again from
+its first document, unless it is cut into shards (`shards`).
 """
 
 import multiprocessing

@@ -4,7 +4,7 @@ A token file is a header of 64 bytes and then the tokens, two or four bytes
 each, little-endian. It is mapped into memory, not read: a file of a hundred
 gigabytes opens at once, and a batch touches only its own pages.
 
-Left out: compression, and several files as one.
+Left out: compression. Several files as one are in `shards`.
 """
 
 import re
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import torch
@@ -172,6 +172,14 @@ def encode_documents(
     return ids.astype(token_type(tokenizer.vocab_size))
 
 
+class Row(Protocol):
+    """What a cursor asks of tokens: their number, and some in a row."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, places: slice, /) -> np.ndarray: ...
+
+
 class BatchCursor:
     """Batches of windows in a shuffled order, epoch after epoch.
 
@@ -181,7 +189,7 @@ class BatchCursor:
     """
 
     def __init__(
-        self, tokens: np.ndarray, context: int, batch_size: int, seed: int
+        self, tokens: Row, context: int, batch_size: int, seed: int
     ) -> None:
         """Stand before the first batch of tokens (N,)."""
         if min(context, batch_size) < 1:
