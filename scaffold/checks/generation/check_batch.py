@@ -66,7 +66,12 @@ def written(
     for _ in range(MOST):
         for new in engine.step():
             texts[new.id].append(new.token)
-    true(not engine.busy, f"all is written after {MOST} steps")
+    true(
+        not engine.busy,
+        f"all is written after {MOST} steps",
+        hint="a prompt whose blocks are all found must read its last token "
+        "again; blocks must be given back",
+    )
     return list(texts.values())
 
 
@@ -144,7 +149,8 @@ def check_settings_of_each() -> None:
             text,
             alone(model, prompt, request),
             f"tokens of seed {request.seed}, stop {request.stop_id}",
-            hint="a generator for each row, seeded by its request",
+            hint="a generator for each row, seeded by its request; a row "
+            "ends at its own stop token, or after its own number of tokens",
         )
 
 
