@@ -417,6 +417,14 @@ def read_tokens(
     return tokenizer, numbers, {"begin": begin, "normal": normal}
 
 
+def has_template(folder: Path) -> bool:
+    """Whether a model came with a chat template, which we do not run."""
+    facts = folder / "tokenizer_config.json"
+    if (folder / "chat_template.jinja").exists():
+        return True
+    return facts.exists() and bool(read_json(facts).get("chat_template"))
+
+
 def import_folder(folder: Path) -> tuple[GPT, Tokenizer, dict[str, Any]]:
     """The model in a published folder, its tokenizer, and facts about it.
 
@@ -446,7 +454,10 @@ def import_folder(folder: Path) -> tuple[GPT, Tokenizer, dict[str, Any]]:
             ours[name] = ours[name][numbers]
         model = GPT(replace(form, vocab_size=len(numbers)))
         model.load_state_dict(ours)
-    facts = {"corpus": f"not known ({config['model_type']}, imported)"}
+    facts = {
+        "corpus": f"not known ({config['model_type']}, imported)",
+        "instructed": has_template(folder),
+    }
     return model.eval(), tokenizer, {**facts, **habits}
 
 
