@@ -284,14 +284,9 @@ def record() -> dict[str, Any]:
 
 
 def replay(data: dict[str, Any]) -> None:
-    """Two of the forms still agree with what is installed here."""
-    tokenizer = Tokenizer.train(join(write_corpus(30_000)), 400)
-    known = forms(tokenizer.vocab_size)
-    assert [row["name"] for row in data["forms"]] == list(known)
-    again = [
-        compare(name, random_model(known[name]), tokenizer)
-        for name in ("gpt2", "llama, slowed")
-    ]
+    """Each form still agrees with the programs that are installed here."""
+    again = small_forms()
+    assert [r["name"] for r in data["forms"]] == [r["name"] for r in again]
     for row in [*again, *data["forms"]]:
         assert row["transformers"] < 1e-4, row
         assert row["llama.cpp"] < 1e-2, row
