@@ -128,7 +128,7 @@ def answer(
     yield from tokenizer.decode_stream(said)
 
 
-def show(pieces: Iterator[str]) -> str:
+def show_answer(pieces: Iterator[str]) -> str:
     """Print an answer as it comes, without the space in front; return it."""
     said = ""
     for piece in pieces:
@@ -161,7 +161,7 @@ def talk(
             if not turns or len(ids) + count <= model.config.context:
                 break
             del turns[0]
-        said = show(
+        said = show_answer(
             answer(model, tokenizer, ids, count, stops, sampling, generator)
         )
         turns.append(Turn(request, said))
@@ -208,4 +208,5 @@ def chat(
     )
     for text in prompts():
         text, begin = as_trained(text, data), data.get("begin", ())
-        show(stream(model, tokenizer, text, tokens, seed, sampling, begin))
+        pieces = stream(model, tokenizer, text, tokens, seed, sampling, begin)
+        show_answer(pieces)
