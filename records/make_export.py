@@ -180,7 +180,7 @@ def book_model(run: Path) -> list[dict[str, Any]]:
     model = load_model(run)
     tokenizer = Tokenizer.load(run / "tokenizer.json")
     tokens = open_tokens(run / "validation.tokens").tokens
-    ids = torch.tensor(tokens[: model.config.context].astype("int64"))
+    ids = torch.tensor(tokens[:72].astype("int64"))
     start = tokenizer.encode(BEGINNING)
     greedy = SamplingConfig(temperature=0)
     new = generate(model, torch.tensor([start]), WRITTEN, greedy)

@@ -20,9 +20,10 @@ from scratchlm.training.checkpoint import load_model, write_tensors
 from ..expect import close, equal, raises, true
 
 TOWN = Tokenizer.train("Mrs Pell sells warm bread and rolls. " * 9, 280)
-GPT2 = gpt2_config(280, 16, 1, 2, 16)
+V = TOWN.vocab_size
+GPT2 = gpt2_config(V, 16, 1, 2, 16)
 LLAMA = replace(
-    llama_config(280, 16, 1, 2, 16, hidden=32), norm_eps=1e-2, rope_base=99.0
+    llama_config(V, 16, 1, 2, 16, hidden=32), norm_eps=1e-2, rope_base=99.0
 )
 SLOWED = replace(LLAMA, rope_factor=8.0, rope_original=8)
 
