@@ -75,12 +75,14 @@ def random_model(form: GPTConfig) -> GPT:
 
 
 def served(path: Path, context: int) -> xllamacpp.Server:
-    """llama.cpp with a model, on one thread, with a cache of 32 bits."""
+    """llama.cpp with a model, on one thread, with keys of 32 bits."""
     p = xllamacpp.CommonParams()
     p.model.path = str(path)
     p.n_ctx, p.n_parallel = context, 1
     p.cpuparams.n_threads = p.cpuparams_batch.n_threads = 1
     p.cache_type_k = p.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    plain = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    p.flash_attn_type = plain  # the other has 16 bits inside
     p.warmup = p.fit_params = p.cache_prompt = False
     p.n_gpu_layers, p.verbosity = 0, -1
     return xllamacpp.Server(p)
@@ -88,33 +90,43 @@ def served(path: Path, context: int) -> xllamacpp.Server:
 
 def said(
     server: xllamacpp.Server, prompt: str | Sequence[int], count: int, top: int
-) -> dict[str, Any]:
-    """What llama.cpp answers to a prompt, the likeliest token each time."""
-    prompt = prompt if isinstance(prompt, str) else list(prompt)
-    asked = {"prompt": prompt, "max_tokens": count, "temperature": 0}
-    found = server.handle_completions({**asked, "logprobs": top})
+) -> list[dict[str, Any]]:
+    """The tokens that llama.cpp writes, the likeliest each time.
+
+    It tells nothing of a token that ends a text, nor of one that is a part
+    of a character. So the likeliest of the others is asked for; the
+    probabilities are those that the model gives, all the same.
+    """
+    asked = {
+        "prompt": prompt if isinstance(prompt, str) else list(prompt),
+        "max_tokens": count,
+        "temperature": 0,
+        "logprobs": top,
+        "ignore_eos": True,
+        "logit_bias": [[byte, False] for byte in range(128, 256)],
+    }
+    found = server.handle_completions(asked)
     if isinstance(found, str | bytes):
         found = json.loads(found)
     if not isinstance(found, dict) or "choices" not in found:
         raise ValueError(f"llama.cpp refuses: {found}")
-    return found
+    content: list[dict[str, Any]] = found["choices"][0]["logprobs"]["content"]
+    return content
 
 
 def likely(
     server: xllamacpp.Server, prompt: str | Sequence[int], top: int = 20
 ) -> dict[int, float]:
     """The likeliest next tokens, and the logarithm of each probability."""
-    choice = said(server, prompt, 1, top)["choices"][0]
-    (first,) = choice["logprobs"]["content"]
+    (first,) = said(server, prompt, 1, top)
     return {t["id"]: t["logprob"] for t in first["top_logprobs"]}
 
 
 def written(
     server: xllamacpp.Server, prompt: Sequence[int], count: int
 ) -> list[int]:
-    """The tokens that llama.cpp writes."""
-    choice = said(server, prompt, count, 1)["choices"][0]
-    return [token["id"] for token in choice["logprobs"]["content"]]
+    """The numbers of the tokens that llama.cpp writes."""
+    return [int(token["id"]) for token in said(server, prompt, count, 1)]
 
 
 @torch.no_grad()
@@ -289,4 +301,4 @@ def replay(data: dict[str, Any]) -> None:
     assert [r["name"] for r in data["forms"]] == [r["name"] for r in again]
     for row in [*again, *data["forms"]]:
         assert row["transformers"] < 1e-4, row
-        assert row["llama.cpp"] < 1e-2, row
+        assert row["llama.cpp"] < 2e-3, row
