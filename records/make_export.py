@@ -10,6 +10,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -196,7 +197,8 @@ def book_model(run: Path) -> list[dict[str, Any]]:
     start = tokenizer.encode(BEGINNING)
     greedy = SamplingConfig(temperature=0)
     new = generate(model, torch.tensor([start]), WRITTEN, greedy)
-    ours, rows = [int(token) for token in new], []
+    numbers, rows = (int(token) for token in new), []
+    ours = list(takewhile(lambda number: number != tokenizer.end_id, numbers))
     for kind in KINDS:
         with tempfile.TemporaryDirectory() as place:
             path = Path(place) / "model.gguf"
@@ -210,7 +212,8 @@ def book_model(run: Path) -> list[dict[str, Any]]:
                     "bytes": path.stat().st_size,
                     "ours": mine,
                     "theirs": theirs,
-                    "same_text": written(server, start, WRITTEN) == ours,
+                    "tokens": len(ours),
+                    "same_text": written(server, start, len(ours)) == ours,
                     "same_prompt": same,
                 }
             )
@@ -287,7 +290,6 @@ def record() -> dict[str, Any]:
     return {
         "transformers": transformers.__version__,
         "xllamacpp": version("xllamacpp"),
-        "written": WRITTEN,
         "forms": small_forms(),
         "book": book_model(run),
         "head": lost_head(run),
