@@ -546,7 +546,7 @@ def gguf_values(
         dtype = "float32"
     elif dtype == "q8_0" and tensor.shape[1] % 32:
         dtype = "float16"
-    return gguf.quants.quantize(values, KINDS[dtype]), KINDS[dtype]
+    return gguf.quantize(values, KINDS[dtype]), KINDS[dtype]
 
 
 def add_form(writer: gguf.GGUFWriter, config: GPTConfig) -> None:
