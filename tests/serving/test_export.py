@@ -1,5 +1,6 @@
 """Models for others: held against `transformers`, and back again."""
 
+import doctest
 import json
 import shutil
 from dataclasses import replace
@@ -18,6 +19,7 @@ from torch import Tensor
 from scratchlm.generation.generate import generate
 from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config, llama_config
+from scratchlm.serving import export
 from scratchlm.serving.export import (
     CONFIG,
     INDEX,
@@ -60,6 +62,10 @@ from scratchlm.tuning.instruct import (
 TOWN = Tokenizer.train(join(write_corpus(30_000)), 400)
 SENTENCE = "Mrs Pell, who keeps the bakery, has 12 loaves.\n\nCafé 😀 <|end|>"
 GREEDY = SamplingConfig(temperature=0)
+
+
+def test_the_examples_hold() -> None:
+    assert doctest.testmod(export).failed == 0
 
 
 def vivid(config: GPTConfig) -> GPT:

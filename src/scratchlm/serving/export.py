@@ -425,6 +425,21 @@ def has_template(folder: Path) -> bool:
     return facts.exists() and bool(read_json(facts).get("chat_template"))
 
 
+def in_our_order(rows: Tensor, numbers: Sequence[int]) -> Tensor:
+    """Rows (R, C) of an embedding by the numbers of our tokens: (V, C).
+
+    >>> in_our_order(torch.tensor([[1.0], [2.0], [9.0]]), [1, 0])
+    tensor([[2.],
+            [1.]])
+    """
+    for number in (min(numbers), max(numbers)):
+        if not 0 <= number < len(rows):
+            raise ValueError(
+                f"token {number} has no row in an embedding of {len(rows)}"
+            )
+    return rows[list(numbers)]
+
+
 def import_folder(folder: Path) -> tuple[GPT, Tokenizer, dict[str, Any]]:
     """The model in a published folder, its tokenizer, and facts about it.
 
@@ -446,12 +461,7 @@ def import_folder(folder: Path) -> tuple[GPT, Tokenizer, dict[str, Any]]:
     with naming(folder):
         ours = from_published(read_weights(folder), form)
         for name in ("token.weight", "head.weight"):
-            if max(numbers) >= len(ours[name]):
-                raise ValueError(
-                    f"token {max(numbers)} has no row in an embedding of "
-                    f"{len(ours[name])}"
-                )
-            ours[name] = ours[name][numbers]
+            ours[name] = in_our_order(ours[name], numbers)
         model = GPT(replace(form, vocab_size=len(numbers)))
         model.load_state_dict(ours)
     facts = {
