@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -205,8 +205,8 @@ def check_numbers() -> None:
         close(back, tensor, f"{name}, read again", tol=0.01)
 
 
-def check_nothing_is_written_over() -> None:
-    """A folder with something in it is left alone."""
+def check_whole_or_not_there() -> None:
+    """What is there is left alone, and an error leaves nothing."""
     with place() as base:
         (base / "mine.txt").write_text("mine")
         raises(
@@ -215,6 +215,10 @@ def check_nothing_is_written_over() -> None:
             "a folder that holds something",
         )
         equal([p.name for p in base.iterdir()], ["mine.txt"], "what is there")
+    with place() as base:
+        with suppress(KeyError), export.new_folder(base / "new"):
+            raise KeyError
+        equal(list(base.iterdir()), [], "what an error leaves behind")
 
 
 def check_damage() -> None:
@@ -319,9 +323,9 @@ BUGS = {
         'if tensor.ndim == 1 or name.startswith("position"):',
         'if name.startswith("position"):',
     ),
-    "a folder is written over": (
-        "not folder.is_dir() or any(folder.iterdir())",
-        "not folder.is_dir()",
+    "an error leaves half a folder": (
+        "finally:\n        shutil.rmtree(half, ignore_errors=True)",
+        "finally:\n        pass",
     ),
     "the seal is not asked": (
         "if (folder / SEAL).exists():\n        verify(folder)",
