@@ -33,6 +33,9 @@ COMMANDS = (
     "evaluate",
     "compare",
     "quantize",
+    "export",
+    "import",
+    "chat",
     "doctor",
 )
 

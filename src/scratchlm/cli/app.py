@@ -80,7 +80,8 @@ def teaching(module: str, name: str) -> dict[str, str]:
 def add(parent: App, path: str, **settings: Any) -> None:
     """A command, "module:function", that is imported when it is called."""
     module, _, name = path.partition(":")
-    parent.command(path, name=name, **teaching(module, name), **settings)
+    shown = name.rstrip("_")  # "import" is a word of Python's own
+    parent.command(path, name=shown, **teaching(module, name), **settings)
 
 
 def installed() -> str:
@@ -136,6 +137,9 @@ def make_app() -> App:
     add(app, "scratchlm.cli.evaluate:evaluate")
     add(app, "scratchlm.cli.compare:compare")
     add(app, "scratchlm.cli.quantize:quantize")
+    add(app, "scratchlm.cli.export:export")
+    add(app, "scratchlm.cli.export:import_")
+    add(app, "scratchlm.cli.chat:chat")
     add(app, "scratchlm.cli.doctor:doctor")
     return app
 

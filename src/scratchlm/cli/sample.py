@@ -1,8 +1,9 @@
 """The command `sample`: let a trained model write."""
 
 import sys
-from collections.abc import Iterator
-from typing import Annotated
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
 
 import torch
 from cyclopts import Parameter
@@ -15,6 +16,7 @@ from scratchlm.cli.runs import (
     Snapshot,
     Verify,
     check_device,
+    read_settings,
     run_tokenizer,
 )
 from scratchlm.cli.settings import describe, options
@@ -30,10 +32,21 @@ describe(SamplingConfig, vars(SamplingConfig()))
 LIKELY = SamplingConfig()  # what the model believes
 
 
-def first_ids(tokenizer: AnyTokenizer, prompt: str) -> list[int]:
-    """The prompt's tokens; without one, what stands before a text begins."""
+def as_trained(prompt: str, data: Mapping[str, Any]) -> str:
+    """The prompt in the form in which a model's texts were, if it has one."""
+    form = data.get("normal")
+    return unicodedata.normalize(form, prompt) if form else prompt
+
+
+def first_ids(
+    tokenizer: AnyTokenizer, prompt: str, begin: Sequence[int] = ()
+) -> list[int]:
+    """The prompt's tokens; without one, what stands before a text begins.
+
+    `begin` are tokens that stand in front of every text.
+    """
     with users_input():  # characters that it has never seen
-        ids = tokenizer.encode(prompt)
+        ids = [*begin, *tokenizer.encode(prompt)]
         if ids:
             return ids
         if isinstance(tokenizer, CharTokenizer):
@@ -48,13 +61,14 @@ def stream(
     count: int,
     seed: int = 0,
     sampling: SamplingConfig | None = None,
+    begin: Sequence[int] = (),
 ) -> Iterator[str]:
     """Pieces of text that continue the prompt, as they are written."""
     end = None if isinstance(tokenizer, CharTokenizer) else tokenizer.end_id
     device = next(model.parameters()).device
     new = generate(
         model,
-        torch.tensor([first_ids(tokenizer, prompt)], device=device),
+        torch.tensor([first_ids(tokenizer, prompt, begin)], device=device),
         count,
         sampling=sampling,
         generator=torch.Generator(device).manual_seed(seed),
@@ -87,9 +101,11 @@ def typed(lines: int) -> str:
         ) from error
 
 
-def prompts() -> Iterator[str]:
+def prompts(
+    request: str = "Type how a text begins; an empty line ends this.",
+) -> Iterator[str]:
     """What somebody types, line by line, until an empty one or Ctrl-D."""
-    print("Type how a text begins; an empty line ends this.", flush=True)
+    print(request, flush=True)
     while True:
         print("> ", end="", flush=True)
         line = typed(1)
@@ -140,10 +156,12 @@ def sample(
         raise UserError("--interactive asks for each prompt; leave --prompt")
     device = check_device(device)
     tokenizer = run_tokenizer(run, verify)
+    data = read_settings(run)["data"]
     model = load_model(run, snapshot, verify).to(device)
 
     def show(text: str) -> None:
-        pieces = stream(model, tokenizer, text, tokens, seed, sampling)
+        text, begin = as_trained(text, data), data.get("begin", ())
+        pieces = stream(model, tokenizer, text, tokens, seed, sampling, begin)
         print(text, end="", flush=True)
         for piece in pieces:
             print(piece, end="", flush=True)

@@ -1,0 +1,183 @@
+"""Talking with a model, from the command line."""
+
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from scratchlm.cli import chat
+from scratchlm.cli.app import main
+from scratchlm.generation.sampling import SamplingConfig
+from scratchlm.model.gpt import GPT, gpt2_config
+from scratchlm.serving.export import write_run
+from scratchlm.text.tokenizer import END, Tokenizer
+from scratchlm.text.toytown import join, write_corpus
+from scratchlm.tuning.instruct import (
+    ASSISTANT,
+    STOP,
+    Turn,
+    encode_request,
+    encode_turn,
+    with_marks,
+)
+
+Capture = pytest.CaptureFixture[str]
+TOWN = Tokenizer.train(join(write_corpus(20_000)), 300)
+MARKED = with_marks(TOWN)
+CHATML = ("<|im_start|>", "<|im_end|>")
+HEADED = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
+
+
+def marked(names: tuple[str, ...]) -> Tokenizer:
+    """The tokenizer with other special tokens."""
+    first = TOWN.vocab_size
+    more = {name: first + i for i, name in enumerate(names)}
+    return Tokenizer(TOWN.merges, TOWN.special_tokens | more, TOWN.pattern)
+
+
+def parrot(tokenizer: Tokenizer, says: dict[int, int]) -> GPT:
+    """A model without attention: after one token it says a certain other."""
+    channels = 64
+    config = gpt2_config(tokenizer.vocab_size, 64, 1, 1, channels, tied=False)
+    torch.manual_seed(0)
+    model = GPT(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" not in name and name != "token.weight":
+                parameter.zero_()
+        model.token.weight.normal_()
+        for before, after in says.items():
+            row = model.token.weight[before]
+            model.head.weight[after] += row - row.mean()
+    return model
+
+
+def talk(
+    run: Path, typed: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> str:
+    """What a conversation looks like; the likeliest token each time."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+    words = ["--run", str(run), "--temperature", "0", "--tokens", "8"]
+    assert main(["chat", *words]) == 0
+    return capsys.readouterr().out
+
+
+def test_an_answer_ends_where_it_should(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    mark = MARKED.special_tokens
+    one, two = MARKED.encode(" six")[0], MARKED.encode("!")[0]
+    says = {mark[ASSISTANT]: one, one: two, two: mark[STOP]}
+    write_run(Path("answers"), parrot(MARKED, says), MARKED, {})
+    said = talk(Path("answers"), "What?\nAnd?\n\n", monkeypatch, capsys)
+    answer = MARKED.decode([one, two]).strip()
+    assert said == (
+        f"Ask something; an empty line ends this.\n> {answer}\n> {answer}\n> "
+    )
+
+
+def test_without_an_end_it_stops_anyway(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    mark, one = MARKED.special_tokens, MARKED.encode("e")[0]
+    model = parrot(MARKED, {mark[ASSISTANT]: one, one: one})
+    write_run(Path("endless"), model, MARKED, {"begin": [TOWN.end_id]})
+    typed = "\n".join(["What is it?"] * 9)  # more than the context holds
+    said = talk(Path("endless"), typed, monkeypatch, capsys)
+    assert said.count("> eeeeeeee\n") == 9
+    assert said.endswith("> \n")  # Ctrl-D, in the middle of a line
+
+
+def test_a_model_that_was_never_taught_goes_on(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    said = talk(run, "Mrs Pell\n\n", monkeypatch, capsys)
+    assert f"{run} was never taught to answer" in said
+    assert "Type how a text begins" in said
+
+
+def test_ctrl_c_ends_it(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    class Terminal(io.StringIO):
+        def readline(self, *_: Any) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    assert main(["chat", "--run", str(run)]) == 130
+    assert capsys.readouterr().err == "\nstopped\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--tokens", "0"], "--tokens 0"),
+        (["--seed", "-1"], "--seed -1"),
+        (["--device", "abacus"], "no such device"),
+        (["--temperature", "-1"], "temperature"),
+    ],
+)
+def test_what_cannot_be(
+    words: list[str],
+    message: str,
+    run: Path,
+    fails: Callable[[list[str]], str],
+) -> None:
+    assert message in fails(["chat", "--run", str(run), *words])
+
+
+def test_our_layout_is_that_of_training() -> None:
+    turns = [Turn("Who?", " Ada."), Turn("What <|end|>?", " Six.")]
+    ids = chat.encode_dialogue(MARKED, chat.OURS, turns, "And?")
+    wanted = [
+        i
+        for turn in turns
+        for i in encode_turn(MARKED, Turn(turn.request, turn.answer[1:]))
+    ]
+    assert ids == [*wanted, *encode_request(MARKED, "And?")]
+
+
+def test_layouts_of_others() -> None:
+    tokenizer = marked(CHATML)
+    found = chat.layout_of(tokenizer, {"instructed": True})
+    assert found is not None
+    ids = chat.encode_dialogue(
+        tokenizer, found, [Turn("Hi <|im_end|>", "Yes")], "So?"
+    )
+    start, end = (tokenizer.special_tokens[name] for name in CHATML)
+    text = tokenizer.encode_ordinary
+    assert ids == [
+        *(start, *text("user\nHi <|im_end|>"), end, *text("\n")),
+        *(start, *text("assistant\nYes"), end, *text("\n")),
+        *(start, *text("user\nSo?"), end, *text("\n")),
+        *(start, *text("assistant\n")),
+    ]
+    assert tokenizer.decode(ids).endswith("assistant\n")
+    other = chat.layout_of(marked(HEADED), {"instructed": True})
+    assert other is not None
+    assert other.marks(marked(HEADED))[-1] == "<|eot_id|>"
+
+
+def test_who_was_never_taught() -> None:
+    assert chat.layout_of(TOWN, {"instructed": True}) is None
+    assert chat.layout_of(marked(CHATML), {}) is None
+    assert chat.layout_of(MARKED, {}) == chat.OURS
+    from scratchlm.text.characters import CharTokenizer
+
+    assert chat.layout_of(CharTokenizer.train("abc"), {}) is None
+
+
+def test_the_dice_decide() -> None:
+    model = parrot(MARKED, {})
+    texts = []
+    for seed in (1, 1, 2):
+        dice = torch.Generator().manual_seed(seed)
+        ids, sampling = MARKED.encode("What"), SamplingConfig(top_k=200)
+        stops = [MARKED.special_tokens[END]]
+        pieces = chat.answer(model, MARKED, ids, 20, stops, sampling, dice)
+        texts.append("".join(pieces))
+    assert texts[0] == texts[1] != texts[2]
