@@ -1,0 +1,150 @@
+"""A feed-forward layer against experts, with the same work for each token."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from records.make_heads import letters
+from scratchlm.model.experts import (
+    Routing,
+    add_experts,
+    balance_loss,
+    count_active,
+    load,
+    watch_routers,
+)
+from scratchlm.model.gpt import (
+    GPT,
+    count_parameters,
+    llama_config,
+    next_token_loss,
+)
+from scratchlm.text.characters import CharTokenizer
+from scratchlm.text.toytown import join, split_stories, write_corpus
+
+CONTEXT, CHANNELS, LAYERS, HEADS = 64, 64, 2, 4
+EXPERTS, CHOSEN, HIDDEN = 8, 2, 32
+STEPS, BATCH, SEEDS, RATE, EVERY, WINDOWS = 300, 16, 2, 3e-3, 20, 256
+BALANCE = 0.01
+FORMS = ("one layer", "balanced", "left alone")
+
+
+def windows(stream: Tensor, count: int, seed: torch.Generator) -> Tensor:
+    """Random windows, each with the letter after it: (count, CONTEXT + 1)."""
+    high = len(stream) - CONTEXT
+    at = torch.randint(high, (count, 1), generator=seed)
+    return stream[at + torch.arange(CONTEXT + 1)]
+
+
+def build(form: str, vocab_size: int) -> GPT:
+    """A small Llama; its layers are one of `FORMS`."""
+    config = llama_config(
+        vocab_size,
+        CONTEXT,
+        layers=LAYERS,
+        heads=HEADS,
+        channels=CHANNELS,
+        hidden=CHOSEN * HIDDEN,
+        tied=True,
+    )
+    model = GPT(config)
+    if form == "one layer":
+        return model
+    return add_experts(model, EXPERTS, CHOSEN, HIDDEN)
+
+
+def trained(
+    form: str, seed: int, steps: int, stream: Tensor, vocab_size: int
+) -> tuple[GPT, list[float], list[list[list[float]]]]:
+    """A model, its losses, and every `EVERY` steps the load of each layer."""
+    torch.manual_seed(seed)
+    model = build(form, vocab_size)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=RATE, betas=(0.9, 0.95)
+    )
+    generator = torch.Generator().manual_seed(seed)
+    losses, loads = [], []
+    for step in range(steps):
+        rows = windows(stream, BATCH, generator)
+        with watch_routers(model) as seen:
+            loss = next_token_loss(model(rows[:, :-1]), rows[:, 1:])
+        losses.append(loss.item())
+        if step % EVERY == 0 or step == steps - 1:
+            loads.append([rounded(load(routing)) for routing in seen])
+        if form == "balanced":
+            loss = loss + BALANCE * sum(balance_loss(r) for r in seen)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model, losses, loads
+
+
+def rounded(x: Tensor) -> list[float]:
+    """A row of numbers with four decimals."""
+    return [round(v, 4) for v in x.tolist()]
+
+
+@torch.no_grad()
+def judged(model: GPT, stream: Tensor) -> tuple[float, list[Routing], Tensor]:
+    """Nats per letter on fixed windows, the routings, and the letters."""
+    rows = windows(stream, WINDOWS, torch.Generator().manual_seed(99))
+    with watch_routers(model) as seen:
+        loss = next_token_loss(model(rows[:, :-1]), rows[:, 1:])
+    return round(loss.item(), 4), seen, rows[:, :-1].flatten()
+
+
+def by_letter(routing: Routing, ids: Tensor, vocab_size: int) -> Tensor:
+    """How often each letter's first choice is which expert: (V, E) counts."""
+    pairs = ids * EXPERTS + routing.chosen[:, 0]
+    counts = pairs.bincount(minlength=vocab_size * EXPERTS)
+    return counts.view(vocab_size, EXPERTS)
+
+
+def alphabet() -> list[str]:
+    """The letters of Toytown by their number."""
+    splits = split_stories(write_corpus(400_000))
+    tokenizer = CharTokenizer.train(join(splits.train))
+    return [tokenizer.decode([i]) for i in range(tokenizer.vocab_size)]
+
+
+def record() -> dict[str, Any]:
+    """Losses and loads of each form, seed by seed; who chose whom, once."""
+    torch.set_num_threads(1)
+    train, valid, size = letters()
+    rows, choices = [], []
+    for seed in range(SEEDS):
+        for form in FORMS:
+            model, losses, loads = trained(form, seed, STEPS, train, size)
+            nats, seen, ids = judged(model, valid)
+            row = {"form": form, "seed": seed, "nats": nats, "loads": loads}
+            row["first"] = [round(loss, 6) for loss in losses[:3]]
+            row["parameters"] = count_parameters(model)
+            row["active"] = count_active(model)
+            row["final"] = [rounded(load(routing)) for routing in seen]
+            rows.append(row)
+            if form == "balanced" and seed == 0:
+                choices = [by_letter(r, ids, size).tolist() for r in seen]
+            print(form, seed, nats, row["final"], flush=True)
+    return {
+        "steps": STEPS,
+        "every": EVERY,
+        "experts": EXPERTS,
+        "chosen": CHOSEN,
+        "hidden": HIDDEN,
+        "balance": BALANCE,
+        "letters": alphabet(),
+        "choices": choices,
+        "forms": rows,
+    }
+
+
+def replay(data: dict[str, Any]) -> None:
+    """The first losses of each form are still the recorded ones."""
+    train, _, size = letters()
+    for row in data["forms"]:
+        if row["seed"] == 0:
+            steps = len(row["first"])
+            _, seen, _ = trained(row["form"], 0, steps, train, size)
+            for got, wanted in zip(seen, row["first"], strict=True):
+                assert abs(got - wanted) < 1e-3, (row["form"], seen)
