@@ -13,6 +13,7 @@ from scratchlm.model.experts import (
     count_active,
     load,
     watch_routers,
+    within_capacity,
 )
 from scratchlm.model.gpt import (
     GPT,
@@ -26,7 +27,7 @@ from scratchlm.text.toytown import join, split_stories, write_corpus
 CONTEXT, CHANNELS, LAYERS, HEADS = 64, 64, 2, 4
 EXPERTS, CHOSEN, HIDDEN = 8, 2, 32
 STEPS, BATCH, SEEDS, RATE, EVERY, WINDOWS = 300, 16, 2, 3e-3, 20, 256
-BALANCE = 0.01
+BALANCE, FACTORS = 0.01, (1.0, 1.25, 1.5, 2.0)
 FORMS = ("one layer", "balanced", "left alone")
 
 
@@ -94,6 +95,19 @@ def judged(model: GPT, stream: Tensor) -> tuple[float, list[Routing], Tensor]:
     return round(loss.item(), 4), seen, rows[:, :-1].flatten()
 
 
+def crowded(model: GPT, stream: Tensor) -> list[list[float]]:
+    """Nats if experts can be full, and how much is dropped: by `FACTORS`."""
+    rows = []
+    for factor in FACTORS:
+        for block in model.blocks:
+            block.mlp.capacity_factor = factor
+        nats, seen, _ = judged(model, stream)
+        capacity = int(factor * seen[0].chosen.numel() / EXPERTS)
+        kept = torch.cat([within_capacity(r, capacity) for r in seen])
+        rows.append([factor, nats, round(1 - kept.float().mean().item(), 4)])
+    return rows
+
+
 def by_letter(routing: Routing, ids: Tensor, vocab_size: int) -> Tensor:
     """How often each letter's first choice is which expert: (V, E) counts."""
     pairs = ids * EXPERTS + routing.chosen[:, 0]
@@ -122,10 +136,14 @@ def record() -> dict[str, Any]:
             row["parameters"] = count_parameters(model)
             row["active"] = count_active(model)
             row["final"] = [rounded(load(routing)) for routing in seen]
+            if form != "one layer":
+                row["crowded"] = crowded(model, valid)
             rows.append(row)
             if form == "balanced" and seed == 0:
                 choices = [by_letter(r, ids, size).tolist() for r in seen]
-            print(form, seed, nats, row["final"], flush=True)
+            print(
+                form, seed, nats, row["final"], row.get("crowded"), flush=True
+            )
     return {
         "steps": STEPS,
         "every": EVERY,
