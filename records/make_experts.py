@@ -26,7 +26,7 @@ from scratchlm.text.toytown import join, split_stories, write_corpus
 
 CONTEXT, CHANNELS, LAYERS, HEADS = 64, 64, 2, 4
 EXPERTS, CHOSEN, HIDDEN = 8, 2, 32
-STEPS, BATCH, SEEDS, RATE, EVERY, WINDOWS = 300, 16, 2, 3e-3, 20, 256
+STEPS, BATCH, SEEDS, RATE, EVERY, WINDOWS = 200, 16, 2, 3e-3, 10, 128
 BALANCE, FACTORS = 0.01, (1.0, 1.25, 1.5, 2.0)
 FORMS = ("one layer", "balanced", "left alone")
 
@@ -122,28 +122,35 @@ def alphabet() -> list[str]:
     return [tokenizer.decode([i]) for i in range(tokenizer.vocab_size)]
 
 
-def record() -> dict[str, Any]:
-    """Losses and loads of each form, seed by seed; who chose whom, once."""
-    torch.set_num_threads(1)
+def measured(form: str, seed: int) -> tuple[dict[str, Any], list[Any]]:
+    """What a form comes to with this seed; and each letter's first choices."""
     train, valid, size = letters()
-    rows, choices = [], []
-    for seed in range(SEEDS):
-        for form in FORMS:
-            model, losses, loads = trained(form, seed, STEPS, train, size)
-            nats, seen, ids = judged(model, valid)
-            row = {"form": form, "seed": seed, "nats": nats, "loads": loads}
-            row["first"] = [round(loss, 6) for loss in losses[:3]]
-            row["parameters"] = count_parameters(model)
-            row["active"] = count_active(model)
-            row["final"] = [rounded(load(routing)) for routing in seen]
-            if form != "one layer":
-                row["crowded"] = crowded(model, valid)
-            rows.append(row)
-            if form == "balanced" and seed == 0:
-                choices = [by_letter(r, ids, size).tolist() for r in seen]
-            print(
-                form, seed, nats, row["final"], row.get("crowded"), flush=True
-            )
+    model, losses, loads = trained(form, seed, STEPS, train, size)
+    nats, seen, ids = judged(model, valid)
+    row = {
+        "form": form,
+        "seed": seed,
+        "nats": nats,
+        "parameters": count_parameters(model),
+        "active": count_active(model),
+        "loads": loads,
+        "final": [rounded(load(routing)) for routing in seen],
+        "first": [round(loss, 6) for loss in losses[:3]],
+    }
+    choices = [by_letter(routing, ids, size).tolist() for routing in seen]
+    if form != "one layer":
+        row["crowded"] = crowded(model, valid)
+    print(form, seed, nats, row["final"], row.get("crowded"), flush=True)
+    return row, choices
+
+
+def assembled(found: list[tuple[dict[str, Any], list[Any]]]) -> dict[str, Any]:
+    """The record of what `measured` has returned, for all forms and seeds."""
+    choices = [
+        who
+        for row, who in found
+        if (row["form"], row["seed"]) == ("balanced", 0)
+    ]
     return {
         "steps": STEPS,
         "every": EVERY,
@@ -152,9 +159,17 @@ def record() -> dict[str, Any]:
         "hidden": HIDDEN,
         "balance": BALANCE,
         "letters": alphabet(),
-        "choices": choices,
-        "forms": rows,
+        "choices": choices[0],
+        "forms": [row for row, _ in found],
     }
+
+
+def record() -> dict[str, Any]:
+    """Losses and loads of each form, seed by seed; who chose whom, once."""
+    torch.set_num_threads(1)
+    return assembled(
+        [measured(form, seed) for form in FORMS for seed in range(SEEDS)]
+    )
 
 
 def replay(data: dict[str, Any]) -> None:
