@@ -418,20 +418,6 @@ def experts_balance(line: Line) -> None:
     close(got, 3 * sum(a * b for a, b in zip(f, p, strict=True)))
 
 
-# --- a longer context -------------------------------------------------------
-
-
-def window_base(line: Line) -> None:
-    got = run(line, base=100.0, factor=4.0, head_size=6)
-    slowest = 100.0 ** (-4 / 6)  # of three waves: 0, 2 and 4 of 6
-    close(got ** (-4 / 6), slowest / 4)
-
-
-def window_size(line: Line) -> None:
-    _, size = run(line, waves=None, factor=exp(2.5))
-    close(size, 1.25)
-
-
 NAIVE: dict[str, Callable[[Line], None]] = {
     "eq-ngram-smoothing": smoothing,
     "eq-softmax-row": softmax_row,
@@ -457,8 +443,6 @@ NAIVE: dict[str, Callable[[Line], None]] = {
     "eq-published-branch": branch,
     "eq-experts-mix": experts_mix,
     "eq-experts-balance": experts_balance,
-    "eq-window-base": window_base,
-    "eq-window-size": window_size,
 }
 
 
