@@ -396,6 +396,28 @@ def branch(line: Line) -> None:
         close(run(line, self=PARTS, x=6.0), 6 + 6**3 / 3)
 
 
+# --- a mixture of experts ---------------------------------------------------
+
+
+def experts_mix(line: Line) -> None:
+    w, outs = drawn(3, 4), drawn(3, 4, 2, seed=1)
+    got = run(line, weights=w, outs=outs, rows=drawn(3, 2))
+    for token in range(3):
+        wanted = sum(w[token, e] * outs[token, e] for e in range(4))
+        close(got[token], wanted)
+
+
+def experts_balance(line: Line) -> None:
+    f, p = [0.5, 0.25, 0.25], [0.2, 0.5, 0.3]
+    got = run(
+        line,
+        load=lambda routing: torch.tensor(f, dtype=torch.double),
+        routing=None,
+        mean_share=torch.tensor(p, dtype=torch.double),
+    )
+    close(got, 3 * sum(a * b for a, b in zip(f, p, strict=True)))
+
+
 NAIVE: dict[str, Callable[[Line], None]] = {
     "eq-ngram-smoothing": smoothing,
     "eq-softmax-row": softmax_row,
@@ -419,6 +441,8 @@ NAIVE: dict[str, Callable[[Line], None]] = {
     "eq-layers-swiglu": swiglu,
     "eq-block": block,
     "eq-published-branch": branch,
+    "eq-experts-mix": experts_mix,
+    "eq-experts-balance": experts_balance,
 }
 
 
