@@ -21,7 +21,7 @@ from scratchlm.generation.speculative import (
     Reader,
     common_length,
     continuation,
-    draw,
+    draw_token,
     expected_tokens,
     overlap,
     residual,
@@ -112,7 +112,7 @@ def test_equal_distributions_leave_no_residual() -> None:
     p = rows(7)
     assert torch.equal(residual(p, p), p)
     for seed in range(50):
-        guess = draw(p, seeded(seed))
+        guess = draw_token(p, seeded(seed))
         both = p.expand(2, 7)
         assert verify([guess], both, both[:1], seeded(seed))[0] == guess
 
@@ -124,7 +124,7 @@ def test_the_rule_is_that_of_transformers() -> None:
         count = 1 + seed % 5
         logits = torch.randn(2, 1, count + 1, 11, generator=seeded(seed))
         q, p = logits.softmax(-1)[:, 0]
-        guesses = [draw(row, seeded(seed + 1)) for row in q[:count]]
+        guesses = [draw_token(row, seeded(seed + 1)) for row in q[:count]]
         torch.manual_seed(seed)
         ours = verify(guesses, p, q[:count])
         torch.manual_seed(seed)
@@ -151,10 +151,10 @@ def test_two_steps_have_the_distribution_of_p() -> None:
     p, q = rows(3, 5, seed=5), rows(2, 5, seed=6)
     generator, counts = seeded(), torch.zeros(5, 5)
     for _ in range(3000):
-        guesses = [draw(row, generator) for row in q]
+        guesses = [draw_token(row, generator) for row in q]
         new = verify(guesses, p, q, generator)
         if len(new) == 1:  # the next round would draw it
-            new.append(draw(p[1], generator))
+            new.append(draw_token(p[1], generator))
         counts[new[0], new[1]] += 1
     wanted = p[0, :, None] * p[1]
     assert p_value(counts.flatten(), wanted.flatten()) > 0.001
@@ -406,7 +406,7 @@ def test_the_measured_length_is_the_expected() -> None:
     alpha, generator = overlap(p, q).item(), seeded()
     lengths = []
     for _ in range(1500):
-        guesses = [draw(q, generator) for _ in range(3)]
+        guesses = [draw_token(q, generator) for _ in range(3)]
         new = verify(guesses, p.expand(4, 9), q.expand(3, 9), generator)
         lengths.append(len(new))
     mean = sum(lengths) / 1500

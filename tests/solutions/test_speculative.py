@@ -9,7 +9,7 @@ from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.generation.speculative import (
     LookupDraft,
     ModelDraft,
-    draw,
+    draw_token,
     speculate,
     speedup,
     verify,
@@ -94,7 +94,7 @@ def frequencies(p: Tensor, q: Tensor, least: float) -> Tensor:
     generator, counts = torch.Generator().manual_seed(0), torch.zeros(len(p))
     both = p.expand(2, len(p))
     for _ in range(4000):
-        guess = draw(q, generator)
+        guess = draw_token(q, generator)
         shown = [guess] if q[guess] >= least else []
         new = verify(
             shown, both[: len(shown) + 1], q[None][: len(shown)], generator

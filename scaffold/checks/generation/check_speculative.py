@@ -208,8 +208,8 @@ BUGS = {
         "int((u * q[at] < p[at]).sum())",
     ),
     "the model adds nothing where all guesses are kept": (
-        "return [*guesses[:kept], draw(last, generator)]",
-        "own = [] if 0 < kept == count else [draw(last, generator)]\n"
+        "return [*guesses[:kept], draw_token(last, generator)]",
+        "own = [] if 0 < kept == count else [draw_token(last, generator)]\n"
         "    return [*guesses[:kept], *own]",
     ),
     "the earliest place is taken": (
@@ -222,10 +222,10 @@ BUGS = {
     ),
     "q is what the counts say before the temperature": (
         "rows.append(probabilities(share.log()[None], sampling))\n"
-        "            text.append(draw(rows[-1][0], generator))",
+        "            text.append(draw_token(rows[-1][0], generator))",
         "rows.append(share.float()[None])\n"
         "            drawn = probabilities(share.log(), sampling)\n"
-        "            text.append(draw(drawn, generator))",
+        "            text.append(draw_token(drawn, generator))",
     ),
     "the cache keeps what was refused": (
         "known = min(common_length(self.known, ids), len(ids) - last)",

@@ -41,7 +41,7 @@ def residual(p: Tensor, q: Tensor) -> Tensor:
     return beyond / total if total > 0 else p
 
 
-def draw(p: Tensor, generator: torch.Generator | None = None) -> int:
+def draw_token(p: Tensor, generator: torch.Generator | None = None) -> int:
     """One token from a distribution (V,)."""
     return int(torch.multinomial(p, 1, generator=generator))
 
@@ -72,7 +72,7 @@ def verify(
     u = torch.rand(count, generator=generator)
     kept = int((u * q[at] < p[at]).cumprod(0).sum())  # up to the first "no"
     last = p[count] if kept == count else residual(p[kept], q[kept])
-    return [*guesses[:kept], draw(last, generator)]
+    return [*guesses[:kept], draw_token(last, generator)]
 
 
 # --- drafts ------------------------------------------------------------------
@@ -158,7 +158,7 @@ class NGramDraft:
         for _ in range(count):
             share = torch.from_numpy(self.counts.next_probabilities(text))
             rows.append(probabilities(share.log()[None], sampling))
-            text.append(draw(rows[-1][0], generator))
+            text.append(draw_token(rows[-1][0], generator))
         return text[len(ids) :], torch.cat(rows)
 
 
@@ -229,7 +229,7 @@ class ModelDraft:
         for _ in range(count):
             view = text[window_start(len(text), config.context) :]
             rows.append(probabilities(self.reader.logits(view), sampling))
-            text.append(draw(rows[-1][0], generator))
+            text.append(draw_token(rows[-1][0], generator))
         return text[len(ids) :], torch.cat(rows)
 
 
