@@ -249,8 +249,9 @@ def speculate(
     That is from 1 to `guesses` + 1 tokens, the last of which the model has
     chosen itself. They have the distribution that `generate` draws from, and
     at temperature 0 are the same tokens. After `stop_id` nothing comes. No
-    round guesses across a move of the window. Raises ValueError, at the
-    first step, for a repetition penalty, whose p depends on the guesses.
+    round guesses across a move of the window. Tokens are chosen on the CPU,
+    with a generator of the CPU. Raises ValueError, at the first step, for a
+    repetition penalty, whose p depends on the guesses.
     """
     sampling = sampling or SamplingConfig()
     if sampling.repetition_penalty != 1:
@@ -266,7 +267,7 @@ def speculate(
         logits = reader.logits(text[start:] + guessed, len(guessed) + 1)
         p = probabilities(logits, sampling)
         new = verify(guessed, p, q, generator)
-        if stop_id in new:
+        if stop_id is not None and stop_id in new:
             end, new = 0, new[: new.index(stop_id) + 1]
         yield new
         text += new
