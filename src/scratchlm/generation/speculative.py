@@ -248,10 +248,9 @@ def speculate(
 
     That is from 1 to `guesses` + 1 tokens, the last of which the model has
     chosen itself. They have the distribution that `generate` draws from, and
-    at temperature 0 are the same tokens. After `stop_id` nothing comes. No
-    round guesses across a move of the window. Tokens are chosen on the CPU,
-    with a generator of the CPU. Raises ValueError, at the first step, for a
-    repetition penalty, whose p depends on the guesses.
+    at temperature 0 are the same. After `stop_id` nothing comes. Tokens are
+    chosen on the CPU. Raises ValueError, at the first step, for a repetition
+    penalty, whose p depends on the guesses.
     """
     sampling = sampling or SamplingConfig()
     if sampling.repetition_penalty != 1:
