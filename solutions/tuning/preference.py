@@ -60,7 +60,7 @@ def smoothed_loss(
 
 
 def ipo_loss(gained: Tensor, beta: float = 0.1) -> Tensor:
-    """Azar et al. (2023), equation 17: a margin to reach and not to pass.
+    """Azar et al. (2024), equation 17: a margin to reach and not to pass.
 
     >>> ipo_loss(torch.tensor([[5.0], [0.0]]), beta=0.1)
     tensor(0.)

@@ -166,10 +166,12 @@ def check_direction() -> None:
     """A step makes the chosen answers likelier against the rejected ones."""
     model = mixer()
     data = preference.with_reference(model, PAIRS)
-    preference.dpo_loss(preference.gains(model, data)).backward()
+    loss = preference.dpo_loss(preference.gains(model, data))
+    weights = list(model.parameters())
+    slopes = torch.autograd.grad(loss, weights)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter -= 0.01 * parameter.grad
+        for weight, slope in zip(weights, slopes, strict=True):
+            weight -= 0.01 * slope
         moved = preference.gains(model, data)
     true(
         bool((moved[0] - moved[1]).mean() > 0),
