@@ -10,7 +10,7 @@ Left out: a voice for the system, tools, and resuming a run that was stopped.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -351,10 +351,10 @@ class TuneConfig:
 
 def fine_tune(
     model: GPT,
-    batches: Iterator[Packed],
+    batches: Iterator[Any],
     config: TuneConfig,
     old_text: BatchCursor | None = None,
-    loss: Callable[[GPT, Packed], Tensor] = answer_loss,
+    loss: Callable[[GPT, Any], Tensor] = answer_loss,
 ) -> list[float]:
     """Train on batches, in place; returns the loss of every step.
 
