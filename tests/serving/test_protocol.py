@@ -141,7 +141,12 @@ def test_a_prompt_is_scored_by_what_stands_before() -> None:
     scores = prompt_scores(model, BYTES, prompt, top=2)
     wanted = model(torch.tensor([prompt]))[0].log_softmax(-1)
     assert scores[0] == Score("n", None, {}, 0, 1)
-    assert [(s.start, s.end) for s in scores] == [(0, 1), (1, 1), (1, 2), (2, 3)]
+    assert [(s.start, s.end) for s in scores] == [
+        (0, 1),
+        (1, 1),
+        (1, 2),
+        (2, 3),
+    ]
     for i, score in enumerate(scores[1:]):
         assert score.logprob == pytest.approx(wanted[i, prompt[i + 1]].item())
         best = wanted[i].topk(2)
