@@ -511,11 +511,13 @@ class Engine:
 
 
 def write_all(
-    engine: Engine, prompts: Sequence[Sequence[int]], request: Request
+    engine: Engine,
+    prompts: Sequence[Sequence[int]],
+    requests: Sequence[Request],
 ) -> list[list[int]]:
-    """What is written after each prompt, for one request of all of them."""
+    """What is written after each prompt, as its request wants it."""
     texts: dict[int, list[int]] = {}
-    for prompt in prompts:
+    for prompt, request in zip(prompts, requests, strict=True):
         texts[engine.add(prompt, request)] = []
     while engine.busy:
         for new in engine.step():
