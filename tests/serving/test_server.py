@@ -248,7 +248,7 @@ def test_nothing_of_a_stop_is_sent_in_scores_either() -> None:
 def wanted(prompt: str, count: int) -> list[int]:
     """What the engine itself writes."""
     request = Request(count, GREEDY)
-    return write_all(Engine(MODEL), [BYTES.encode(prompt)], request)[0]
+    return write_all(Engine(MODEL), [BYTES.encode(prompt)], [request])[0]
 
 
 def test_a_completion(real: Town) -> None:
@@ -388,7 +388,7 @@ def test_nothing_to_begin_with(real: Town) -> None:
 def test_a_dialogue(real: Town) -> None:
     prompt = encode_request(BYTES, "Who?")
     request = Request(20, GREEDY, stop_id=MARK)
-    tokens = write_all(Engine(MODEL), [prompt], request)[0]
+    tokens = write_all(Engine(MODEL), [prompt], [request])[0]
     said = BYTES.decode([t for t in tokens if t < 256]).removeprefix(" ")
     asked: Any = {
         "model": "town",
