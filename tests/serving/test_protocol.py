@@ -24,8 +24,8 @@ from scratchlm.serving.protocol import (
     explain_invalid,
     joined,
     prompt_scores,
+    raw_bytes,
     special_tokens,
-    token_bytes,
     token_name,
 )
 from scratchlm.text.characters import CharTokenizer
@@ -127,7 +127,7 @@ def test_a_dialogue_needs_a_message() -> None:
 
 def test_tokens_by_name() -> None:
     letters = CharTokenizer("aé")
-    assert token_bytes(letters, 1) == "é".encode()
+    assert raw_bytes(letters, 1) == "é".encode()
     assert token_name(BYTES, 0xC3) == "bytes:\\xc3"
     assert token_name(BYTES, 256) == END
     assert special_tokens(letters) == {}

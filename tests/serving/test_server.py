@@ -3,10 +3,12 @@
 import copy
 import http.client
 import json
+import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +22,7 @@ from torch import nn
 
 from scratchlm.generation.batch import Engine, Request, Written, write_all
 from scratchlm.generation.sampling import SamplingConfig
+from scratchlm.generation.speed import fast_model
 from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.serving import server
 from scratchlm.serving.server import (
@@ -295,14 +298,13 @@ def test_a_stream_is_the_same_text_in_parts(real: Town) -> None:
     assert len({part.id for part in parts}) == 1
     assert parts[0].id != whole.id
     *texts, last, usage = parts
-    said = "".join(part.choices[0]["text"] for part in texts)
+    said = "".join(part.choices[0].text for part in texts)
     assert said == whole.choices[0].text
-    endings = [part.choices[0]["finish_reason"] for part in [*texts, last]]
+    endings = [part.choices[0].finish_reason for part in [*texts, last]]
     assert endings == [None] * len(texts) + ["length"]
-    assert last.choices[0]["text"] == ""
+    assert last.choices[0].text == ""
     assert usage.choices == []
-    assert whole.usage is not None
-    assert usage.usage == whole.usage.model_dump(exclude_none=True)
+    assert usage.usage == whole.usage
     assert all(part.usage is None for part in parts[:-1])
 
 
@@ -331,7 +333,7 @@ def test_many_texts_of_one_request(real: Town) -> None:
     texts = ["", "", ""]
     for part in parts:
         for choice in part.choices:
-            texts[choice["index"]] += choice["text"]
+            texts[choice.index] += choice.text
     assert texts[:2] == [choice.text for choice in answer.choices[:2]]
 
 
@@ -354,7 +356,7 @@ def test_scores(real: Town) -> None:
         )
     parts: list[Any] = parts_of(real, **asked)
     streamed = [
-        name for part in parts for name in part.choices[0]["logprobs"]["tokens"]
+        name for part in parts for name in part.choices[0].logprobs.tokens
     ]
     assert streamed == logprobs.tokens
 
@@ -682,3 +684,64 @@ def test_work_in_flight_is_finished_at_the_end() -> None:
         threading.Timer(0.2, engine.gate.set).start()
     asking.join()
     assert answers[0][0] == 200
+
+
+# --- as fast as without a server ---------------------------------------------
+
+
+def read_streams(host: str, asked: list[str], pipe: Any) -> None:
+    """In a process of its own: all streams at once; how long they took."""
+
+    def read(body: str) -> None:
+        line = http.client.HTTPConnection(host, timeout=600)
+        headers = {"Content-Type": "application/json"}
+        line.request("POST", "/v1/completions", body, headers)
+        assert line.getresponse().read().endswith(b"[DONE]\n\n")
+        line.close()
+
+    for _ in iter(pipe.recv, None):
+        readers = [threading.Thread(target=read, args=(a,)) for a in asked]
+        begun = time.perf_counter()
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join()
+        pipe.send(time.perf_counter() - begun)
+
+
+@pytest.mark.judge
+def test_sixteen_streams_are_as_fast_as_the_engine_alone() -> None:
+    """To nine tenths, on a model of the book's form; the best of five turns."""
+    torch.manual_seed(0)
+    tokenizer = Tokenizer([], {END: 256})
+    model = GPT(replace(fast_model(512), vocab_size=257)).eval()
+    with torch.no_grad():
+        model.head.weight[256] = 0
+    prompt, count = list(b"Mrs Pell counts"), 100
+    asked = {"model": "town", "prompt": prompt, "max_tokens": count}
+    bodies = [
+        json.dumps(asked | {"seed": i, "stream": True}) for i in range(16)
+    ]
+    requests = [
+        Request(count, SamplingConfig(), i, tokenizer.end_id) for i in range(16)
+    ]
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    service = Service(model, tokenizer, "town")
+    ratios = []
+    with served(make_app(service)) as address:
+        host = address.removeprefix("http://")
+        child = context.Process(
+            target=read_streams, args=(host, bodies, theirs), daemon=True
+        )
+        child.start()
+        for turn in range(6):
+            begun = time.perf_counter()
+            write_all(Engine(model, 512), [prompt] * 16, requests)
+            alone = time.perf_counter() - begun
+            ours.send(True)
+            ratios.append(alone / ours.recv())
+            print(f"turn {turn}: {ratios[-1]:.3f} of the engine's own rate")
+        ours.send(None)
+        child.join()
+    assert max(ratios[1:]) > 0.9

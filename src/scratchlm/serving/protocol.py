@@ -192,7 +192,7 @@ def special_tokens(tokenizer: AnyTokenizer) -> dict[str, int]:
     return {}
 
 
-def token_bytes(tokenizer: AnyTokenizer, token: int) -> bytes:
+def raw_bytes(tokenizer: AnyTokenizer, token: int) -> bytes:
     """The bytes of a token, which may be a part of a character."""
     if isinstance(tokenizer, Tokenizer):
         return tokenizer.decode_bytes([token])
@@ -205,7 +205,7 @@ def token_name(tokenizer: AnyTokenizer, token: int) -> str:
     >>> token_name(Tokenizer([]), 97), token_name(Tokenizer([]), 0xC3)
     ('a', 'bytes:\\xc3')
     """
-    data = token_bytes(tokenizer, token)
+    data = raw_bytes(tokenizer, token)
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -235,7 +235,7 @@ def prompt_scores(
     scores, end = list[Score](), 0
     for i, token in enumerate(prompt):
         start, before = end, rows[i - 1]
-        end += len(decoder.decode(token_bytes(tokenizer, token)))
+        end += len(decoder.decode(raw_bytes(tokenizer, token)))
         score = Score(
             token_name(tokenizer, token),
             float(before[token]) if i else None,

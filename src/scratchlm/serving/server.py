@@ -77,8 +77,8 @@ from scratchlm.serving.protocol import (
     joined,
     likeliest,
     prompt_scores,
+    raw_bytes,
     special_tokens,
-    token_bytes,
     token_name,
 )
 from scratchlm.text.prepare import AnyTokenizer
@@ -183,7 +183,7 @@ class Choice:
         """What can be sent, now that a token is there."""
         self.tokens += 1
         begins, ended = self.text.seen, new.token in self.ends
-        data = b"" if ended else token_bytes(self.tokenizer, new.token)
+        data = b"" if ended else raw_bytes(self.tokenizer, new.token)
         ready = self.text.push(data, ended or new.finish is not None)
         self.sent += len(ready)
         if self.top is not None and not ended:
@@ -851,7 +851,8 @@ def served(app: ASGIApp, port: int = 0) -> Iterator[str]:
     thread = threading.Thread(target=server.run, args=([door],), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{door.getsockname()[1]}"
+        host, found = door.getsockname()
+        yield f"http://{host}:{found}"
     finally:
         server.should_exit = True
         thread.join()
