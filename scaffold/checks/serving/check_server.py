@@ -68,8 +68,9 @@ def make_service(text: str = "town ", **limits: Any) -> Any:
     torch.manual_seed(0)
     model = GPT(gpt2_config(260, 16, layers=1, heads=2, channels=8))
     tokens = [*text.encode(), BYTES.special_tokens[STOP]]
+    engine: Any = Script(tokens)
     return server.Service(
-        model, BYTES, "town", "sesame", server.Limits(**limits), Script(tokens)
+        model, BYTES, "town", "sesame", server.Limits(**limits), engine
     )
 
 
@@ -106,7 +107,7 @@ class Caller:
         await self.leaving.wait()
         return {"type": "http.disconnect"}
 
-    async def send(self, message: dict[str, Any]) -> None:
+    async def send(self, message: Any) -> None:
         """Keep what is said."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
@@ -281,7 +282,7 @@ def check_who_leaves() -> None:
         service.worker.engine.cancelled,
         [1],
         "texts that the engine was told to drop, when their reader left",
-        hint="close the job in a finally of the answer",
+        hint="close the job however the answer ends",
     )
     true(not service.worker.inboxes, "nobody is waited for")
 

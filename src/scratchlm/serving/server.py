@@ -29,7 +29,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -467,22 +467,19 @@ class EventStream(StreamingResponse):
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Send until the end, or until the client has gone."""
-        try:
+        with closing(self.job):
             await super().__call__(scope, receive, send)
-        finally:
-            self.job.close()
 
 
 async def unless_gone(
     request: fastapi.Request, work: Coroutine[Any, Any, Any]
 ) -> Any:
-    """What the work returns; if the client leaves first, it is cancelled."""
+    """What the work returns; if the client leaves first, it is cancelled.
 
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    tasks = [asyncio.ensure_future(work), asyncio.ensure_future(gone())]
+    Behind the body of a request nothing comes but the news of that.
+    """
+    gone = asyncio.ensure_future(request.receive())
+    tasks = [asyncio.ensure_future(work), gone]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         if tasks[0].done():
