@@ -222,6 +222,7 @@ def check_a_stream() -> None:
         {
             "model": "town",
             "prompt": "x",
+            "max_tokens": 2,
             "stream": True,
             "stream_options": {"include_usage": True},
         },
@@ -236,10 +237,12 @@ def check_a_stream() -> None:
     equal(ends, {None}, "how it ended, said together with text")
     choice = last["choices"][0]
     equal(
-        (choice["text"], choice["finish_reason"]), ("", "stop"), "the last part"
+        (choice["text"], choice["finish_reason"]),
+        ("", "length"),
+        "the last part",
     )
     equal(usage["choices"], [], "the choices beside the usage")
-    equal(usage["usage"]["completion_tokens"], 3, "tokens written")
+    equal(usage["usage"]["completion_tokens"], 2, "tokens written")
 
 
 def check_a_dialogue() -> None:
