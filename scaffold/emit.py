@@ -65,7 +65,8 @@ def library_files(starts: list[Path]) -> list[Path]:
         if path.suffix == ".py":
             todo += imports_of(path)
         init = path.parent / "__init__.py"
-        todo += [p for p in (init, path.with_suffix(".yaml")) if p.exists()]
+        data = [path.with_suffix(kind) for kind in (".yaml", ".html")]
+        todo += [p for p in (init, *data) if p.exists()]
     return sorted(p for p in done if p.is_relative_to(SOURCES))
 
 

@@ -36,6 +36,7 @@ COMMANDS = (
     "export",
     "import",
     "chat",
+    "serve",
     "doctor",
 )
 

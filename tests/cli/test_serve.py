@@ -1,0 +1,121 @@
+"""A run as a service, from the command line."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scratchlm.cli import serve as command
+from scratchlm.cli.app import main
+from scratchlm.cli.serve import KEY, find_key, is_local
+from scratchlm.serving.server import Service
+
+
+class Asked:
+    """Stands for the server: what it would serve, and at which socket."""
+
+    app: Any
+    sockets: list[socket.socket]
+
+    def run(self, sockets: list[socket.socket]) -> None:
+        """End at once."""
+        self.sockets = sockets
+        for door in sockets:
+            door.close()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """Nothing is served for real."""
+    found = Asked()
+
+    def make_server(app: Any, logged: str) -> Asked:
+        found.app = app
+        return found
+
+    monkeypatch.setattr(command, "make_server", make_server)
+    monkeypatch.delenv(KEY, raising=False)
+    return found
+
+
+def service_of(app: Any) -> Service:
+    """The service behind an application."""
+    found = app.user_middleware[0].kwargs["service"]
+    assert isinstance(found, Service)
+    return found
+
+
+def test_serve(
+    asked: Asked,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(KEY, "sesame")
+    words = ["--run", str(run), "--port", "0", "--rows", "3"]
+    assert main(["serve", *words]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("toytown answers at http://127.0.0.1:")
+    service = service_of(asked.app)
+    assert (service.name, service.key) == ("toytown", "sesame")
+    assert service.worker.engine.rows == 3
+
+
+def test_other_machines_need_a_key(
+    asked: Asked, run: Path, fails: Callable[[list[str]], str], tmp_path: Path
+) -> None:
+    words = ["serve", "--run", str(run), "--port", "0", "--host", "0.0.0.0"]  # noqa: S104
+    assert "no key is set" in fails(words)
+    assert main([*words, "--open-to-all"]) == 0
+    assert service_of(asked.app).key is None
+    (tmp_path / "key").write_text("  sesame\n")
+    assert main([*words, "--key-file", "key", "--name", "town"]) == 0
+    assert service_of(asked.app).key == "sesame"
+    assert service_of(asked.app).name == "town"
+
+
+def test_a_port_in_use(
+    asked: Asked, run: Path, fails: Callable[[list[str]], str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        said = fails(["serve", "--run", str(run), "--port", port])
+    assert f"127.0.0.1, port {port}: address already in use" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--port", "70000"], "choose one below 65536"),
+        (["--rows", "0"], "1 row or more"),
+        (["--waiting", "2"], "includes the --rows"),
+        (["--run", "nowhere"], "nowhere holds no run"),
+        (["--key-file", "nowhere"], "no such file"),
+        (["--host", "no.such.name.invalid", "--open-to-all"], "port"),
+    ],
+)
+def test_what_cannot_be(
+    words: list[str],
+    message: str,
+    asked: Asked,
+    run: Path,
+    fails: Callable[[list[str]], str],
+) -> None:
+    where = [] if "--run" in words else ["--run", str(run)]
+    assert message in fails(["serve", *where, *words])
+
+
+def test_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(KEY, " \n")
+    with pytest.raises(command.UserError, match="empty"):
+        find_key(None)
+    monkeypatch.delenv(KEY)
+    assert find_key(None) is None
+
+
+def test_which_addresses_are_local() -> None:
+    assert is_local("::1")
+    assert not is_local("192.168.1.5")
+    assert not is_local("town.example")
