@@ -33,6 +33,7 @@ COMMANDS = (
     "evaluate",
     "compare",
     "quantize",
+    "page",
     "doctor",
 )
 

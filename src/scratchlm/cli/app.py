@@ -136,6 +136,7 @@ def make_app() -> App:
     add(app, "scratchlm.cli.evaluate:evaluate")
     add(app, "scratchlm.cli.compare:compare")
     add(app, "scratchlm.cli.quantize:quantize")
+    add(app, "scratchlm.cli.page:page")
     add(app, "scratchlm.cli.doctor:doctor")
     return app
 
