@@ -101,7 +101,7 @@ function normalize(x, kind, eps, weight, bias) {
 
 /** Scores as probabilities; at temperature 0 all for the highest. */
 function softmax(scores, temperature = 1) {
-  const top = Math.max(...scores); // without it, exp(710) is infinite
+  const top = Math.max(...scores); // exp(89) is infinite in float32
   const warm = Math.max(temperature, 1e-9);
   const p = scores.map((score) => Math.exp((score - top) / warm));
   const sum = p.reduce((a, b) => a + b, 0);

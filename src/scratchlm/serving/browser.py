@@ -67,11 +67,13 @@ def check_form(config: GPTConfig) -> None:
             )
 
 
-def tokenizer_facts(tokenizer: AnyTokenizer) -> dict[str, Any]:
-    """What the script needs of tokenizer.json, its pattern in JavaScript's.
+def run_facts(model: GPT, tokenizer: AnyTokenizer) -> dict[str, Any]:
+    """What the script has to know besides the weights, for JSON.
 
-    ValueError for a pattern that has no translation.
+    The form of the model and what tokenizer.json says, with its pattern in
+    JavaScript. ValueError for what the script cannot compute.
     """
+    check_form(model.config)
     facts: dict[str, Any] = json.loads(tokenizer.to_json())
     pattern = facts.get("pattern", PATTERN)
     if pattern not in SCRIPT_PATTERNS:
@@ -79,7 +81,8 @@ def tokenizer_facts(tokenizer: AnyTokenizer) -> dict[str, Any]:
             f"the pattern {pattern!r} is not written in JavaScript here; "
             "those of GPT-2 and of this book are"
         )
-    return facts | {"pattern": SCRIPT_PATTERNS[pattern]}
+    facts["pattern"] = SCRIPT_PATTERNS[pattern]
+    return {"model": asdict(model.config), "tokenizer": facts}
 
 
 def packed_weights(model: GPT) -> bytes:
@@ -133,9 +136,6 @@ def model_page(
     `opening` is the text that stands there first. Raises ValueError for a
     model or a tokenizer that the script cannot compute.
     """
-    check_form(model.config)
-    facts = tokenizer_facts(tokenizer)
-    run = {"model": asdict(model.config), "tokenizer": facts}
     style = (HERE / "browser.css").read_text(encoding="utf-8")
     script = f"{read_script()}start();\n"
     heads = [
@@ -152,7 +152,52 @@ def model_page(
         weights=f"{count_parameters(model):,}",
         opening=html.escape(opening),
         heads="".join(heads),
-        run=inline_json(run),
+        run=inline_json(run_facts(model, tokenizer)),
         base64=base64.b64encode(packed_weights(model)).decode(),
         script=script,
     )
+
+
+# --- without a page ----------------------------------------------------------
+
+# What a browser adds to the language, and what we want to call.
+STAND_INS = """
+class TextEncoder {
+  encode(text) {
+    const bytes = unescape(encodeURIComponent(text));
+    return Uint8Array.from(bytes, (c) => c.charCodeAt(0));
+  }
+}
+class TextDecoder {
+  decode(bytes) {
+    const text = escape(String.fromCharCode(...bytes));
+    try { return decodeURIComponent(text); } catch { return "\\ufffd"; }
+  }
+}
+"""
+CALLS = """
+const model = new Model(run.model, readTensors(new Uint8Array(memory)));
+const tokenizer = new Tokenizer(run.tokenizer);
+const encode = (text) => tokenizer.encode(text);
+const decode = (ids) => tokenizer.decode(ids);
+const read = (ids) => Array.from(model.read(ids));
+function write(ids, count) {
+  for (let i = 0; i < count; i++) ids.push(choose(model.read(ids), 0));
+  return ids;
+}
+"""
+
+
+def load_into(engine: Any, model: GPT, tokenizer: AnyTokenizer) -> None:
+    """Define the script and a model in an engine that has no page.
+
+    `engine` is a `MiniRacer`: V8, the engine of Chromium, in our process.
+    Its `call` then knows encode, decode, read (all scores after a text) and
+    write (a text, and the likeliest tokens behind it).
+    """
+    engine.eval(STAND_INS + read_script())
+    data = packed_weights(model)
+    shared = f"const memory = new SharedArrayBuffer({len(data)}); memory"
+    engine.eval(shared)[:] = data
+    facts = run_facts(model, tokenizer)
+    engine.eval(f"const run = {inline_json(facts)};{CALLS}")
