@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
