@@ -39,7 +39,7 @@ def page(
     Example:
       python -m scratchlm page --run runs/toytown --out model.html
 
-    Book: A page that is the model
+    Book: A page that is the model: in your browser
     """
     out = out or run.with_name(f"{run.name}.html")
     if out.exists():

@@ -188,14 +188,16 @@ function write(ids, count) {
 """
 
 
-def load_into(engine: Any, model: GPT, tokenizer: AnyTokenizer) -> None:
-    """Define the script and a model in an engine that has no page.
+def load_into(
+    engine: Any, model: GPT, tokenizer: AnyTokenizer, script: str = ""
+) -> None:
+    """Define the script, or another form of it, and a model in an engine.
 
     `engine` is a `MiniRacer`: V8, the engine of Chromium, in our process.
     Its `call` then knows encode, decode, read (all scores after a text) and
     write (a text, and the likeliest tokens behind it).
     """
-    engine.eval(STAND_INS + read_script())
+    engine.eval(STAND_INS + (script or read_script()))
     data = packed_weights(model)
     shared = f"const memory = new SharedArrayBuffer({len(data)}); memory"
     engine.eval(shared)[:] = data
