@@ -8,6 +8,7 @@ is V8, that of Chromium and of Node, here without a page.
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,8 +21,8 @@ from scratchlm.serving.browser import load_into, model_page
 from scratchlm.serving.quantize import Scheme, quantize_model
 from scratchlm.text.tokenizer import END, Tokenizer
 
-TOKENS = 100
-TURNS = 5
+TOKENS = 64
+TURNS = 3
 # The products of a token, with weights as float32 and as codes with scales.
 PRODUCTS = """
 const ROWS = 7000, x = new Float32Array(128).fill(0.5);
@@ -40,11 +41,13 @@ function many(name, count) {
 """
 
 
-def small(seed: int = 0, **sizes: int) -> GPT:
+def small(
+    context: int = 128, layers: int = 4, heads: int = 4, channels: int = 128
+) -> GPT:
     """A model in the book's form, with random weights that are not tiny."""
-    torch.manual_seed(seed)
-    form = {"context": 128, "layers": 4, "heads": 4, "channels": 128} | sizes
-    model = GPT(gpt2_config(1024, **form)).eval()
+    torch.manual_seed(0)
+    form = gpt2_config(1024, context, layers, heads, channels)
+    model = GPT(form).eval()
     with torch.no_grad():
         for weights in model.parameters():
             weights.normal_(std=0.1)
@@ -93,10 +96,10 @@ def record() -> dict[str, Any]:
         "the script": script,
     }
     products = {
-        name: 1000 * median(lambda n=name: engine.call("many", n, 50)) / 50
+        name: 1000 * median(partial(engine.call, "many", name, 50)) / 50
         for name in ("floats", "codes")
     }
-    tiny = small(layers=1, channels=16, heads=2, context=16)
+    tiny = small(context=16, layers=1, heads=2, channels=16)
     return {
         "tokens_per_second": {
             name: round(TOKENS / median(work), 1)
@@ -110,7 +113,7 @@ def record() -> dict[str, Any]:
 
 def replay(data: dict[str, Any]) -> None:
     """A small model still writes what it wrote, in V8 and in PyTorch."""
-    tiny = small(layers=1, channels=16, heads=2, context=16)
+    tiny = small(context=16, layers=1, heads=2, channels=16)
     assert engine_of(tiny).call("write", [65], 24)[1:] == data["written"]
     assert written(quantize_model(tiny, Scheme()), 24) == data["written"]
     assert data["bytes"] < 3e6

@@ -3,6 +3,8 @@
 import json
 import re
 from dataclasses import replace
+from functools import partial
+from typing import cast
 
 import torch
 from py_mini_racer import MiniRacer
@@ -11,7 +13,11 @@ from scratchlm.generation.generate import generate
 from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config, llama_config
 from scratchlm.serving import browser
-from scratchlm.serving.quantize import Scheme, quantize_model
+from scratchlm.serving.quantize import (
+    QuantizedMatrix,
+    Scheme,
+    quantize_model,
+)
 from scratchlm.text.tokenizer import Tokenizer
 
 from ..expect import close, equal, raises, true
@@ -63,15 +69,12 @@ def check_the_weights() -> None:
     """Codes times scales are the weights of the grid."""
     small = quantize_model(model(gpt2()), Scheme())
     made = engine(gpt2())
-    for name, wanted in (
-        ("token", small.token.weight),
-        ("blocks.1.mlp.down", small.blocks[1].mlp.down.weight),
-    ):
-        made.eval("var told = (name) => Array.from(model.tensors[name])")
-        got = made.call("told", f"{name}.weight")
+    made.eval("var told = (name) => Array.from(model.tensors[name])")
+    for name in ("token", "blocks.1.mlp.down"):
+        matrix = cast(QuantizedMatrix, small.get_submodule(f"{name}.matrix"))
         close(
-            got,
-            wanted.flatten(),
+            made.call("told", f"{name}.weight"),
+            matrix.rows().flatten(),
             f"the weights of {name}",
             hint="a scale is bfloat16, the upper half of a float32, and "
             "belongs to a row",
@@ -202,9 +205,7 @@ def check_what_is_refused() -> None:
         config = replace(gpt2(), **{field: value})
         raises(
             ValueError,
-            lambda c=config: browser.model_page(
-                model(c), tokenizer(), "A page"
-            ),
+            partial(browser.model_page, model(config), tokenizer(), "A page"),
             f"a model with {field}={value!r}",
         )
 
