@@ -36,7 +36,9 @@ function ofCodes() {
 }
 const turns = {floats: () => product(floats, x), codes: ofCodes};
 function many(name, count) {
-  for (let i = 0; i < count; i++) turns[name]();
+  let y;
+  for (let i = 0; i < count; i++) y = turns[name]();
+  return y[0];
 }
 """
 

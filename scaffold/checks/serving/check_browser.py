@@ -18,12 +18,13 @@ from scratchlm.serving.quantize import (
     Scheme,
     quantize_model,
 )
+from scratchlm.text.bpe import pre_tokenize
 from scratchlm.text.tokenizer import Tokenizer
 
 from ..expect import close, equal, raises, true
 
 TEXT = "Mrs Pell's 12 loaves, naïve and warm; 東京 🌉  two\n"
-CUTS = "I'll we'RE a\u0085b 1234 x_y ½ (yes)\ufeff"
+CUTS = "I'll we'RE so!\u0085! 1234 x_y ½ (yes)\ufeff"
 
 
 def tokenizer() -> Tokenizer:
@@ -96,9 +97,23 @@ def check_tokens() -> None:
             ids,
             ours.encode(text),
             "the tokens",
-            hint="join the pair that was learned first; \\s is not the same "
-            "in both languages",
         )
+    made.eval("var words = (text) => text.match(tokenizer.pattern)")
+    equal(
+        made.call("words", CUTS),
+        pre_tokenize(CUTS),
+        "the words that a text is cut into",
+        hint="\\s is not the same in both languages",
+    )
+    made = MiniRacer()
+    ordered = Tokenizer([(97, 98), (98, 99)])
+    browser.load_into(made, model(gpt2()), ordered)
+    equal(
+        made.call("encode", "abc"),
+        [256, 99],
+        "the tokens of abc, where ab was learned before bc",
+        hint="join the pair that was learned first",
+    )
 
 
 def check_scores() -> None:
