@@ -39,11 +39,11 @@ KNOWN = {
 }  # the forms that the script computes
 
 # The same patterns for JavaScript, which has no (?i:…) everywhere, and for
-# which white space is not quite what it is for Unicode. ſ is a small s.
+# which white space is not quite what it is for Unicode. U+017F is an old s.
 SPACE = r"\p{White_Space}"
 SCRIPT_PATTERNS = {
     PATTERN: (
-        r"'(?:[sdmtSDMTſ]|[lL][lL]|[vV][eE]|[rR][eE])"
+        r"'(?:[sdmtSDMT\u017f]|[lL][lL]|[vV][eE]|[rR][eE])"
         r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
         rf"| ?[^{SPACE}\p{{L}}\p{{N}}]+[\r\n]*|{SPACE}*[\r\n]+"
         rf"|{SPACE}+(?!\P{{White_Space}})|{SPACE}+"
