@@ -8,7 +8,6 @@ is V8, that of Chromium and of Node, here without a page.
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -23,24 +22,6 @@ from scratchlm.text.tokenizer import END, Tokenizer
 
 TOKENS = 64
 TURNS = 3
-# The products of a token, with weights as float32 and as codes with scales.
-PRODUCTS = """
-const ROWS = 7000, x = new Float32Array(128).fill(0.5);
-const floats = new Float32Array(ROWS * 128).fill(0.25);
-const codes = new Int8Array(ROWS * 128).fill(25);
-const scales = new Float32Array(ROWS).fill(0.01);
-function ofCodes() {
-  const y = product(codes, x);
-  for (let i = 0; i < ROWS; i++) y[i] *= scales[i];
-  return y;
-}
-const turns = {floats: () => product(floats, x), codes: ofCodes};
-function many(name, count) {
-  let y;
-  for (let i = 0; i < count; i++) y = turns[name]();
-  return y[0];
-}
-"""
 
 
 def small(
@@ -81,12 +62,11 @@ def written(model: GPT, count: int) -> list[int]:
 
 
 def record() -> dict[str, Any]:
-    """Tokens a second of three models, and both forms of the products."""
+    """Tokens a second of three forms of a model."""
     torch.set_num_threads(1)
     model = small()
     coded = quantize_model(model, Scheme())
     engine = engine_of(model)
-    engine.eval(PRODUCTS)
 
     def script() -> None:
         engine.eval("model.ids = []; model.stored = [];")
@@ -97,17 +77,12 @@ def record() -> dict[str, Any]:
         "PyTorch, int8 made anew": lambda: written(coded, TOKENS),
         "the script": script,
     }
-    products = {
-        name: 1000 * median(partial(engine.call, "many", name, 50)) / 50
-        for name in ("floats", "codes")
-    }
     tiny = small(context=16, layers=1, heads=2, channels=16)
     return {
         "tokens_per_second": {
             name: round(TOKENS / median(work), 1)
             for name, work in works.items()
         },
-        "milliseconds": {n: round(t, 3) for n, t in products.items()},
         "bytes": len(model_page(model, Tokenizer([], {END: 256}), "A page")),
         "written": engine_of(tiny).call("write", [65], 24)[1:],
     }
