@@ -37,6 +37,7 @@ from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
 from press.roadmap import PACKAGES
 from press.sources import COVERAGE
+from press.web import MODEL_PAGE
 from press.web import finish as finish_site
 
 LOGS = BUILD / "logs"
@@ -406,10 +407,19 @@ def write_pdf(paper: str = "book") -> str:
     return f"_build/{pdf.name}, {pages} pages, no line too wide"
 
 
+def write_model_page(path: Path) -> None:
+    """The book's model as a page that runs it, of the site and alone."""
+    path.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "scratchlm", "page", "--run", str(RUN)]
+    command += ["--title", "The model of the book", "--out", str(path)]
+    run("model-page", command)
+
+
 def write_html() -> str:
     """The site in ``_build/html``."""
     jupyter_book("html", ROOT / "_toc.yml", BUILD / "site", True, "html")
     source = BUILD / "site" / "_build" / "html"
+    write_model_page(source / f"{MODEL_PAGE}.html")
     finish_site(source, BUILD / "html", edition())
     return "_build/html/index.html"
 

@@ -1,7 +1,12 @@
-"""Find definitions in the Python sources by name, and who runs them."""
+"""Find definitions in the sources by name, and which tests run them.
+
+`scratchlm.serving.browser.js.softmax` is a function of `browser.js`, which
+lies beside `browser.py`; `….js.normalize-softmax` is all between the two.
+"""
 
 import ast
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -54,6 +59,8 @@ def split_symbol(symbol: str) -> tuple[Path, list[str]]:
         raise LookupError(f"{symbol} does not begin with {set(ROOTS)}")
     for end in range(len(names), 0, -1):
         path = ROOTS[names[0]].joinpath(*names[:end]).with_suffix(".py")
+        if path.exists() and names[end:][:1] == ["js"]:
+            return path.with_suffix(".js"), names[end + 1 :]
         if path.exists():
             return path, names[end:]
     raise LookupError(f"no module for {symbol}")
@@ -104,6 +111,8 @@ def find(symbol: str, part: str = "") -> Snippet:
     Raises LookupError, with the names that exist, for an unknown symbol.
     """
     path, names = split_symbol(symbol)
+    if path.suffix == ".js":
+        return find_script(path, ".".join(names))
     tree = tree_of(path)
     if not names:
         last = len(path.read_text(encoding="utf-8").splitlines())
@@ -126,6 +135,37 @@ def find(symbol: str, part: str = "") -> Snippet:
     if part == "head":
         last = head_end(path, body, last)
     return Snippet(path, start_of(node), last)
+
+
+def script_range(lines: list[str], name: str) -> tuple[int, int]:
+    """First and last line, from 1, of a script's function, class or method.
+
+    A comment above belongs to it; it ends where all brackets are closed.
+    """
+    outer = rf"(?:function|class|const) {name}\b"
+    start = re.compile(rf"(?:{outer}|  {name}\().*[{{;]")
+    at = next((i for i, x in enumerate(lines) if start.match(x)), None)
+    if at is None:
+        raise LookupError(f"the script defines no {name}")
+    last, depth = at, 0
+    for last in range(at, len(lines)):
+        depth += sum(lines[last].count(c) for c in "([{")
+        depth -= sum(lines[last].count(c) for c in ")]}")
+        if depth <= 0:
+            break
+    if lines[at - 1].rstrip().endswith("*/"):
+        at = max(i for i in range(at) if lines[i].lstrip().startswith("/**"))
+    return at + 1, last + 1
+
+
+def find_script(path: Path, names: str) -> Snippet:
+    """The lines of a name, or of two with a dash; without, a script's head."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if not names:
+        return Snippet(path, 1, lines.index("") if "" in lines else len(lines))
+    first, _, last = names.partition("-")
+    start, end = script_range(lines, first)
+    return Snippet(path, start, script_range(lines, last)[1] if last else end)
 
 
 def public_symbols(package: Path) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from press.dependencies import BUILD
 from press.edition import LANGUAGE, Edition
 
+MODEL_PAGE = "model"  # model.html, in which the book's model runs
 PLACE = "@EDITION@"  # stands in the theme's footer until here
 SERVICE = re.compile(
     r"[ \t]*(?:<link[^>]*sphinx-thebe[^>]*>"

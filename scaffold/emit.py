@@ -53,6 +53,11 @@ def imports_of(path: Path) -> Iterator[Path]:
             yield found
 
 
+def beside(path: Path) -> Iterator[Path]:
+    """Where data of a module may lie: files of its name in the same folder."""
+    return (path.with_suffix(end) for end in (".yaml", ".js", ".html", ".css"))
+
+
 def library_files(starts: list[Path]) -> list[Path]:
     """The files `starts`, all that they import, their packages and data."""
     done: set[Path] = set()
@@ -65,8 +70,7 @@ def library_files(starts: list[Path]) -> list[Path]:
         if path.suffix == ".py":
             todo += imports_of(path)
         init = path.parent / "__init__.py"
-        data = [path.with_suffix(kind) for kind in (".yaml", ".html")]
-        todo += [p for p in (init, *data) if p.exists()]
+        todo += [p for p in (init, *beside(path)) if p.exists()]
     return sorted(p for p in done if p.is_relative_to(SOURCES))
 
 

@@ -12,7 +12,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
-from pygments.lexers import PythonLexer
+from pygments.lexers import get_lexer_for_filename
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
@@ -23,6 +23,7 @@ from press.files import ROOT
 from press.sources import Snippet, coverage_of, find, split_symbol
 
 LOG = logging.getLogger(__name__)
+LANGUAGES = {".py": "python", ".js": "javascript"}
 
 
 class source_link(nodes.inline):
@@ -52,7 +53,7 @@ class Listing(SphinxDirective):
         shown.setdefault(env.docname, set()).add(snippet.file)
         env.listing_files = shown
         block = nodes.literal_block(snippet.text, snippet.text)
-        block["language"] = "python"
+        block["language"] = LANGUAGES[snippet.path.suffix]
         block["linenos"] = True
         block["highlight_args"] = {"linenostart": 1}
         wrapper = nodes.container(
@@ -64,7 +65,8 @@ class Listing(SphinxDirective):
         self.set_source_info(wrapper)
         self.set_source_info(block)
         self.add_name(wrapper)
-        return [*self.index(symbol), wrapper]
+        entries = self.index(symbol) if snippet.path.suffix == ".py" else []
+        return [*entries, wrapper]
 
     def index(self, symbol: str) -> list[nodes.Node]:
         """The entry of a definition of the library in the index."""
@@ -148,7 +150,7 @@ def source_pages(app: Sphinx) -> Any:
     for file in sorted(files):
         text = (ROOT / file).read_text(encoding="utf-8")
         form = HtmlFormatter(linenos="table", lineanchors="L")
-        body = highlight(text, PythonLexer(), form)
+        body = highlight(text, get_lexer_for_filename(file), form)
         body = re.sub(r'<a id="L-(\d+)" name="L-\d+"', r'<a id="L\1"', body)
         body = f"<h1><code>{file}</code></h1>\n{body}"
         yield page_name(file), {"title": file, "body": body}, "page.html"

@@ -37,6 +37,7 @@ COMMANDS = (
     "import",
     "chat",
     "serve",
+    "page",
     "doctor",
 )
 

@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -280,6 +281,40 @@ def test_a_module_is_shown_whole_or_to_its_first_definition() -> None:
     head = sources.find("scratchlm.model.plain").text
     assert whole.startswith(head.rstrip())
     assert "def " not in head
+
+
+SCRIPT = "scratchlm.serving.browser.js"
+
+
+def test_a_script_is_shown_by_its_names() -> None:
+    assert sources.find(SCRIPT).text.endswith('"use strict";\n')
+    one = sources.find(f"{SCRIPT}.product")
+    assert one.file == "src/scratchlm/serving/browser.js"
+    assert one.text.startswith("/** A matrix times a vector")
+    assert one.text.endswith("  return out;\n}\n")
+    two = sources.find(f"{SCRIPT}.product-normalize")
+    assert (two.first, two.text[: len(one.text)]) == (one.first, one.text)
+    method = sources.find(f"{SCRIPT}.feedForward").text
+    assert method.startswith("feedForward(name, x) {\n  const")
+    assert method.endswith("\n}\n")
+    assert sources.find(f"{SCRIPT}.dot").text.startswith("const dot = ")
+    with pytest.raises(LookupError, match="defines no nothing"):
+        sources.find(f"{SCRIPT}.nothing")
+
+
+def test_the_chapter_prints_the_whole_script() -> None:
+    page = (ROOT / "book/serving/browser.md").read_text(encoding="utf-8")
+    shown: set[int] = set()
+    for symbol in re.findall(rf"{{listing}} ({SCRIPT}\S*)", page):
+        snippet = sources.find(symbol)
+        shown |= set(range(snippet.first, snippet.last + 1))
+    lines = sources.find(SCRIPT).path.read_text(encoding="utf-8").splitlines()
+    missing = [
+        line
+        for number, line in enumerate(lines, 1)
+        if number not in shown and line.strip("}") and line[:6] != "// ---"
+    ]
+    assert missing == []
 
 
 def test_the_head_of_a_class_stops_before_its_methods() -> None:

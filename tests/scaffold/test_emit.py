@@ -399,3 +399,6 @@ def test_the_data_of_a_module_goes_along() -> None:
     """Toytown's grammar is no Python, and the town is nothing without it."""
     grammar = copies(Plan("beginner", "cpu"))["scratchlm/text/toytown.yaml"]
     assert grammar.read_text(encoding="utf-8").startswith("# The grammar of")
+    parts = copies(Plan("researcher", "cpu"))
+    for kind in ("js", "html", "css"):
+        assert f"scratchlm/serving/browser.{kind}" in parts

@@ -141,6 +141,7 @@ def make_app() -> App:
     add(app, "scratchlm.cli.export:import_")
     add(app, "scratchlm.cli.chat:chat")
     add(app, "scratchlm.cli.serve:serve")
+    add(app, "scratchlm.cli.page:page")
     add(app, "scratchlm.cli.doctor:doctor")
     return app
 
