@@ -263,11 +263,12 @@ def export_folder(
     stops = [special[name] for name in (STOP, END) if name in special]
     theirs = to_published(model.state_dict(), model.config)
     tensors = {name: t.to(dtype).cpu() for name, t in theirs.items()}
+    tokens = to_tokenizers(tokenizer)
+    facts = tokenizer_facts(tokenizer, context)
     with new_folder(folder) as half:
         save_file(tensors, half / WEIGHTS, {"format": "pt"})
         write_json(half / CONFIG, config)
-        write_text(half / TOKENS, to_tokenizers(tokenizer))
-        facts = tokenizer_facts(tokenizer, context)
+        write_text(half / TOKENS, tokens)
         write_json(half / "tokenizer_config.json", facts)
         sampled = {**ends, "eos_token_id": stops, "do_sample": True}
         write_json(half / "generation_config.json", sampled)
