@@ -830,8 +830,10 @@ def listen(host: str, port: int) -> socket.socket:
 def make_server(app: ASGIApp, logged: str = "warning") -> uvicorn.Server:
     """The server that speaks HTTP; it says neither its name nor a prompt.
 
-    Told to end, it lets requests finish for some seconds.
+    Told to end, it lets requests finish for some seconds. That readers hang
+    up is no news for the log.
     """
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     config = uvicorn.Config(
         app,
         log_level=logged,
