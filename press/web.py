@@ -98,9 +98,9 @@ def front(edition: Edition) -> str:
 def finish_page(text: str, edition: Edition) -> str:
     """A page of the theme without what is wrong or not used."""
     text = SERVICE.sub("", text)
-    text = TWICE.sub("", text, count=max(0, len(TWICE.findall(text)) - 1))
-    views = len(VIEWPORT.findall(text))
-    text = VIEWPORT.sub("", text, count=max(0, views - 1))
+    for twice in (TWICE, VIEWPORT):
+        if (found := len(twice.findall(text))) > 1:
+            text = twice.sub("", text, count=found - 1)
     text = ROLE.sub(r"\1", text)
     text = text.replace('role="doc-biblioentry"', 'role="listitem"')
     text = text.replace(

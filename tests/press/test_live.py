@@ -14,6 +14,7 @@ from sphinx.application import Sphinx
 from torch import nn
 
 from press import browser, build, web
+from press.edition import edition
 from scratchlm.generation.generate import generate, window_start
 from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.model.gpt import GPT, gpt2_config
@@ -238,6 +239,13 @@ def test_the_site_leads_there_and_paper_does_not(tmp_path: Path) -> None:
     assert any(words in text for text in papers)
     found = (tmp_path / "html/a/b.html").read_text()
     assert f'href="../{web.MODEL_PAGE}.html">the model</a>' in found
+
+
+def test_the_site_leaves_its_page_as_it_is(
+    model: GPT, tokenizer: Tokenizer
+) -> None:
+    text = model_page(model, tokenizer, "A page", TEXT)
+    assert web.finish_page(text, edition()) == text
 
 
 def test_the_site_gets_its_page(
