@@ -399,6 +399,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         ({"auto_map": {"AutoModel": "code.Model"}}, "a program of its own"),
         ({"hidden_size": 48}, str(folder)),
         ({"num_hidden_layers": 3}, "the weights have no"),
+        ({"vocab_size": V + 1}, f"={V + 1}, but there are {V} rows"),
     ):
         write_json(folder / CONFIG, {**config, **change})
         with pytest.raises(ModelFileError, match=why):

@@ -426,18 +426,18 @@ def has_template(folder: Path) -> bool:
     return facts.exists() and bool(read_json(facts).get("chat_template"))
 
 
-def in_our_order(rows: Tensor, numbers: Sequence[int]) -> Tensor:
-    """Rows (R, C) of an embedding by the numbers of our tokens: (V, C).
+def in_our_order(rows: Tensor, numbers: Sequence[int], size: int) -> Tensor:
+    """Rows (size, C) of an embedding by the numbers of our tokens: (V, C).
 
-    >>> in_our_order(torch.tensor([[1.0], [2.0], [9.0]]), [1, 0])
+    >>> in_our_order(torch.tensor([[1.0], [2.0], [9.0]]), [1, 0], size=3)
     tensor([[2.],
             [1.]])
     """
+    if len(rows) != size:
+        raise ValueError(f"vocab_size={size}, but there are {len(rows)} rows")
     for number in (min(numbers), max(numbers)):
-        if not 0 <= number < len(rows):
-            raise ValueError(
-                f"token {number} has no row in an embedding of {len(rows)}"
-            )
+        if not 0 <= number < size:
+            raise ValueError(f"token {number} has no row among {size}")
     return rows[list(numbers)]
 
 
@@ -462,7 +462,7 @@ def import_folder(folder: Path) -> tuple[GPT, Tokenizer, dict[str, Any]]:
     with naming(folder):
         ours = from_published(read_weights(folder), form)
         for name in ("token.weight", "head.weight"):
-            ours[name] = in_our_order(ours[name], numbers)
+            ours[name] = in_our_order(ours[name], numbers, form.vocab_size)
         model = GPT(replace(form, vocab_size=len(numbers)))
         model.load_state_dict(ours)
     facts = {
