@@ -18,6 +18,7 @@ it measures ends up in an output sooner or later.
 from __future__ import annotations
 
 import datetime
+import importlib
 import os
 import random
 import socket
@@ -236,9 +237,33 @@ def guard_dates() -> None:
 
         return Meta(plain.__name__, (plain,), {n: refused(n) for n in names})
 
+    plain = {name: getattr(datetime, name) for name in ("datetime", "date")}
     moments = ("now", "utcnow", "today")
     datetime.datetime = dated(datetime.datetime, moments)  # type: ignore
     datetime.date = dated(datetime.date, ("today",))  # type: ignore
+    sys.meta_path.insert(0, PlainDates(plain))  # type: ignore
+
+
+class PlainDates:
+    """Lets pydantic's old form make its kinds of dates from the plain ones.
+
+    Those have a metaclass, as the guarded dates have, and no class has two.
+    """
+
+    def __init__(self, plain: dict[str, type]) -> None:
+        self.plain = plain
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Import it while dates are plain, and say where it was found."""
+        if name != "pydantic.v1":
+            return None
+        sys.meta_path.remove(self)  # type: ignore
+        guarded = {name: getattr(datetime, name) for name in self.plain}
+        vars(datetime).update(self.plain)
+        try:
+            return importlib.import_module(name).__spec__
+        finally:
+            vars(datetime).update(guarded)
 
 
 # --- chance -----------------------------------------------------------------
