@@ -216,12 +216,13 @@ def check_the_page() -> None:
 
 def check_what_is_refused() -> None:
     """A form that the script would compute wrongly makes no page."""
-    for field, value in (("norm_order", "post"), ("qk_norm", "rmsnorm")):
-        config = replace(gpt2(), **{field: value})
+    post = replace(gpt2(), norm_order="post")
+    learned = replace(gpt2(), qk_norm="rmsnorm")
+    for what, config in (("norms behind", post), ("learned norms", learned)):
         raises(
             ValueError,
             partial(browser.model_page, model(config), tokenizer(), "A page"),
-            f"a model with {field}={value!r}",
+            f"a model with {what}",
         )
 
 
