@@ -31,7 +31,7 @@ CONTEXT, BATCH, LAYERS, HEAD = 64, 8, 2, 8
 BASE, WIDTHS = 16, (16, 40, 96)
 RATES, SHORT = (0.001, 0.003, 0.01, 0.03, 0.1), 60  # steps of the first part
 CHANNELS, STEPS = (8, 16, 24, 32), (96, 192, 384)
-LARGE, LONG = 72, 768  # channels and steps of the last run
+LARGE, LONG = 72, 384  # channels and steps of the last run
 SEEDS, SAME = 3, (24, 192)  # runs that differ in nothing but chance
 FIRST = 3  # steps that are replayed
 
