@@ -58,12 +58,13 @@ def check_the_law() -> None:
     """A loss by hand, and the lowest point of a budget."""
     law = scaling.Law(0.5, a=10.0, alpha=0.5, b=8.0, beta=0.5)
     close(law.loss(400, 1600), 1.2, "0.5 + 10 / 400^0.5 + 8 / 1600^0.5")
-    n, m = TRUE.best_split(6e10)
+    law = scaling.Law(0.4, a=30.0, alpha=0.45, b=90.0, beta=0.3)
+    n, m = law.best_split(6e10)
     close(6 * n * m / 6e10, 1.0, "6 · weights · tokens over the budget")
-    best = TRUE.loss(n, m)
+    best = law.loss(n, m)
     for factor in (0.8, 1.25):
         true(
-            TRUE.loss(n * factor, m / factor) > best,
+            law.loss(n * factor, m / factor) > best,
             f"{factor} times the weights for the same budget are worse",
             hint="the exponent of the budget is beta / (alpha + beta)",
         )

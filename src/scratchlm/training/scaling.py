@@ -193,6 +193,7 @@ def fit_law(
     weights: Sequence[float],
     tokens: Sequence[float],
     losses: Sequence[float],
+    *,
     floor: float | None = None,
     huber: float = 1e-3,
 ) -> Law:
@@ -226,6 +227,7 @@ def resampled_laws(
     weights: Sequence[float],
     tokens: Sequence[float],
     losses: Sequence[float],
+    *,
     draws: int = 20,
     floor: float | None = None,
     seed: int = 0,
@@ -236,7 +238,8 @@ def resampled_laws(
     from which no law can be fitted are drawn again.
     """
     generator = torch.Generator().manual_seed(seed)
-    rows, laws = list(zip(weights, tokens, losses, strict=True)), []
+    rows = list(zip(weights, tokens, losses, strict=True))
+    laws: list[Law] = []
     while len(laws) < draws:
         at = torch.randint(len(rows), (len(rows),), generator=generator)
         drawn = [rows[i] for i in at.tolist()]
