@@ -553,6 +553,10 @@ def join_similar(
     """
     expected = PERMUTATIONS * threshold
     least = expected - 4 * (expected * (1 - threshold)) ** 0.5
+    if len(members) == 2:  # in most drawers lie two strangers
+        one, other = sketches[members]
+        if np.count_nonzero(one == other) < least:
+            return
     roots = np.array([find_root(parents, i) for i in members])
     if (roots == roots[0]).all():
         return
