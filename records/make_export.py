@@ -268,7 +268,7 @@ def pairing(run: Path) -> dict[str, float]:
     tokenizer = Tokenizer.load(run / "tokenizer.json")
     tokens = open_tokens(run / "validation.tokens").tokens
     ids = torch.tensor(tokens[:64].astype("int64"))
-    found = {}
+    found: dict[str, float] = {}
     kept = {"wrong": lambda rows, head_size: rows}
     for name in ("right", "wrong"):
         order = kept.get(name, export.pairs_from_halves)
