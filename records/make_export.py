@@ -236,9 +236,10 @@ def lost_head(run: Path) -> dict[str, Any]:
             config["tie_word_embeddings"] = tied
             write_json(folder / "config.json", config)
             torch.manual_seed(0)
-            theirs, report = transformers.AutoModelForCausalLM.from_pretrained(
+            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, output_loading_info=True
             )
+            theirs, report = loaded
             scores = theirs.eval()(ids).logits
             found["tied" if tied else "lost"] = {
                 "nats": next_token_loss(scores[:, :-1], ids[:, 1:]).item(),
@@ -268,7 +269,7 @@ def pairing(run: Path) -> dict[str, float]:
     tokenizer = Tokenizer.load(run / "tokenizer.json")
     tokens = open_tokens(run / "validation.tokens").tokens
     ids = torch.tensor(tokens[:64].astype("int64"))
-    found = {}
+    found: dict[str, float] = {}
     kept = {"wrong": lambda rows, head_size: rows}
     for name in ("right", "wrong"):
         order = kept.get(name, export.pairs_from_halves)

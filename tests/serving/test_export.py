@@ -449,8 +449,9 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     assert [p.name for p in letter.parent.iterdir()] == ["letter.txt"]
     empty = tmp_path / "empty"
     empty.mkdir()
-    export_folder(empty, model, TOWN)
+    export_folder(empty, model, TOWN, others={"README.md": "a card"})
     assert (empty / WEIGHTS).exists()
+    assert (empty / "README.md").read_text() == "a card"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "mine"]
 
 

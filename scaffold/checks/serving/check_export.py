@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config, llama_config
+from scratchlm.model.published import read_form
 from scratchlm.serving import export
 from scratchlm.text.files import read_json, write_json
 from scratchlm.text.tokenizer import Tokenizer
@@ -57,7 +58,7 @@ def check_forms() -> None:
     untied = replace(GPT2, tied=False)
     for form in (GPT2, untied, LLAMA, SLOWED):
         file = export.describe(form)
-        found = export.settled(export.read_form(file))
+        found = export.settled(read_form(file))
         equal(
             found,
             export.settled(form),
@@ -159,28 +160,31 @@ def check_pairs() -> None:
     )
 
 
+def first_block(of: GPT, name: str) -> Tensor:
+    """A matrix of a model's first block."""
+    found: Tensor = of.state_dict()[f"blocks.0.attention.{name}.weight"]
+    return found
+
+
 def check_tensors_for_llama_cpp() -> None:
     """Each matrix is (out, in); only a Llama's queries and keys move."""
     ours = model(GPT2)
     found = export.gguf_tensors(ours)
     close(
         found["blk.0.attn_output.weight"],
-        ours.blocks[0].attention.out.weight,
+        first_block(ours, "out"),
         "attn_output.weight of a GPT-2",
         hint="GPT-2's files keep matrices turned, GGUF does not",
     )
     ours = model(LLAMA)
-    found = export.gguf_tensors(ours)
-    queries = ours.blocks[0].attention.qkv.weight[:16]
-    wanted = export.pairs_from_halves(queries, 8)
+    found, rows = export.gguf_tensors(ours), first_block(ours, "qkv")
+    wanted = export.pairs_from_halves(rows[:16], 8)
     close(found["blk.0.attn_q.weight"], wanted, "attn_q.weight of a Llama")
-    values = ours.blocks[0].attention.qkv.weight[32:]
-    close(found["blk.0.attn_v.weight"], values, "attn_v.weight of a Llama")
+    close(found["blk.0.attn_v.weight"], rows[32:], "attn_v.weight of a Llama")
     other = model(replace(LLAMA, qkv_bias=True))
-    queries = other.blocks[0].attention.qkv.weight[:16]
     close(
         export.gguf_tensors(other)["blk.0.attn_q.weight"],
-        queries,
+        first_block(other, "qkv")[:16],
         "attn_q.weight of a Qwen2, whose rows stay where they are",
     )
     factors = export.gguf_tensors(model(SLOWED)).get("rope_freqs.weight")

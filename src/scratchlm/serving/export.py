@@ -118,6 +118,7 @@ def settled(config: GPTConfig) -> GPTConfig:
         unused |= {"rope_base", "rope_factor"}
     if config.position != "rotary" or config.rope_factor == 1:
         unused.add("rope_original")
+    usual: dict[str, Any] = {f.name: f.default for f in fields(config)}
     biased = config.bias if config.qkv_bias is None else config.qkv_bias
     return replace(
         config,
@@ -125,7 +126,7 @@ def settled(config: GPTConfig) -> GPTConfig:
         head_size=config.channels_per_head,
         hidden=config.inner,
         qkv_bias=biased,
-        **{f.name: f.default for f in fields(config) if f.name in unused},
+        **{name: usual[name] for name in unused},
     )
 
 
