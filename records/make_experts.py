@@ -7,6 +7,7 @@ from torch import Tensor
 
 from records.make_heads import letters
 from scratchlm.model.experts import (
+    Experts,
     Routing,
     add_experts,
     balance_loss,
@@ -99,8 +100,9 @@ def crowded(model: GPT, stream: Tensor) -> list[list[float]]:
     """Nats if experts can be full, and how much is dropped: by `FACTORS`."""
     rows = []
     for factor in FACTORS:
-        for block in model.blocks:
-            block.mlp.capacity_factor = factor
+        for part in model.modules():
+            if isinstance(part, Experts):
+                part.capacity_factor = factor
         nats, seen, _ = judged(model, stream)
         capacity = int(factor * seen[0].chosen.numel() / EXPERTS)
         kept = torch.cat([within_capacity(r, capacity) for r in seen])

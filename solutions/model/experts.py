@@ -88,7 +88,8 @@ def upcycle(model: GPT, experts: int, k: int) -> GPT:
     """
     model = copy.deepcopy(model)
     for block in model.blocks:
-        copies = [copy.deepcopy(block.mlp) for _ in range(experts)]
+        mlp = block.get_submodule("mlp")
+        copies = [copy.deepcopy(mlp) for _ in range(experts)]
         router = Router(model.config.channels, experts, k)
         nn.init.normal_(router.scores.weight, std=0.02)
         block.mlp = Experts(router, copies)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 
 from scratchlm.model.experts import (
     Experts,
@@ -85,10 +84,10 @@ def test_copies_compute_what_the_model_did() -> None:
 @pytest.mark.parametrize("capacity", [1, 5, 60])
 def test_buffers_equal_queues(capacity: int) -> None:
     torch.manual_seed(0)
-    layers = nn.ModuleList(SwiGLU(8, 12) for _ in range(5))
+    layers = [SwiGLU(8, 12) for _ in range(5)]
     rows = torch.randn(30, 8)
     routing = Router(8, 5, 2)(rows)
     kept = within_capacity(routing, capacity)
     wanted = mix_sorted(rows, routing, layers, kept)
-    got = mix_buffered(rows, routing, list(layers), capacity)
+    got = mix_buffered(rows, routing, layers, capacity)
     torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)

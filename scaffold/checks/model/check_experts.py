@@ -1,6 +1,7 @@
 """What a mixture of experts must do."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,7 @@ def check_numbers_of_experts() -> None:
     """No expert at all, or more than there are, is refused."""
     for k in (0, 4):
         what = f"{k} experts of 3"
-        raises(ValueError, lambda k=k: experts.route(SCORES, k), what)
+        raises(ValueError, partial(experts.route, SCORES, k), what)
 
 
 def check_mix_by_hand() -> None:
