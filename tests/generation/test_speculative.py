@@ -85,11 +85,16 @@ def rows(*shape: int, seed: int = 0) -> Tensor:
 def p_value(counts: Tensor, shares: Tensor) -> float:
     """How often chance alone strays so far from these shares: Pearson's χ².
 
-    Cells that cannot occur must be empty.
+    Cells that cannot occur must be empty; the rare ones count as one.
     """
     assert counts[shares == 0].sum() == 0
-    counts, shares = counts[shares > 0].double(), shares[shares > 0].double()
-    wanted = shares * counts.sum()
+    counts = counts.double()
+    wanted = shares.double() * counts.sum()
+    often = wanted >= 5
+    counts, wanted = (
+        torch.cat([x[often], x[~often].sum()[None]]) for x in (counts, wanted)
+    )
+    counts, wanted = counts[wanted > 0], wanted[wanted > 0]
     statistic = ((counts - wanted).square() / wanted).sum()
     half = torch.tensor((len(counts) - 1) / 2, dtype=torch.float64)
     return float(torch.special.gammaincc(half, statistic / 2))
@@ -381,12 +386,6 @@ def test_so_do_texts_of_four(kind: str, sampling: SamplingConfig) -> None:
     assert window_start(8, TINY.config.context) > 0
     wanted = exactly(TINY, prompt, 4, sampling)
     counts = counted(TINY_DRAFTS[kind], prompt, 4, sampling, runs)
-    often = wanted * runs >= 5  # the rest is one cell
-    rest = [x[~often].sum()[None] for x in (counts, wanted)]
-    counts, wanted = (
-        torch.cat([x[often], r])
-        for x, r in zip((counts, wanted), rest, strict=True)
-    )
     assert p_value(counts, wanted) > 0.001
 
 
