@@ -19,7 +19,8 @@ def test_page(
     assert main(["page", "--run", str(run), *words]) == 0
     text = out.read_text(encoding="utf-8")
     said = capsys.readouterr().out
-    assert said == f"{out}: {len(text.encode()):,} bytes; open it in a browser\n"
+    size = len(text.encode())
+    assert said == f"{out}: {size:,} bytes; open it in a browser\n"
     model, tokenizer = load_model(run), run_tokenizer(run)
     assert text == model_page(model, tokenizer, "The town", opening(run))
 
