@@ -171,7 +171,7 @@ def check_direction() -> None:
     slopes = torch.autograd.grad(loss, weights)
     with torch.no_grad():
         for weight, slope in zip(weights, slopes, strict=True):
-            weight -= 0.01 * slope
+            weight.sub_(0.01 * slope)
         moved = preference.gains(model, data)
     true(
         bool((moved[0] - moved[1]).mean() > 0),
