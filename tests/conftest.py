@@ -1,6 +1,7 @@
 """What several tests share: quiet threads, processes, Shakespeare's plays."""
 
 import faulthandler
+import gc
 import importlib
 import multiprocessing
 import os
@@ -94,6 +95,9 @@ def one_of_them(
     rank: int, names: dict[str, str], work: Any, pipe: Connection
 ) -> None:
     """In a process of its own: do the work, and send what came out."""
+    # What the other process left for the collector stays uncollected here: a
+    # group of processes would wait for threads that a fork does not have.
+    gc.freeze()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     faulthandler.dump_traceback_later(600)  # where it waits, if for so long
