@@ -502,9 +502,10 @@ def test_the_key(real: Town) -> None:
         assert (status, headers["www-authenticate"]) == (401, "Bearer")
         assert "sesame" not in said
     assert real.ask("GET", "/health", Authorization="")[0] == 200
+    other = "wrong"
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(
-            base_url=f"{real.address}/v1", api_key="wrong", max_retries=0
+            base_url=f"{real.address}/v1", api_key=other, max_retries=0
         ).models.list()
     with town(Script(b"a"), key=None) as found:
         assert found.ask("GET", "/v1/models", Authorization="")[0] == 200
