@@ -2,9 +2,13 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
 
+from press.extensions.margin import BesideParagraph, beside, margin_note
 from press.gates.book import Book
 from press.gates.listings import neighbors
 from press.gates.margins import margins
@@ -91,3 +95,23 @@ def test_a_note_off_the_page_is_found(tmp_path: Path) -> None:
     low = ("note", 3, foot + 40, 60.0)
     (found,) = collisions(written(tmp_path / "book.aux", low))
     assert found == "page 3: a note in the margin runs off the page"
+
+
+@pytest.mark.parametrize(
+    ("builder", "order"), [("html", [0, 1, 2]), ("epub", [1, 2, 0])]
+)
+def test_a_note_and_its_paragraph_are_tied(
+    builder: str, order: list[int]
+) -> None:
+    """Labels go with the paragraph; in an e-reader the note comes last."""
+    document = new_document("page")
+    app = SimpleNamespace(builder=SimpleNamespace(name=builder))
+    document.settings.env = SimpleNamespace(app=app)
+    before, behind = nodes.paragraph("", "a"), nodes.paragraph("", "c")
+    parts = [margin_note(), nodes.target(), nodes.paragraph("", "b")]
+    document += [before, *parts, behind]
+    BesideParagraph(document).run()
+    assert [type(child) for child in document.children] == [
+        nodes.paragraph, beside, nodes.paragraph
+    ]
+    assert document[1].children == [parts[number] for number in order]
