@@ -7,7 +7,8 @@ box, since Graphviz writes no links into its PDF.
 import json
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ COLORS = {  # part → fill, edge
     "tuning": ("#f6e6ef", "#a8447f"),
     "serving": ("#e2f0f3", "#23788c"),
 }
+ROOM = 44  # letters in a row of boxes, so that the column is wide enough
 
 
 class roadmap_node(nodes.General, nodes.Element):
@@ -137,7 +139,34 @@ def draw(track: str) -> str:
             f'color="{edge}", style="{style}", ref="{topic.id}"];'
         )
     out += [f"{a} -> {b};" for a, b in arrows(topics, shown)]
+    rows = in_rows([topic for topic in topics if topic.id in shown])
+    out += ["{rank=same; " + "; ".join(row) + "}" for row in rows]
+    heads = [row[0] for row in rows]
+    out += [f"{a} -> {b} [style=invis];" for a, b in pairwise(heads)]
     return "\n".join([*out, "}"])
+
+
+def in_rows(topics: Sequence[Topic]) -> list[list[str]]:
+    """Each topic below its needs, in the first row that has room for it.
+
+    Left alone, Graphviz makes a row as wide as it has topics, and what is
+    too wide for the page is printed with letters that are too small.
+    """
+    rows: list[list[str]] = []
+    place: dict[str, int] = {}
+    for topic in topics:  # needs come first
+        at = 1 + max((place.get(n, -1) for n in topic.requires), default=-1)
+        while at < len(rows) and letters([*rows[at], topic.id]) > ROOM:
+            at += 1
+        rows += [[] for _ in range(at + 1 - len(rows))]
+        rows[at].append(topic.id)
+        place[topic.id] = at
+    return rows
+
+
+def letters(row: Sequence[str]) -> int:
+    """How wide a row of boxes is: names, and two letters for each frame."""
+    return sum(len(name) + 2 for name in row)
 
 
 def arrows(topics: Iterable[Topic], shown: set[str]) -> list[tuple[str, str]]:

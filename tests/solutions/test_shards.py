@@ -4,17 +4,27 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from scratchlm.text.shards import TokenRow, cut_files, open_shards, write_shards
+from scratchlm.text.shards import (
+    Shard,
+    TokenRow,
+    cut_files,
+    open_shards,
+    write_shards,
+)
 from scratchlm.text.tokenizer import Tokenizer
 from scratchlm.text.toytown import write_corpus
 from solutions.text.shards import (
     CarelessPiece,
     best_shard,
+    encode_by_ray,
     encode_share,
     forget,
     gather,
@@ -105,6 +115,30 @@ def test_who_is_forgotten_leaves_a_trace_in_few_shards(
         first = len(cut_files(copies[:1], SIZE))
         assert len(changed) == 1 if keep else 1 < len(changed) <= first + 1
         assert len(before.shards) > first
+
+
+def test_what_an_engine_is_asked_for(
+    tokenizer: Tokenizer,
+    files: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tasks that are done only when they are got, the last one first."""
+
+    def remote(step: Callable[..., Shard]) -> SimpleNamespace:
+        return SimpleNamespace(remote=lambda *given: partial(step, *given))
+
+    def get(tasks: list[partial[Shard]]) -> list[Shard]:
+        return [task() for task in tasks[::-1]][::-1]
+
+    engine = SimpleNamespace(remote=remote, get=get)
+    monkeypatch.setitem(sys.modules, "ray", engine)
+    found = encode_by_ray(tokenizer, files, tmp_path / "engine", SIZE)
+    wanted = write_shards(tokenizer, files, tmp_path / "ours", SIZE, 1)
+    assert found == wanted
+    for path in (tmp_path / "ours").iterdir():
+        copy = tmp_path / "engine" / path.name
+        assert copy.read_bytes() == path.read_bytes()
 
 
 RAY = """

@@ -211,12 +211,25 @@ def test_resampling_shows_what_noise_leaves_open() -> None:
     assert spread[0.002] < spread[0.03]
 
 
-def test_draws_without_a_law_are_drawn_again() -> None:
+def test_draws_without_a_law_are_drawn_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Of six runs a draw often has two sizes only."""
+    refused = []
+
+    def tried(*rows: Any, **options: Any) -> Law:
+        try:
+            return fit_law(*rows, **options)
+        except ValueError as error:
+            refused.append(str(error))
+            raise
+
+    monkeypatch.setattr(scaling, "fit_law", tried)
     at = [0, 5, 10, 3, 9, 4]
     rows = [[column[i] for i in at] for column in (WEIGHTS, READ, EXACT)]
-    laws = resampled_laws(*rows, draws=2, floor=0.4, seed=1)
-    assert len(laws) == 2
+    laws = resampled_laws(*rows, draws=4, floor=0.4, seed=1)
+    assert len(laws) == 4
+    assert len(refused) == 1 and "three sizes" in refused[0]
 
 
 # --- the plan ----------------------------------------------------------------

@@ -108,7 +108,7 @@ def source_hash(text: str) -> str:
     """The name by which a policy allows this text and no other.
 
     >>> source_hash("start();")
-    "'sha256-Ga6vQQx3PQ9QKIzSMsTjRuRXOTO5/j0h7mUySJvPtlo='"
+    "'sha256-E6jQvrT2ZivWG9GJ4AAEZf4MhI7l3QkLroW4hgvUT4c='"
     """
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
