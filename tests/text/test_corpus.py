@@ -885,6 +885,18 @@ def test_drawers() -> None:
     assert list(drawers(keys[[0, 0]])) == [[0, 1]]
 
 
+def test_two_strangers_are_put_aside() -> None:
+    """Seventy numbers of 128 are enough, sixty-eight are too few."""
+    sketches = np.arange(4 * 128).reshape(4, 128)
+    sketches[1, :70] = sketches[0, :70]
+    sketches[2, :68] = sketches[0, :68]
+    found = [[0, 1], [0, 2, 3], [0, 2], [3, 1]]
+    least = corpus.least_agreement(0.7)
+    kept = corpus.without_strangers(found, sketches, least)
+    assert sorted(kept) == [[0, 1], [0, 2, 3]]
+    assert corpus.without_strangers([], sketches, least) == []
+
+
 def test_join_similar_asks_every_member_of_a_group() -> None:
     """c is near b, not a: it joins them although a is asked first."""
     words = [f"w{i}" for i in range(60)]

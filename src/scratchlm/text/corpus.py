@@ -531,6 +531,32 @@ def drawers(keys: np.ndarray) -> Iterator[list[int]]:
         yield order[starts[place] : stops[place]].tolist()
 
 
+def least_agreement(threshold: float) -> float:
+    """In how many numbers the sketches of near-duplicates agree at least.
+
+    The mean of a binomial distribution, less four standard deviations.
+
+    >>> round(least_agreement(0.7))
+    69
+    """
+    expected = PERMUTATIONS * threshold
+    return expected - 4 * (expected * (1 - threshold)) ** 0.5
+
+
+def without_strangers(
+    found: Iterable[list[int]], sketches: np.ndarray, least: float
+) -> list[list[int]]:
+    """The drawers, except those of two whose sketches agree in too little.
+
+    All of these are looked at in one go: they are most of what there is.
+    """
+    found = list(found)
+    twos = np.array([m for m in found if len(m) == 2], int).reshape(-1, 2)
+    ones, others = sketches[twos[:, 0]], sketches[twos[:, 1]]
+    alike = np.count_nonzero(ones == others, axis=1) >= least
+    return [m for m in found if len(m) > 2] + twos[alike].tolist()
+
+
 def find_root(parents: list[int], i: int) -> int:
     """Follow the parents of i up to one that is its own."""
     while parents[i] != i:
@@ -548,18 +574,13 @@ def join_similar(
     """Join the groups of those members that are near-duplicates.
 
     Those in one group already are not compared: of n copies of a text, n
-    comparisons are made and not n^2. Nor are those whose sketches agree in
-    fewer numbers than can be expected, less four standard deviations.
+    comparisons are made and not n^2. Nor are those whose sketches tell that
+    they are strangers.
     """
-    expected = PERMUTATIONS * threshold
-    least = expected - 4 * (expected * (1 - threshold)) ** 0.5
-    if len(members) == 2:  # in most drawers lie two strangers
-        one, other = sketches[members]
-        if np.count_nonzero(one == other) < least:
-            return
     roots = np.array([find_root(parents, i) for i in members])
     if (roots == roots[0]).all():
         return
+    least = least_agreement(threshold)
     rows, step = sketches[members], max(1, 4096 // len(members))
     for start in range(0, len(members), step):  # so many at once
         ones, others = np.nonzero(roots[start : start + step, None] != roots)
@@ -590,8 +611,9 @@ def group_near_duplicates(
     sketches = np.array([sketch(runs) for runs in sets], np.uint32)
     sketches = sketches.reshape(-1, PERMUTATIONS)  # also of no documents
     parents = list(range(len(documents)))
+    least = least_agreement(threshold)
     for keys in band_keys(sketches):
-        for members in drawers(keys):
+        for members in without_strangers(drawers(keys), sketches, least):
             join_similar(members, sets, sketches, parents, threshold)
     groups: dict[int, list[int]] = {}
     for i in range(len(documents)):
