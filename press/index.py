@@ -3,15 +3,19 @@
     python -m press.index book.idx book.ind     (latexmk calls this)
 
 makeindex sorts one index; Sphinx writes one file of entries for both kinds.
-Entries that differ in how a hyphen was written are the same entry.
+Entries that differ in how a hyphen was written are the same entry. makeindex
+knows no letters but those of ASCII: others are sorted by their names, so that
+μP stands between *mu* and *multiplication*.
 """
 
 import re
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 HYPHEN = re.compile(r"\\sphinxhyphen\s*\{\s*\}")
+KEY = re.compile(r"(?<=[{!])[^{}!@|]*(?=@)")  # by which an entry is sorted
 STYLE = "python.ist"  # Sphinx writes it beside the chapters
 NAME = re.compile(r"\(\)|\\_|\(class\)|\w\.\w")
 TITLES = {"subjects": "Index", "names": "Names in the code"}
@@ -29,11 +33,25 @@ def is_name(entry: str) -> bool:
     return bool(NAME.search(words))
 
 
+def spelled(word: str) -> str:
+    """The word in ASCII: letters of other scripts by name, no accents.
+
+    >>> spelled("μP"), spelled("Rényi"), spelled("Bradley–Terry")
+    ('muP', 'Renyi', 'BradleyTerry')
+    """
+    out = ""
+    for c in unicodedata.normalize("NFKD", word):
+        _, letter, name = unicodedata.name(c, "").partition(" LETTER ")
+        out += c if c.isascii() else name.lower() if letter else ""
+    return out
+
+
 def parted(entries: str) -> dict[str, list[str]]:
     """The entries of each index, hyphens written in one way."""
     found: dict[str, list[str]] = {"subjects": [], "names": []}
     for line in entries.splitlines():
         line = HYPHEN.sub(r"\\sphinxhyphen{}", line)
+        line = KEY.sub(lambda match: spelled(match[0]), line)
         found["names" if is_name(line) else "subjects"].append(line)
     return found
 

@@ -16,6 +16,9 @@ ENTRIES = r"""
 \indexentry{Batch (class)@\spxentry{Batch}\spxextra{class}|hyperpage}{14}
 \indexentry{GPT.forward()@\spxentry{GPT.forward()}|hyperpage}{15}
 \indexentry{KV cache@\spxentry{KV cache}|hyperpage}{16}
+\indexentry{multiplication@\spxentry{multiplication}|hyperpage}{17}
+\indexentry{μP@\spxentry{μP}|hyperpage}{18}
+\indexentry{rate@\spxentry{rate}!in μP@\spxentry{in μP}|hyperpage}{19}
 """.strip()  # noqa: E501
 STYLE = 'preamble "\\\\begin{sphinxtheindex}\n"\n'
 
@@ -28,8 +31,13 @@ def test_names_and_subjects_are_told_apart() -> None:
         "Batch (class)",
         "GPT.forward()",
     ]
-    assert len(found["subjects"]) == 4
-    assert len({line.split("|")[0] for line in found["subjects"]}) == 3
+    assert len(found["subjects"]) == 7
+    assert len({line.split("|")[0] for line in found["subjects"]}) == 6
+    assert found["subjects"][-2:] == [
+        r"\indexentry{muP@\spxentry{μP}|hyperpage}{18}",
+        r"\indexentry{rate@\spxentry{rate}!in muP@\spxentry{in μP}"
+        "|hyperpage}{19}",
+    ]
 
 
 @pytest.mark.skipif(not shutil.which("makeindex"), reason="TeX is not here")
@@ -44,5 +52,7 @@ def test_makeindex_sorts_both_into_one_file(tmp_path: Path) -> None:
     assert names.startswith("{Names in the code}")
     pages = r"\hyperpage{5}, \hyperpage{9}"  # one entry, two pages
     assert pages in " ".join(subjects.split())
+    assert subjects.index("multiplication") < subjects.index("μP")
+    assert subjects.index("μP") < subjects.index("rate")
     assert "join()" in names
     assert "join()" not in subjects
