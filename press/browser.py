@@ -1,8 +1,8 @@
 """A browser looks at the site: accessibility, errors, width.
 
-Debian's Chromium, driven by playwright, loads each page in light and dark, on
-a desk and on a phone. axe judges by the rules of WCAG, levels A and AA; a
-message on the console, a request that fails or leaves the machine, and a page
+Debian's Chromium, driven by playwright, loads each page on a desk and on a
+phone, and shows it in light and dark. axe judges by the rules of WCAG, levels A
+and AA; a message on the console, a request that fails or leaves the machine, and a page
 that is wider than the phone are faults, too.
 """
 
@@ -19,12 +19,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 SCREENS = {
     "desk": {"width": 1300, "height": 900},
     "phone": {"width": 390, "height": 844},
 }
-COLORS = ("light", "dark")
+LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+# All rules in the light; in the dark those that ask what color something is.
+COLORS: dict[str, dict[str, Any]] = {
+    "light": {"type": "tag", "values": LEVELS},
+    "dark": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]},
+}
 PATIENCE = 120_000  # milliseconds, on a busy machine
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -74,8 +78,8 @@ def axe_script() -> str:
     return Path(str(path)).read_text(encoding="utf-8")
 
 
-def look(page: Any, address: str, axe: str) -> list[str]:
-    """The faults of one page on one screen."""
+def look(page: Any, address: str, axe: str) -> dict[str, list[str]]:
+    """The faults of one page on one screen, by color."""
     faults: list[str] = []
     base = address.split("/", 3)
     home = "/".join(base[:3])
@@ -102,42 +106,57 @@ def look(page: Any, address: str, axe: str) -> list[str]:
     page.goto(address, wait_until="load")
     page.wait_for_timeout(700)  # the theme makes wide code focusable by then
     page.evaluate(axe)
+    found = {}
+    for color, rules in COLORS.items():
+        page.emulate_media(color_scheme=color)
+        page.wait_for_timeout(200)  # colors fade into each other
+        theme = page.evaluate("document.documentElement.dataset.theme")
+        if theme not in (None, color):  # None: style sheets alone decide
+            faults.append(f"shows its {theme} form to a system in {color}")
+        faults += ask_axe(page, rules)
+        wide, shown = page.evaluate(
+            "[document.documentElement.scrollWidth, innerWidth]"
+        )
+        if wide > shown:
+            faults.append(f"{wide} pixels wide on a screen of {shown}")
+        found[color] = sorted(set(faults))
+        faults.clear()
+    return found
+
+
+def ask_axe(page: Any, rules: dict[str, Any]) -> list[str]:
+    """What axe has to say by these rules: which, how often, and the first."""
     found = page.evaluate(
         "rules => axe.run(document, {runOnly: rules, preload: false, "
         "resultTypes: ['violations']}).then(r => r.violations.map(v => [v.id, "
         "v.nodes.length, v.nodes[0].html.slice(0, 160)]))",
-        RULES,
+        rules,
     )
-    faults += [f"axe {name} ×{count}: {html}" for name, count, html in found]
-    wide, shown = page.evaluate(
-        "[document.documentElement.scrollWidth, innerWidth]"
-    )
-    if wide > shown:
-        faults.append(f"{wide} pixels wide on a screen of {shown}")
-    return sorted(set(faults))
+    return [f"axe {name} ×{count}: {html}" for name, count, html in found]
 
 
-Job = tuple[str, str, list[str]]  # a color, a screen, some pages
+Job = tuple[str, list[str]]  # a screen, some pages
 AT_ONCE = 8  # pages that one browser looks at before it is closed
 
 
 def looked(address: str, job: Job) -> dict[str, list[str]]:
-    """The faults of some pages in one color on one screen."""
+    """The faults of some pages on one screen, in both colors."""
     from playwright.sync_api import sync_playwright
 
-    color, screen, names = job
+    screen, names = job
     axe = axe_script()
     found = {}
     with sync_playwright() as play:
         browser = play.chromium.launch(
             executable_path=chromium(), args=["--no-sandbox"]
         )
-        form: Any = {"viewport": SCREENS[screen], "color_scheme": color}
+        form: Any = {"viewport": SCREENS[screen], "color_scheme": "light"}
         context = browser.new_context(**form)
         for name in names:
             page = context.new_page()
-            if faults := look(page, address + name, axe):
-                found[f"{name} ({color}, {screen})"] = faults
+            for color, faults in look(page, address + name, axe).items():
+                if faults:
+                    found[f"{name} ({color}, {screen})"] = faults
             page.close()
         browser.close()
     return found
@@ -152,8 +171,7 @@ def judge(
     called with the number of pages that have been looked at since.
     """
     jobs: list[Job] = [
-        (color, screen, names[start : start + AT_ONCE])
-        for color in COLORS
+        (screen, names[start : start + AT_ONCE])
         for screen in SCREENS
         for start in range(0, len(names), AT_ONCE)
     ]
@@ -165,7 +183,7 @@ def judge(
         work = {pool.submit(looked, address, job): job for job in jobs}
         for done in as_completed(work):
             found |= done.result()
-            tell(len(work[done][2]))
+            tell(len(COLORS) * len(work[done][1]))
     return dict(sorted(found.items()))
 
 

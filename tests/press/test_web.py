@@ -106,17 +106,23 @@ def test_the_configuration_has_a_place_for_the_edition() -> None:
 def test_the_browser_sees_planted_faults(finished: Path) -> None:
     assert browser.chromium(), "make judge brings Chromium"
     bad = (
-        "<!DOCTYPE html><html><head><title>x</title></head><body>"
+        "<!DOCTYPE html><html data-theme='light'><head><title>x</title>"
+        "<style>@media (prefers-color-scheme: dark) {p {color: #ccc}}"
+        "</style></head><body><p>words</p>"
         '<img src="/lost.png"><script>nonsense()</script>'
         '<div style="width: 900px">wide</div></body></html>'
     )
     (finished / "bad.html").write_text(bad)
     found = browser.judge(finished, ["bad.html", "404-test"], lambda _: None)
-    text = str(found["bad.html (dark, phone)"])
+    text = str(found["bad.html (light, phone)"])
     for fault in ("axe image-alt", "axe html-has-lang", "status 404"):
         assert fault in text
     assert "script: nonsense" in text
     assert "pixels wide" in text
+    assert "axe color-contrast" not in text
+    dark = str(found["bad.html (dark, desk)"])
+    assert "axe color-contrast" in dark
+    assert "shows its light form to a system in dark" in dark
     assert not any(name.startswith("404-test") for name in found)
 
 
