@@ -322,6 +322,8 @@ def keep_heads(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         content = [n for n in section if not isinstance(n, nodes.Invisible)]
         if len(content) > 1 and (lines := needed(content[1])):
             place = section.parent.index(section)
+            while place and isinstance(section.parent[place - 1], nodes.target):
+                place -= 1  # a name stays with its heading
             section.parent.insert(place, room(HEADING + lines))
 
 

@@ -54,3 +54,20 @@ def test_a_box_asks_for_the_lines_that_it_takes() -> None:
     assert boxes.needed(a_box(code)) == 16
     assert boxes.needed(a_box(short, code)) == 11
     assert boxes.needed(boxes.room(12)) == boxes.SOLUTION
+
+
+def test_room_is_asked_for_before_the_name_of_a_section() -> None:
+    """Between name and heading it would part them: a name is set twice."""
+    head = boxes.room(boxes.SOLUTION), nodes.rubric()
+    section = nodes.section("", nodes.title("", "Solutions"), *head)
+    document = new_document("page")
+    document += [nodes.paragraph(), nodes.target(refid="sol"), section]
+    app = SimpleNamespace(builder=SimpleNamespace(format="latex"))
+    boxes.keep_heads(app, document, "page")  # type: ignore[arg-type]
+    assert [type(node) for node in document] == [
+        nodes.paragraph,
+        nodes.raw,
+        nodes.target,
+        nodes.section,
+    ]
+    assert "needspace" in document[1].astext()
