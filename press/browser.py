@@ -1,9 +1,9 @@
 """A browser looks at the site: accessibility, errors, width.
 
 Debian's Chromium, driven by playwright, loads each page on a desk and on a
-phone, and shows it in light and dark. axe judges by the rules of WCAG, levels A
-and AA; a message on the console, a request that fails or leaves the machine, and a page
-that is wider than the phone are faults, too.
+phone, and shows it in light and dark. axe judges by the rules of WCAG, levels
+A and AA; a message on the console, a request that fails or leaves the machine,
+and a page that is wider than the phone are faults, too.
 """
 
 import functools
@@ -25,9 +25,10 @@ SCREENS = {
 }
 LEVELS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 # All rules in the light; in the dark those that ask what color something is.
+VISIBLE = ["color-contrast", "link-in-text-block"]
 COLORS: dict[str, dict[str, Any]] = {
     "light": {"type": "tag", "values": LEVELS},
-    "dark": {"type": "rule", "values": ["color-contrast", "link-in-text-block"]},
+    "dark": {"type": "rule", "values": VISIBLE},
 }
 PATIENCE = 120_000  # milliseconds, on a busy machine
 NAMES = ("chromium", "chromium-browser", "google-chrome")

@@ -364,13 +364,23 @@ def typeset(folder: Path, name: str = "latex", paper: str = "book") -> Path:
     return folder / f"{job}.pdf"
 
 
-def overfull(pdf: Path, limit: float = 1.0) -> list[str]:
-    """Lines of TeX's log that tell of text wider than its line."""
+WARNINGS = re.compile(
+    r"Missing character:[^\n]*|LaTeX Warning: "
+    r"(?:Label|Reference|Citation|Float too large)[^\n]*"
+)
+
+
+def faults(pdf: Path, limit: float = 1.0) -> list[str]:
+    """Lines of TeX's log that tell of something that a reader would notice.
+
+    Text wider than its line, a figure higher than its page, a letter that the
+    font lacks, a name that is set twice or not at all.
+    """
     log = pdf.with_suffix(".log")
     text = log.read_text(encoding="utf-8", errors="replace")
     wide = re.compile(r"Overfull \\hbox \(([\d.]+)pt too wide\)[^\n]*")
     found = [m[0] for m in wide.finditer(text) if float(m[1]) > limit]
-    return found + re.findall(r"Missing character:[^\n]*", text)
+    return found + WARNINGS.findall(text)
 
 
 def prepare() -> None:
@@ -387,8 +397,8 @@ def write_pdf(paper: str = "book") -> str:
     seconds = time.perf_counter() - start
     say("chapters", seconds, "executed and written as LaTeX")
     pdf = typeset(out / "_build" / "latex", "latex", paper)
-    if wide := overfull(pdf):
-        raise BuildError("lines that are too wide:\n" + "\n".join(wide))
+    if found := faults(pdf):
+        raise BuildError("TeX is not content:\n" + "\n".join(found))
     if small := too_small(pdf):
         what = f"letters of less than {SMALLEST} points in figures:\n"
         raise BuildError(what + "\n".join(small))
@@ -402,8 +412,8 @@ def write_pdf(paper: str = "book") -> str:
     print(*empty, sep="\n")
     finish_pdf(pdf, BUILD / pdf.name, edition())
     text = pdf.with_suffix(".log").read_text("utf-8", errors="replace")
-    found = re.search(r"\((\d+) pages", text)
-    pages = found[1] if found else "?"
+    count = re.search(r"\((\d+) pages", text)
+    pages = count[1] if count else "?"
     return f"_build/{pdf.name}, {pages} pages, no line too wide"
 
 
@@ -461,7 +471,8 @@ def build_page(file: Path) -> None:
             if ("WARNING" in line or "ERROR" in line) and name in line:
                 print(line)
     pdf = typeset(out / "_build" / "latex", f"page-{short}-typeset")
-    wrong = overfull(pdf) + too_small(pdf)
+    lost = re.compile("undefined on")  # other pages are not here
+    wrong = [w for w in faults(pdf) if not lost.search(w)] + too_small(pdf)
     print("\n".join(wrong + collisions(pdf.with_suffix(".aux"))))
     for old in out.glob("page-*.png"):
         old.unlink()

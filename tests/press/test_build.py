@@ -157,17 +157,23 @@ def test_other_versions_train_and_measure_again(
     assert before[1] != after[1]
 
 
-def test_wide_lines_and_missing_glyphs_are_found(tmp_path: Path) -> None:
+def test_what_tex_complains_of_is_found(tmp_path: Path) -> None:
     log = tmp_path / "book.log"
     log.write_text(
         "Overfull \\hbox (0.4pt too wide) in paragraph at lines 1--2\n"
         "Overfull \\hbox (12.5pt too wide) in paragraph at lines 3--4\n"
         "Missing character: There is no X in font Y!\n"
+        "LaTeX Warning: Label `a:sol-a' multiply defined.\n"
+        "LaTeX Warning: Reference `b:b' on page 2 undefined on input line 3.\n"
+        "LaTeX Warning: Citation `c' on page 2 undefined on input line 4.\n"
+        "LaTeX Warning: Float too large for page by 13.2pt on input line 5.\n"
+        "LaTeX Font Warning: Some font shapes were not available.\n"
     )
-    found = build.overfull(tmp_path / "book.pdf")
-    assert len(found) == 2
-    assert "12.5pt" in found[0]
-    assert "Missing character" in found[1]
+    found = build.faults(tmp_path / "book.pdf")
+    assert len(found) == 6
+    words = ("12.5pt", "Missing", "`a:sol-a'", "`b:b'", "`c'", "13.2pt")
+    for word, line in zip(words, found, strict=True):
+        assert word in line
 
 
 def test_references_are_joined_without_doubles(
