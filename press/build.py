@@ -241,10 +241,10 @@ def train_model() -> str:
 
 def coverage_key() -> str:
     """A hash of the code that is measured, its tests, and what runs them."""
-    folders = ("src", "solutions", "tests")
+    folders = ["src", "solutions", *(f"tests/{name}" for name in SHOWN_TESTS)]
     files = {p for name in folders for p in everything(ROOT / name)}
-    total = hashlib.sha256(versions()).hexdigest()
-    return total + digest(files | {ROOT / "pyproject.toml"})
+    files |= {ROOT / "pyproject.toml", ROOT / "tests" / "conftest.py"}
+    return hashlib.sha256(versions()).hexdigest() + digest(files)
 
 
 def measure_coverage() -> str:
