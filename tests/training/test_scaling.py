@@ -229,7 +229,8 @@ def test_draws_without_a_law_are_drawn_again(
     rows = [[column[i] for i in at] for column in (WEIGHTS, READ, EXACT)]
     laws = resampled_laws(*rows, draws=4, floor=0.4, seed=1)
     assert len(laws) == 4
-    assert len(refused) == 1 and "three sizes" in refused[0]
+    assert len(refused) == 1
+    assert "three sizes" in refused[0]
 
 
 # --- the plan ----------------------------------------------------------------
