@@ -30,6 +30,11 @@ COLORS: dict[str, dict[str, Any]] = {
     "light": {"type": "tag", "values": LEVELS},
     "dark": {"type": "rule", "values": VISIBLE},
 }
+# Colors fade into each other, and what is half-way has no contrast yet.
+FADED = (
+    "Promise.all(document.getAnimations().filter(a => a instanceof "
+    "CSSTransition).map(a => a.finished.catch(() => 0)))"
+)
 PATIENCE = 120_000  # milliseconds, on a busy machine
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -110,10 +115,14 @@ def look(page: Any, address: str, axe: str) -> dict[str, list[str]]:
     found = {}
     for color, rules in COLORS.items():
         page.emulate_media(color_scheme=color)
-        page.wait_for_timeout(200)  # colors fade into each other
-        theme = page.evaluate("document.documentElement.dataset.theme")
-        if theme not in (None, color):  # None: style sheets alone decide
+        for _ in range(20):
+            page.wait_for_timeout(300)
+            theme = page.evaluate("document.documentElement.dataset.theme")
+            if theme in (None, color):  # None: style sheets alone decide
+                break
+        else:
             faults.append(f"shows its {theme} form to a system in {color}")
+        page.evaluate(f"{FADED}.then(() => null)")
         faults += ask_axe(page, rules)
         wide, shown = page.evaluate(
             "[document.documentElement.scrollWidth, innerWidth]"
