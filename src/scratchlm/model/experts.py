@@ -142,7 +142,7 @@ class Experts(nn.Module):
         self.capacity_factor = capacity_factor
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., C) → (..., C), each token on its own, unless some are full."""
+        """(..., C) → (..., C), each token on its own, if none is full."""
         rows = x.flatten(0, -2)  # (N, C)
         routing = self.router(rows)
         kept = None

@@ -312,7 +312,7 @@ def family(
 
 
 def fitting_windows(config: GPTConfig, most: int, memory: int) -> int:
-    """How many windows fit at a time: `most`, or a half, a quarter …; or 0."""
+    """How many windows fit at a time: `most`, its half, its quarter; or 0."""
     while most and memory_estimate(config, most).peak > memory:
         most //= 2
     return most
