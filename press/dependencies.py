@@ -87,9 +87,13 @@ def imports(tree: ast.AST, package: str = "") -> set[str]:
 
 
 @lru_cache(maxsize=1024)
-def imported(path: Path, stamp: int) -> frozenset[str]:
-    """What a module imports; `stamp` (its change time) keys the cache."""
-    return frozenset(imports(tree_of(path), package_of(path)))
+def names_in(path: Path, stamp: int) -> tuple[frozenset[str], frozenset[str]]:
+    """The modules that a module imports, and the paths that it names.
+
+    `stamp`, its change time, keys the cache.
+    """
+    tree = tree_of(path)
+    return frozenset(imports(tree, package_of(path))), frozenset(paths_in(tree))
 
 
 def package_of(path: Path) -> str:
@@ -111,14 +115,15 @@ def closure(names: Iterable[str]) -> set[Path]:
 def behind(todo: set[Path]) -> set[Path]:
     """The closure of Python files: see `closure`."""
     done: set[Path] = set()
-    named: set[Path] = set()
+    said: set[str] = set()
     while todo:
         path = todo.pop()
         done.add(path)
-        for name in imported(path, path.stat().st_mtime_ns):
+        modules, words = names_in(path, path.stat().st_mtime_ns)
+        for name in modules:
             todo |= with_parents(name) - done
-        for word in paths_in(tree_of(path)):
-            named |= files_named(word)
+        said |= words
+    named = {file for word in said for file in files_named(word)}
     return (
         done
         | {p for p in named if not p.is_relative_to(BUILD)}
@@ -331,11 +336,10 @@ def executed_digest(text: str) -> str:
     return digest(executed(text))
 
 
-def page_digest(text: str) -> str:
+def page_digest(text: str, made_by: set[Path]) -> str:
     """The key of all that the page shows, and of what makes it a page."""
     shown = used_by_directives(text)
-    files = executed(text) | shown | makers()
-    return digest(files, measured(shown))
+    return digest(executed(text) | shown | made_by, measured(shown))
 
 
 def makers() -> set[Path]:

@@ -12,7 +12,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from press.dependencies import executed_digest, page_digest
+from press.dependencies import executed_digest, makers, page_digest
 
 MARK = "drawing.setup()"
 MARKED = re.compile(re.escape(MARK) + r"  # sources [0-9a-f]{12}")
@@ -39,9 +39,10 @@ def outdated(app: Sphinx, env: Any, *changes: Any) -> list[str]:
     """The pages whose digest is not that of the last build."""
     known = getattr(env, "page_digests", {})
     stale = []
+    made_by = makers()
     for name in env.found_docs:
         path = Path(env.doc2path(name))
-        now = page_digest(path.read_text(encoding="utf-8"))
+        now = page_digest(path.read_text(encoding="utf-8"), made_by)
         if known.get(name) not in (None, now):
             stale.append(name)
         known[name] = now

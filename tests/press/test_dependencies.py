@@ -11,6 +11,7 @@ from press.dependencies import (
     everything,
     executed_digest,
     files_named,
+    makers,
     page_digest,
 )
 from press.extensions import freshness
@@ -170,19 +171,19 @@ def test_a_page_runs_again_for_what_a_link_leads_to(
 
 @pytest.mark.parametrize("kind", SHOWN)
 def test_a_page_is_written_again_for(kind: str, repository: Path) -> None:
-    before = page_digest(PAGE)
-    assert page_digest(PAGE) == before
+    before = page_digest(PAGE, makers())
+    assert page_digest(PAGE, makers()) == before
     change(repository / SHOWN[kind])
-    assert page_digest(PAGE) != before
+    assert page_digest(PAGE, makers()) != before
 
 
 def test_a_page_is_written_again_when_other_tests_run_its_listing(
     repository: Path,
 ) -> None:
-    before = page_digest(PAGE)
+    before = page_digest(PAGE, makers())
     text = '{"files": {"src/scratchlm/training/muon.py": {"missing": []}}}'
     (repository / "coverage.json").write_text(text)
-    assert page_digest(PAGE) != before
+    assert page_digest(PAGE, makers()) != before
 
 
 def test_a_page_does_not_run_again_for_what_it_does_not_read(
