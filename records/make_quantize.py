@@ -2,22 +2,30 @@
 
 Times are those of the processor, of one thread, so that other programs count
 for less; the weights are random, since time does not depend on what they are.
+Beside llama.cpp, which has threads of its own, it is the clock that counts,
+and everybody takes turns.
 """
 
 import copy
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+import transformers
+from torch import Tensor
 from torch.nn import functional as F
 
+from records.make_export import served, written
 from scratchlm.generation.generate import generate
 from scratchlm.generation.sampling import SamplingConfig
+from scratchlm.generation.speed import FastStep, medians, take_turns
 from scratchlm.model.gpt import GPT, gpt2_config
+from scratchlm.serving.export import export_folder, export_gguf
 from scratchlm.serving.quantize import (
     QuantizedLinear,
     QuantizedMatrix,
@@ -25,10 +33,12 @@ from scratchlm.serving.quantize import (
     model_bytes,
     quantize_model,
 )
+from scratchlm.text.tokenizer import END, Tokenizer
 
 WIDTH = 4096  # of the matrix: 64 MiB in float32
 TURNS = 5
 TOKENS = 16  # written by the model in a turn
+BESIDE = 64  # tokens beside the other programs
 FORMS = {  # name → scheme, and the type that the kernel takes
     "int8, made anew": (Scheme(8), None),
     "int8, kernel in float32": (Scheme(8), torch.float32),
@@ -80,10 +90,10 @@ def results(width: int) -> dict[str, list[float]]:
     }
 
 
-def model_forms() -> dict[str, nn.Module]:
+def model_forms() -> dict[str, GPT]:
     """The smallest GPT-2, with random weights, in three forms."""
     torch.manual_seed(0)
-    model = GPT(gpt2_config(context=64)).eval()
+    model = GPT(gpt2_config()).eval()
     return {
         "float32": model,
         "bfloat16": copy.deepcopy(model).bfloat16(),
@@ -98,6 +108,45 @@ def writing(model: Any) -> Callable[[], object]:
     greedy = SamplingConfig(temperature=0)
     ids = torch.tensor([[464]])
     return lambda: list(generate(model, ids, TOKENS, greedy))
+
+
+def any_tokenizer(size: int) -> Tokenizer:
+    """As many tokens as a model has, made of pairs of bytes: a file's due."""
+    merges = [(i // 256, i % 256) for i in range(size - 257)]
+    return Tokenizer(merges, {END: size - 1})
+
+
+def beside(model: GPT, turns: int = 5) -> dict[str, float]:
+    """Tokens per second of one text, of the same model in four programs.
+
+    Each has one thread; each reads one token and writes `BESIDE`, the
+    likeliest each time, with a cache. Ours in bytes calls the library's
+    kernel; llama.cpp reads its form of 8 bits, a scale for 32 codes.
+    """
+    ids, greedy = torch.tensor([[464]]), SamplingConfig(temperature=0)
+    small = quantize_model(model, Scheme(8), torch.bfloat16)
+    tokenizer = any_tokenizer(model.config.vocab_size)
+
+    def ours(form: GPT) -> Callable[[], object]:
+        step = FastStep(form)
+        return lambda: list(generate(form, ids, BESIDE, greedy, step=step))
+
+    with tempfile.TemporaryDirectory() as place:
+        path, folder = Path(place) / "model.gguf", Path(place) / "hf"
+        export_gguf(path, model, tokenizer, "q8_0")
+        export_folder(folder, model, tokenizer)
+        server = served(path, model.config.context)
+        peer: Any = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        options = {"min_new_tokens": BESIDE, "max_new_tokens": BESIDE}
+        options |= {"do_sample": False, "pad_token_id": 0}
+        works = {
+            "ours, int8": ours(small),
+            "llama.cpp, Q8_0": lambda: written(server, [464], BESIDE),
+            "ours, float32": ours(model),
+            "transformers, float32": lambda: peer.generate(ids, **options),
+        }
+        seconds = medians(take_turns(works, turns))
+    return {name: round(BESIDE / s, 2) for name, s in seconds.items()}
 
 
 @torch.no_grad()
@@ -116,6 +165,7 @@ def record() -> dict[str, Any]:
         "tokens_per_second": {
             name: round(1000 * TOKENS / t, 2) for name, t in tokens.items()
         },
+        "beside": beside(models["float32"]),
     }
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from scratchlm.generation.generate import generate
 from scratchlm.generation.sampling import SamplingConfig
+from scratchlm.generation.speed import FastStep
 from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config, llama_config
 from scratchlm.serving.quantize import (
     CONFIG,
@@ -271,6 +272,19 @@ def test_a_model_computes_with_the_weights_of_the_grid(
     assert all(torch.equal(before[k], after[k]) for k in before)
     assert not any(p.requires_grad for p in small.parameters())
     assert (small.head.matrix is small.token.matrix) == tied
+
+
+@pytest.mark.parametrize("fused", [None, torch.bfloat16])
+def test_the_short_way_takes_quantized_layers_as_they_are(
+    fused: torch.dtype | None,
+) -> None:
+    torch.manual_seed(0)
+    model = GPT(gpt2_config(65, 32, 2, 2, 64)).eval()
+    small = quantize_model(model, Scheme(), fused)
+    ids, greedy = torch.tensor([[3, 1, 4]]), SamplingConfig(temperature=0)
+    usual = list(generate(small, ids, 20, greedy))
+    short = list(generate(small, ids, 20, greedy, step=FastStep(small)))
+    assert [x.tolist() for x in usual] == [x.tolist() for x in short]
 
 
 def test_a_llama_is_quantized_in_all_its_layers() -> None:

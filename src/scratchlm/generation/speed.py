@@ -183,22 +183,26 @@ def fast_training(steps: int, precision: Precision = "auto") -> TrainConfig:
 
 
 def without_module(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """What a norm or a feed-forward layer computes, as a plain function.
+    """What a layer computes, as a plain function.
 
     A call of a module costs some microseconds before anything is computed;
-    here the weights are looked up once. Other modules stay as they are.
+    here the weights are looked up once. Other modules, quantized ones say,
+    stay as they are.
     """
+    if isinstance(module, nn.Linear):
+        matrix, offset = module.weight, module.bias
+        return lambda x: F.linear(x, matrix, offset)
+    if isinstance(module, nn.Embedding):
+        table = module.weight
+        return lambda ids: F.embedding(ids, table)
     if isinstance(module, LayerNorm):
         shape, eps = module.weight.shape, module.eps
         weight, bias = module.weight, module.bias
         return lambda x: F.layer_norm(x, shape, weight, bias, eps)
     if isinstance(module, GELUMLP):
-        up, down = module.up, module.down
-        w, b, w2, b2 = up.weight, up.bias, down.weight, down.bias
+        up, down = without_module(module.up), without_module(module.down)
         approximate = module.approximate
-        return lambda x: F.linear(
-            F.gelu(F.linear(x, w, b), approximate=approximate), w2, b2
-        )
+        return lambda x: down(F.gelu(up(x), approximate=approximate))
     return module
 
 
@@ -213,12 +217,11 @@ class FastBlock:
         a = self.attention = block.attention
         self.heads, self.both = a.heads, a.heads + a.kv_heads
         self.head_size, self.grouped = a.head_size, a.heads != a.kv_heads
-        self.qkv = a.qkv.weight, a.qkv.bias
-        self.out = a.out.weight, a.out.bias
+        self.qkv, self.out = without_module(a.qkv), without_module(a.out)
 
     def attention_sublayer(self, x: Tensor, store: LayerCache) -> Tensor:
         """Attention of (B, C) to itself and all that is stored: (B, C)."""
-        qkv = F.linear(self.norm1(x), *self.qkv)
+        qkv = self.qkv(self.norm1(x))
         qkv = qkv.view(x.shape[0], -1, 1, self.head_size)  # (B, H+2K, 1, D)
         qk, v = qkv[:, : self.both], qkv[:, self.both :]
         qk = self.attention.normalize_and_rotate(qk, store.length)
@@ -229,7 +232,7 @@ class FastBlock:
             v,
             enable_gqa=self.grouped,
         )  # (B, H, 1, D)
-        return F.linear(attended.flatten(1), *self.out)
+        return self.out(attended.flatten(1))
 
     def mlp_sublayer(self, x: Tensor) -> Tensor:
         """The feed-forward layer of (B, C): (B, C)."""
@@ -250,7 +253,8 @@ class FastStep:
         self.model, self.usual = model, model.config.norm_order == "pre"
         self.blocks = [FastBlock(cast(Block, b)) for b in model.blocks]
         self.norm = without_module(model.norm)
-        self.head, self.token = model.head.weight, model.token.weight
+        self.token = without_module(model.token)
+        self.head = without_module(model.head)
         learned = model.position
         self.position = None if learned is None else learned.weight
 
@@ -268,10 +272,10 @@ class FastStep:
         if not (single and self.usual) or model.training:
             return next_logits(model, ids, cache)
         assert cache is not None
-        x = F.embedding(ids[:, 0], self.token)  # (B, C)
+        x = self.token(ids[:, 0])  # (B, C)
         if self.position is not None:
             x = x + self.position[cache.length]
         for block, store in zip(self.blocks, cache, strict=True):
             x = x + block.attention_sublayer(x, store)
             x = x + block.mlp_sublayer(x)
-        return F.linear(self.norm(x), self.head)
+        return self.head(self.norm(x))
