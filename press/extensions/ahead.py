@@ -1,10 +1,11 @@
-"""Execute pages side by side, before Sphinx reads them one by one.
+"""Execute pages, and run checks, before Sphinx reads one page by one.
 
 Sphinx reads, and so executes, one page after the other, on one core. This
 extension takes the pages that are about to be read, leaves out those whose
 outputs are in the notebook cache, and executes the rest in as many kernels
 as there are cores. When Sphinx comes to a page, its outputs are there. A page
-that fails is not kept: Sphinx executes it again and reports the error.
+that fails is not kept: Sphinx executes it again and reports the error. The
+checks whose output the pages show fill the cores in the same way.
 
 The chapters that train take longest, and `training` comes late in the
 alphabet: the last ones begin, so that no core waits for another at the end.
@@ -13,7 +14,9 @@ alphabet: the last ones begin, so that no core waits for another at the end.
 import asyncio
 import os
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +28,10 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
 
+from press import checks
 from press.extensions.claims import assert_claims
 from press.extensions.freshness import MARK, mark_first_cell
+from press.roadmap import Topic, load
 
 MOST = 4  # kernels at once; each needs up to a gigabyte
 
@@ -70,6 +75,18 @@ def execute(path: Path, notebook: NotebookNode, limit: int) -> float | None:
     return time.perf_counter() - start
 
 
+def checked_on(names: Iterable[str]) -> list[Topic]:
+    """The topics whose chapters are among the pages."""
+    chapters = {f"{name}.md" for name in names}
+    return [t for t in load().topics if t.files["chapter"] in chapters]
+
+
+def check(topic: Topic) -> None:
+    """Run a topic's check; of one that fails, its page will tell."""
+    with suppress(checks.CheckFailed):
+        checks.output(topic)
+
+
 def execute_ahead(app: Sphinx, env: Any, names: list[str]) -> None:
     """Fill the cache for the pages that Sphinx is about to read."""
     config = env.mystnb_config
@@ -91,6 +108,8 @@ def execute_ahead(app: Sphinx, env: Any, names: list[str]) -> None:
             ): name
             for name, notebook in todo.items()
         }
+        for topic in checked_on(names):
+            pool.submit(check, topic)
         for done, future in enumerate(as_completed(running), 1):
             name, seconds = running[future], future.result()
             print(f"executing [{100 * done // len(todo):3}%] {name}")

@@ -1,8 +1,6 @@
 """The book's boxes: topic cards, checks, exercises, pitfalls and others."""
 
 import math
-import subprocess
-import sys
 from typing import Any
 
 from docutils import nodes
@@ -12,8 +10,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from press.dependencies import checked, closure, digest
-from press.files import ROOT, write_whole
+from press import checks
+from press.files import ROOT
 from press.roadmap import TRACKS, Topic, load
 
 LOG = logging.getLogger(__name__)
@@ -184,32 +182,17 @@ class Check(SphinxDirective):
         return [frame]
 
     def output(self, topic: Topic) -> str:
-        """What the check prints for the book's own module, without times."""
-        stamp = ROOT / "_build" / "checks" / f"{topic.id}.txt"
-        key = digest(checked(topic.id) | closure([topic.module]))
-        if stamp.exists():
-            known, _, output = stamp.read_text(encoding="utf-8").partition("\n")
-            if known == key:
-                return output
-        run = subprocess.run(
-            [sys.executable, "-m", "scaffold.checks", topic.id],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        lines = run.stdout.rstrip().split("\n")[:-1]
-        if run.returncode:
+        """What the check prints; a warning, and all of it, where it fails."""
+        try:
+            return checks.output(topic)
+        except checks.CheckFailed as failure:
             LOG.warning(
                 "the check of %s fails:\n%s",
                 topic.id,
-                run.stdout + run.stderr,
+                failure,
                 location=self.get_location(),
             )
-            return "\n".join(lines)
-        stamp.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(stamp, "\n".join([key, *lines]))
-        return "\n".join(lines)
+            return str(failure)
 
 
 class TopicCard(SphinxDirective):
