@@ -599,6 +599,33 @@ def test_the_queue_has_an_end() -> None:
         assert found.post(prompt=["a", "b"])[0] == 200
 
 
+class Slow(Script):
+    """Steps that last longer than anybody would wait for company."""
+
+    def step(self) -> list[Written]:
+        time.sleep(1.5 * server.TOGETHER)
+        return super().step()
+
+
+def test_what_is_written_soon_is_sent_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In ten seconds a script writes all; a slow one, a token in each."""
+    count = 8
+    for engine, together, least, most in (
+        (Script(b"ab"), 10.0, 1, 2),
+        (Slow(b"ab"), server.TOGETHER, count, count),
+    ):
+        monkeypatch.setattr(server, "TOGETHER", together)
+        with town(engine) as found:
+            parts = found.client.completions.create(
+                model="town", prompt="x", max_tokens=count, stream=True
+            )
+            texts = [p.choices[0].text for p in parts if p.choices[0].text]
+        assert "".join(texts) == "ab" * (count // 2)
+        assert least <= len(texts) <= most
+
+
 def test_time_is_up() -> None:
     with town(Script(b"a", gate=True), seconds=0.05) as found:
         status, answer = found.post(prompt="a")
