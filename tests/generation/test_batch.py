@@ -194,15 +194,15 @@ def test_a_full_pool_takes_the_youngest_row_and_loses_nothing() -> None:
     model, request = MODELS["llama"], Request(17, DRAWN, seed=5)
     asked = prompts([10, 10, 10])
     engine = Engine(model, blocks=8, block_size=4)
-    seen, lost = set(), 0
+    lost = 0
     ids = [engine.add(prompt, request) for prompt in asked]
     texts: dict[int, list[int]] = {id: [] for id in ids}
     while engine.busy:
         for step in engine.step():
             texts[step.id].append(step.token)
-        now = {row.id for row in engine.running}
         lost += sum(row.written > 0 for row in engine.waiting)
-        seen |= now
+        oldest_first = [row.id for row in (*engine.running, *engine.waiting)]
+        assert oldest_first == sorted(oldest_first)
     assert lost > 0  # a row was written, and had to wait again
     assert list(texts.values()) == [alone(model, p, request) for p in asked]
 

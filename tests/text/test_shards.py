@@ -192,6 +192,19 @@ def test_only_what_changed_is_encoded_again(
     assert len(open_shards(folder)) > 0
 
 
+def test_one_bit_is_seen_and_can_be_overlooked(
+    tokenizer: Tokenizer, corpus: list[Path], tmp_path: Path
+) -> None:
+    write_shards(tokenizer, corpus, tmp_path / "s", 60)
+    shard = sorted((tmp_path / "s").glob("*.tokens"))[1]
+    content = bytearray(shard.read_bytes())
+    content[-2] ^= 1  # of the last token, which is still one
+    shard.write_bytes(content)
+    with pytest.raises(TokenFileError, match=f"{shard.name} is not as it was"):
+        open_shards(tmp_path / "s")
+    assert len(open_shards(tmp_path / "s", verify=False)) > 0
+
+
 def test_a_corpus_may_grow_or_shrink(
     tokenizer: Tokenizer, corpus: list[Path], tmp_path: Path
 ) -> None:
