@@ -133,6 +133,13 @@ def test_transformers_computes_the_same(
     assert type(theirs).__name__ == describe(FORMS[name])["architectures"][0]
 
 
+def test_it_draws_unless_told_otherwise(folders: dict[str, Path]) -> None:
+    asked = opened(folders["gpt2"]).generation_config
+    assert asked.do_sample
+    assert asked.eos_token_id == [TOWN.end_id]
+    assert asked.bos_token_id == TOWN.end_id
+
+
 def test_transformers_writes_the_same(folders: dict[str, Path]) -> None:
     folder = folders["gpt2"]
     theirs = opened(folder)
@@ -556,6 +563,8 @@ def test_the_library_reads_what_was_written(
     wanted = gguf_tensors(model)
     found = {t.name: t for t in reader.tensors}
     assert found.keys() == wanted.keys()
+    slowed = FORMS[name].rope_factor != 1
+    assert ("rope_freqs.weight" in found) == slowed
     for key, tensor in wanted.items():
         kind = found[key].tensor_type
         got = torch.tensor(gguf.dequantize(found[key].data, kind))
@@ -568,6 +577,38 @@ def test_the_library_reads_what_was_written(
             assert kind.name == dtype.upper().replace("FLOAT", "F")
     assert path.stat().st_size > 0
     assert [p.name for p in tmp_path.iterdir()] == ["model.gguf"]
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_file_tells_the_form(name: str, tmp_path: Path) -> None:
+    form, family = FORMS[name], name.split(",")[0]
+    export_gguf(tmp_path / "model.gguf", vivid(form), TOWN)
+    reader = gguf.GGUFReader(tmp_path / "model.gguf")
+    own = {
+        key.removeprefix(f"{family}."): field.contents()
+        for key, field in reader.fields.items()
+        if key.startswith(f"{family}.")
+    }
+    norm = "layer_norm" if form.norm == "layernorm" else "layer_norm_rms"
+    wanted = {
+        "context_length": form.context,
+        "embedding_length": form.channels,
+        "block_count": form.layers,
+        "feed_forward_length": form.inner,
+        "vocab_size": V,
+        "attention.head_count": form.heads,
+        "attention.head_count_kv": form.key_heads,
+        f"attention.{norm}_epsilon": pytest.approx(form.norm_eps),
+    }
+    if form.position == "rotary":
+        size = form.channels_per_head
+        wanted |= {
+            "rope.dimension_count": size,
+            "rope.freq_base": pytest.approx(form.rope_base),
+            "attention.key_length": size,
+            "attention.value_length": size,
+        }
+    assert own == wanted
 
 
 def test_rows_that_are_no_multiple_keep_sixteen_bits(tmp_path: Path) -> None:
