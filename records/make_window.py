@@ -107,8 +107,8 @@ def stretched(model: GPT, name: str) -> GPT:
 class NearSinks(WindowAttention):
     """Sinks that stand right before the window, wherever it is.
 
-    As a cache of sinks and window numbers its entries (Xiao et al., 2024,
-    section 3.2): a sink at its own place, the window after the sinks.
+    As a cache of sinks and window numbers its entries (Xiao et al., 2023): a
+    sink at its own place, the window after the sinks.
     """
 
     def attention(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

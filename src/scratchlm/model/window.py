@@ -3,7 +3,7 @@
 Two ways to read a text that is longer than any that a model was trained on.
 With a window (Beltagy et al., 2020; Jiang et al., 2023) every position looks
 back on the same few keys, and a cache keeps no more of them than that. With
-a stretched rotation (Chen et al., 2023; Peng et al., 2024) it looks back on
+a stretched rotation (Chen et al., 2023; Peng et al., 2023) it looks back on
 everything, by angles that training has seen. Both take a trained `GPT` and
 leave its weights as they are.
 
@@ -60,8 +60,8 @@ def window_mask(
 def reach(layers: int, window: int) -> int:
     """How many tokens can have a part in one output, itself among them.
 
-    In each layer, news travel `window` - 1 positions (Beltagy et al., 2020,
-    section 3.1, for windows to one side).
+    In each layer, news travels `window` - 1 positions (Beltagy et al., 2020,
+    here with windows to one side).
 
     >>> reach(layers=4, window=16)
     61
@@ -99,7 +99,7 @@ def banded_attention(
 
     q, k and v are (B, H, T, D). The text is cut into blocks as long as the
     window; a query of a block finds all its keys there and in the block
-    before (Beltagy et al., 2020, section 3.2, do it with pieces of both).
+    before (Beltagy et al., 2020, have a form like it).
     """
     length = q.shape[2]
     pad = -length % window
@@ -246,7 +246,7 @@ def check_stretch(frequencies: Tensor, factor: float) -> None:
 def interpolate(frequencies: Tensor, factor: float) -> Tensor:
     """All waves, `factor` times as slow: (D/2,) radians per position.
 
-    The same as positions divided by the factor (Chen et al., 2023, eq. 4).
+    The same as positions divided by the factor (Chen et al., 2023).
 
     >>> interpolate(torch.tensor([1.0, 0.1, 0.01]), factor=4.0)
     tensor([0.2500, 0.0250, 0.0025])
@@ -259,7 +259,7 @@ def raise_base(frequencies: Tensor, factor: float) -> Tensor:
     """The waves of a larger base: the slowest `factor` times as slow.
 
     The first wave stays, and each one after it is slowed by the same ratio
-    more than the one before: "NTK-aware" (Peng et al., 2024, section 3.1),
+    more than the one before: "NTK-aware" (Peng et al., 2023),
     whose base is multiplied by factor^(D / (D - 2)).
 
     >>> raise_base(torch.tensor([1.0, 0.1, 0.01]), factor=4.0)
@@ -271,32 +271,28 @@ def raise_base(frequencies: Tensor, factor: float) -> Tensor:
 
 
 def yarn(
-    frequencies: Tensor,
-    factor: float,
-    original: int,
-    fast: float = 32.0,
-    slow: float = 1.0,
+    frequencies: Tensor, factor: float, original: int, fast: float = 32.0
 ) -> Tensor:
     """Fast waves stay, slow ones are slowed, between them a straight ramp.
 
     Fast are those of `fast` turns and more within the `original` context,
-    slow those of `slow` turns and less. The ramp is straight in the number
-    of the pair, between whole ones, as in the published code; in the paper
-    (Peng et al., 2024, section 3.2) it is straight in the turns, which is
-    what `slow_down` does. Raises ValueError unless fast > slow > 0.
+    slow those of one turn and less. The ramp is straight in the number of
+    the pair, from one whole number to another, as in the published code; in
+    the paper (Peng et al., 2023) it is straight in the turns, as that of
+    `slow_down` is. Raises ValueError unless fast > 1.
 
     >>> yarn(torch.tensor([1.0, 0.1, 0.01]), 4.0, original=628, fast=100)
     tensor([1.0000, 0.0625, 0.0025])
     """
     check_stretch(frequencies, factor)
-    if not 0 < slow < fast:
+    if not 1 < fast < math.inf:
         raise ValueError(
-            f"fast={fast}, slow={slow}: fast waves turn more often"
+            f"fast={fast}: a fast wave turns more than once in the context"
         )
-    step = math.log(frequencies[0] / frequencies[1])  # of a pair, in logarithms
+    step = math.log(frequencies[0] / frequencies[1])  # in logarithms
     low, high = (
         math.log(original / (2 * math.pi * turns)) / step
-        for turns in (fast, slow)
+        for turns in (fast, 1.0)
     )
     low = max(math.floor(low), 0)
     high = min(math.ceil(high), 2 * len(frequencies) - 1)
@@ -309,7 +305,7 @@ def sharpness(factor: float) -> float:
     """What YaRN multiplies queries and keys by, after they are turned.
 
     More keys make a softmax flatter; larger scores make it sharper again
-    (Peng et al., 2024, section 3.3, as 1 / √t).
+    (Peng et al., 2023, as the root of 1 / t).
 
     >>> round(sharpness(4.0), 4)
     1.1386
