@@ -259,8 +259,8 @@ def raise_base(frequencies: Tensor, factor: float) -> Tensor:
     """The waves of a larger base: the slowest `factor` times as slow.
 
     The first wave stays, and each one after it is slowed by the same ratio
-    more than the one before: "NTK-aware" (Peng et al., 2023),
-    whose base is multiplied by factor^(D / (D - 2)).
+    more than the one before: "NTK-aware" (Peng et al., 2023). The base is
+    multiplied by factor^(D / (D - 2)).
 
     >>> raise_base(torch.tensor([1.0, 0.1, 0.01]), factor=4.0)
     tensor([1.0000, 0.0500, 0.0025])
