@@ -418,6 +418,27 @@ def experts_balance(line: Line) -> None:
     close(got, 3 * sum(a * b for a, b in zip(f, p, strict=True)))
 
 
+# --- windows ----------------------------------------------------------------
+
+
+def window_reach(line: Line) -> None:
+    close(run(line, layers=3, window=4), 10)
+
+
+def window_base(line: Line) -> None:
+    b, d, s = 50.0, 8, 3.0
+    waves = [b ** (-2 * i / d) for i in range(4)]
+    got = run(
+        line,
+        frequencies=torch.tensor(waves, dtype=torch.double),
+        factor=torch.tensor(s, dtype=torch.double),
+        last=3,
+    )
+    close(got, [waves[i] * s ** (-i / (d / 2 - 1)) for i in range(4)], 1e-6)
+    other = b * s ** (d / (d - 2))
+    close(got, [other ** (-2 * i / d) for i in range(4)], 1e-6)
+
+
 NAIVE: dict[str, Callable[[Line], None]] = {
     "eq-ngram-smoothing": smoothing,
     "eq-softmax-row": softmax_row,
@@ -443,6 +464,8 @@ NAIVE: dict[str, Callable[[Line], None]] = {
     "eq-published-branch": branch,
     "eq-experts-mix": experts_mix,
     "eq-experts-balance": experts_balance,
+    "eq-window-reach": window_reach,
+    "eq-window-base": window_base,
 }
 
 
