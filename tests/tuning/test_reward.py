@@ -39,6 +39,7 @@ from scratchlm.tuning.reward import (
     draw_tokens,
     group_advantages,
     learn_from_reward,
+    make_rollout,
     pass_at,
     pay_form,
     pay_right,
@@ -73,7 +74,6 @@ def draw() -> torch.Generator:
 def made(
     model: GPT,
     average: Average = "sequence",
-    scaled: bool = True,
     other: GPT | None = None,
     rewards: Tensor | None = None,
 ) -> Rollout:
@@ -85,21 +85,15 @@ def made(
         return torch.randint(40, (length,), generator=chance).tolist()
 
     pairs = [(text(2, 6), text(1, 9)) for _ in range(8)]
-    ids, targets = pad_pairs(pairs, 32)
     if rewards is None:
         rewards = torch.tensor([[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.5]])
+    config = RewardConfig(new_tokens=10, average=average)
+    batch = make_rollout(model, pairs, rewards, config)
+    if other is None:
+        return batch
     with torch.no_grad():
-        old = token_log_probs(model, ids, targets)
-        reference = token_log_probs(other or model, ids, targets)
-    return Rollout(
-        ids,
-        targets,
-        token_weights(targets != IGNORED, average, 10),
-        rewards.flatten(),
-        group_advantages(rewards, scaled).flatten(),
-        old,
-        reference,
-    )
+        first = token_log_probs(other, batch.ids, batch.targets)
+    return batch._replace(reference=first)
 
 
 def slopes(model: GPT, loss: Tensor) -> Tensor:
@@ -482,13 +476,23 @@ def test_a_rollout_keeps_what_was_drawn(tokenizer: Tokenizer) -> None:
     assert batch.weights.max().item() == pytest.approx(1 / sum(lengths))
     assert batch.reference is batch.old
     assert not batch.old.requires_grad
-    other = small(tokenizer.vocab_size, 64, seed=4)
-    again = collect(model, tokenizer, tasks, pay, config, draw(), other)
-    assert torch.equal(again.ids, batch.ids)
-    torch.testing.assert_close(
-        again.reference, token_log_probs(other, batch.ids, batch.targets)
+    assert torch.equal(
+        batch.old, token_log_probs(model, batch.ids, batch.targets)
     )
-    assert not again.reference.requires_grad
+
+
+def test_a_reference_is_asked_of_each_batch(tokenizer: Tokenizer) -> None:
+    model = small(tokenizer.vocab_size, 64)
+    other = small(tokenizer.vocab_size, 64, seed=4)
+    config = RewardConfig(prompts=2, replies=2, new_tokens=3, beta=0.1)
+    tasks = make_tasks()[-2:]
+    batch = next(
+        rollouts(model, tokenizer, tasks, pay_right, config, draw(), other)
+    )
+    wanted = token_log_probs(other, batch.ids, batch.targets)
+    torch.testing.assert_close(batch.reference, wanted)
+    assert not batch.reference.requires_grad
+    assert not torch.equal(batch.reference, batch.old)
 
 
 def test_the_engine_says_the_same_of_its_tokens(tokenizer: Tokenizer) -> None:

@@ -242,6 +242,31 @@ def draw_tokens(
     return write_all(engine, prompts, requests)
 
 
+def make_rollout(
+    model: GPT,
+    pairs: Sequence[tuple[list[int], list[int]]],
+    rewards: Tensor,
+    config: RewardConfig,
+) -> Rollout:
+    """Prompts with their replies, and rewards (P, G), as tensors.
+
+    What the model says of the replies now is kept as numbers.
+    """
+    ids, targets = pad_pairs(pairs, model.config.context)
+    said = targets != IGNORED
+    with torch.no_grad():
+        old = token_log_probs(model, ids, targets)
+    return Rollout(
+        ids,
+        targets,
+        token_weights(said, config.average, config.new_tokens),
+        rewards.flatten(),
+        group_advantages(rewards, config.scaled).flatten(),
+        old,
+        reference=old,
+    )
+
+
 def collect(
     model: GPT,
     tokenizer: Tokenizer,
@@ -249,41 +274,23 @@ def collect(
     pay: Reward,
     config: RewardConfig,
     generator: torch.Generator,
-    reference: GPT | None = None,
 ) -> Rollout:
-    """Draw a group of replies to each task, pay them, and keep it all.
+    """Draw a group of replies to each task, and pay them.
 
     The tokens are kept as they were drawn. A text that is encoded again may
-    become other tokens, which nobody has drawn. Without a `reference` the
-    model is its own.
+    become other tokens, which nobody has drawn.
     """
     stop_id = tokenizer.special_tokens[STOP]
     asked = [task for task in tasks for _ in range(config.replies)]
     prompts = [encode_request(tokenizer, task.request) for task in asked]
-    with torch.no_grad():
-        drawn = draw_tokens(
-            model, prompts, config.new_tokens, stop_id, generator
-        )
-        pairs = list(zip(prompts, drawn, strict=True))
-        ids, targets = pad_pairs(pairs, model.config.context)
-        old = token_log_probs(model, ids, targets)
-        first = old
-        if reference is not None:
-            first = token_log_probs(reference, ids, targets)
+    drawn = draw_tokens(model, prompts, config.new_tokens, stop_id, generator)
     paid = [
         pay(task, read_reply(tokenizer, written, stop_id))
         for task, written in zip(asked, drawn, strict=True)
     ]
     rewards = torch.tensor(paid).view(len(tasks), config.replies)
-    return Rollout(
-        ids,
-        targets,
-        token_weights(targets != IGNORED, config.average, config.new_tokens),
-        rewards.flatten(),
-        group_advantages(rewards, config.scaled).flatten(),
-        old,
-        first,
-    )
+    pairs = list(zip(prompts, drawn, strict=True))
+    return make_rollout(model, pairs, rewards, config)
 
 
 def rollouts(
@@ -303,9 +310,11 @@ def rollouts(
     while True:
         order = torch.randperm(len(tasks), generator=generator)
         some = [tasks[i] for i in order[: config.prompts].tolist()]
-        batch = collect(
-            model, tokenizer, some, pay, config, generator, reference
-        )
+        batch = collect(model, tokenizer, some, pay, config, generator)
+        if reference is not None:
+            with torch.no_grad():
+                first = token_log_probs(reference, batch.ids, batch.targets)
+            batch = batch._replace(reference=first)
         for _ in range(config.updates):
             yield batch
 
