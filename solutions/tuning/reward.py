@@ -2,7 +2,6 @@
 
 from math import comb
 
-import torch
 from torch import Tensor
 
 from scratchlm.tuning.instruct import Reply, Task
@@ -52,14 +51,6 @@ def leave_one_out(rewards: Tensor) -> Tensor:
     size = rewards.shape[1]
     others = (rewards.sum(dim=1, keepdim=True) - rewards) / (size - 1)
     return rewards - others
-
-
-def clipped_higher(
-    log_ratio: Tensor, advantages: Tensor, low: float = 0.2, high: float = 0.28
-) -> Tensor:
-    """Clipping with more room above than below (Yu et al., 2025): (B, T)."""
-    ratio, gain = log_ratio.exp(), advantages[:, None]
-    return torch.minimum(ratio * gain, ratio.clamp(1 - low, 1 + high) * gain)
 
 
 def worth_learning(batch: Rollout) -> Rollout:

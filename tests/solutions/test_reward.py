@@ -10,12 +10,10 @@ import torch
 from scratchlm.tuning.instruct import Reply, Task
 from scratchlm.tuning.reward import (
     Rollout,
-    clipped_gain,
     divergence_estimate,
     group_advantages,
 )
 from solutions.tuning.reward import (
-    clipped_higher,
     divergence_slope,
     learnable,
     leave_one_out,
@@ -75,15 +73,6 @@ def test_leaving_one_out_only_scales() -> None:
         leave_one_out(rewards),
         group_advantages(rewards, scaled=False) * 5 / 4,
     )
-
-
-def test_more_room_above() -> None:
-    log_ratio = torch.tensor([[0.5, 1.25, 1.5]]).log()
-    for advantage in (torch.tensor([1.0]), torch.tensor([-1.0])):
-        even = clipped_higher(log_ratio, advantage, 0.2, 0.2)
-        torch.testing.assert_close(even, clipped_gain(log_ratio, advantage))
-    up = clipped_higher(log_ratio, torch.tensor([1.0]))
-    torch.testing.assert_close(up, torch.tensor([[0.5, 1.25, 1.28]]))
 
 
 def test_what_teaches_nothing_is_left_out() -> None:
