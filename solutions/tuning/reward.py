@@ -64,7 +64,7 @@ def worth_learning(batch: Rollout) -> Rollout:
 
 
 def divergence_slope(now: Tensor, reference: Tensor) -> Tensor:
-    """What `divergence_estimate` is multiplied by ∇ ln π with: (B, T).
+    """The factor of the slope of ln π in that of the estimate: (B, T).
 
     now and reference are ln of probabilities. The slope of the divergence
     itself would be the difference of the two, now − reference.

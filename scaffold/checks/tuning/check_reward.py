@@ -1,6 +1,7 @@
 """What learning from a reward must do."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +43,7 @@ def said_of(lengths: tuple[int, ...]) -> Tensor:
     return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
 
 
-def four_replies(average: str = "sequence") -> reward.Rollout:
+def four_replies(average: Any = "sequence") -> Any:
     """Replies of different lengths that `mixer` might have drawn."""
     said = said_of(LENGTHS)
     spread = torch.arange(said.numel()).view_as(said)
@@ -55,7 +56,7 @@ def four_replies(average: str = "sequence") -> reward.Rollout:
     return reward.Rollout(
         ids,
         targets,
-        reward.token_weights(said, average, 8),  # type: ignore[arg-type]
+        reward.token_weights(said, average, 8),
         rewards.flatten(),
         reward.group_advantages(rewards).flatten(),
         old,
@@ -118,12 +119,13 @@ def check_weights() -> None:
     """Three averages: each reply, each token, or a constant."""
     said = said_of(LENGTHS)
     total = sum(LENGTHS)
-    for average, first, everything in (
+    cases: list[Any] = [
         ("sequence", [1 / (4 * n) for n in LENGTHS], 1.0),
         ("token", [1 / total] * 4, 1.0),
         ("constant", [1 / 32] * 4, total / 32),
-    ):
-        weights = reward.token_weights(said, average, 8)  # type: ignore[arg-type]
+    ]
+    for average, first, everything in cases:
+        weights = reward.token_weights(said, average, 8)
         close(weights[:, 0], first, f"first weights, average by {average}")
         close(weights.sum(), everything, f"sum of weights by {average}")
         true(not weights[~said].any(), "what was not said counts nothing")
