@@ -24,6 +24,7 @@ from tqdm import tqdm
 from scratchlm.generation.cache import KVCache, LayerCache
 from scratchlm.generation.generate import next_logits
 from scratchlm.model.block import Block
+from scratchlm.model.embeddings import TokenEmbedding
 from scratchlm.model.gpt import GPT, GPTConfig
 from scratchlm.model.layers import GELUMLP, LayerNorm
 from scratchlm.training.precision import Precision
@@ -192,7 +193,7 @@ def without_module(module: nn.Module) -> Callable[[Tensor], Tensor]:
     if isinstance(module, nn.Linear):
         matrix, offset = module.weight, module.bias
         return lambda x: F.linear(x, matrix, offset)
-    if isinstance(module, nn.Embedding):
+    if isinstance(module, TokenEmbedding):
         table = module.weight
         return lambda ids: F.embedding(ids, table)
     if isinstance(module, LayerNorm):

@@ -391,6 +391,16 @@ class Reply(NamedTuple):
     ended: bool
 
 
+def read_reply(
+    tokenizer: Tokenizer, written: Sequence[int], stop_id: int
+) -> Reply:
+    """What tokens say up to `stop_id`, without the space in front."""
+    said = list(written)
+    ended = stop_id in said
+    said = said[: said.index(stop_id)] if ended else said
+    return Reply(tokenizer.decode(said).removeprefix(" "), ended)
+
+
 def ask(
     model: GPT,
     tokenizer: Tokenizer,
@@ -415,10 +425,7 @@ def ask(
     replies = []
     for row, length in zip(columns.tolist(), lengths.tolist(), strict=True):
         said = row[length - shortest :][:new_tokens]
-        ended = stop_id in said
-        said = said[: said.index(stop_id)] if ended else said
-        text = tokenizer.decode(said).removeprefix(" ")
-        replies.append(Reply(text, ended))
+        replies.append(read_reply(tokenizer, said, stop_id))
     return replies
 
 
