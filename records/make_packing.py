@@ -36,6 +36,7 @@ from scratchlm.training.packing import (
 CONTEXT, LAYERS, HEADS, CHANNELS = 128, 2, 2, 48
 STEPS, BATCH, SEEDS, RATE, WARMUP = 600, 6, 3, 4e-3, 20
 FIRST, LAST, PLACES = 3, 50, 30
+LONG, LONGER = 2400, ("cut, open", "cut, apart")  # four times the steps
 
 
 def one_each(parts: list[Part], length: int) -> Rows:
@@ -119,8 +120,13 @@ def build(form: Form, vocab_size: int) -> GPT:
     return GPT(make(vocab_size, CONTEXT, LAYERS, HEADS, CHANNELS))
 
 
-def trained(name: str, seed: int, steps: int) -> tuple[GPT, list[float], int]:
-    """A model, its losses, and how many targets it has learned from."""
+def trained(
+    name: str, seed: int, steps: int, of: int = STEPS
+) -> tuple[GPT, list[float], int]:
+    """A model, its losses, and how many targets it has learned from.
+
+    The first steps of a run of so many.
+    """
     form = FORMS[name]
     train, _, size = documents()
     torch.manual_seed(seed)
@@ -132,7 +138,7 @@ def trained(name: str, seed: int, steps: int) -> tuple[GPT, list[float], int]:
     losses, targets = [], 0
     for step in range(steps):
         batch = prepared(form, batches)
-        rate = min((step + 1) / WARMUP, 1.0) * (1 - 0.9 * step / STEPS)
+        rate = min((step + 1) / WARMUP, 1.0) * (1 - 0.9 * step / of)
         optimizer.param_groups[0]["lr"] = RATE * rate
         with positions(form):
             loss = packed_loss(model, batch)
@@ -167,23 +173,26 @@ def judged(model: GPT) -> dict[str, Any]:
     }
 
 
-def measured(name: str, seed: int) -> dict[str, Any]:
+def measured(name: str, seed: int, steps: int = STEPS) -> dict[str, Any]:
     """What a form comes to with this seed."""
-    model, losses, targets = trained(name, seed, STEPS)
+    model, losses, targets = trained(name, seed, steps, of=steps)
     row = {
         "form": name,
         "seed": seed,
+        "steps": steps,
         "targets": targets,
         "first": [round(loss, 6) for loss in losses[:FIRST]],
         "last": round(sum(losses[-LAST:]) / LAST, 4),
         **judged(model),
     }
-    print(name, seed, row["last"], row["alone"], row["company"], flush=True)
+    print(
+        name, seed, steps, row["last"], row["alone"], row["company"], flush=True
+    )
     return row
 
 
 def record() -> dict[str, Any]:
-    """All forms, with three seeds each."""
+    """All forms, with three seeds each; two of them for longer."""
     torch.set_num_threads(1)
     train, judge, _ = documents()
     return {
@@ -196,13 +205,19 @@ def record() -> dict[str, Any]:
         "forms": [
             measured(name, seed) for name in FORMS for seed in range(SEEDS)
         ],
+        "longer": [
+            measured(name, seed, LONG)
+            for name in LONGER
+            for seed in range(SEEDS)
+        ],
     }
 
 
 def replay(data: dict[str, Any]) -> None:
     """The first losses of each form are still the recorded ones."""
-    for row in data["forms"]:
+    for row in [*data["forms"], *data["longer"]]:
         if row["seed"] == 0:
-            _, losses, _ = trained(row["form"], 0, len(row["first"]))
+            steps, of = len(row["first"]), row["steps"]
+            _, losses, _ = trained(row["form"], 0, steps, of)
             for got, wanted in zip(losses, row["first"], strict=True):
                 assert abs(got - wanted) < 1e-3, (row["form"], losses)
