@@ -24,6 +24,7 @@ from scratchlm.training.packing import (
     Part,
     Rows,
     cut_anywhere,
+    document_mask,
     join_documents,
     keep_whole,
     lay_out,
@@ -49,21 +50,24 @@ class Form:
     """How rows are filled, and what is done to them afterwards."""
 
     arrange: Callable[..., Rows]
-    apart: bool = True  # under the document mask
-    restart: bool = True  # positions
+    mask: bool = True  # no token sees another document
+    restart: bool = True  # positions begin anew in each document
     scored: bool = False  # padding is a target, too
     rotary: bool = False
 
 
 FORMS = {
-    "cut, open": Form(cut_anywhere, apart=False),
+    "cut, open": Form(cut_anywhere, mask=False, restart=False),
     "cut, apart": Form(cut_anywhere),
-    "whole, open": Form(keep_whole, apart=False),
+    "whole, open": Form(keep_whole, mask=False, restart=False),
     "whole, apart": Form(keep_whole),
-    "whole, running on": Form(keep_whole, restart=False),
+    "whole, mask only": Form(keep_whole, restart=False),
+    "whole, restart only": Form(keep_whole, mask=False),
     "padded": Form(one_each),
     "padded, scored": Form(one_each, scored=True),
-    "cut, open, rotary": Form(cut_anywhere, apart=False, rotary=True),
+    "cut, open, rotary": Form(
+        cut_anywhere, mask=False, restart=False, rotary=True
+    ),
     "cut, apart, rotary": Form(cut_anywhere, rotary=True),
 }
 
@@ -93,7 +97,7 @@ def documents() -> tuple[list[Part], list[Part], int]:
 def prepared(form: Form, batches: Iterator[Packed]) -> Packed:
     """The next batch, as this form has it."""
     batch = next(batches)
-    if not form.apart:
+    if not form.mask and not form.restart:
         return join_documents(batch)
     if form.scored:
         padding = batch.document < 0
@@ -106,11 +110,18 @@ def run_on(document: Tensor) -> Tensor:
     return torch.arange(document.shape[1]).expand_as(document)
 
 
-def positions(form: Form) -> AbstractContextManager[Any]:
-    """Inside, packed models count positions as this form does."""
-    if form.restart:
+def see_all(document: Tensor) -> Tensor:
+    """The causal mask of one who forgot the documents."""
+    return document_mask(torch.zeros_like(document))
+
+
+def rules(form: Form) -> AbstractContextManager[Any]:
+    """Inside, packed models see and count as this form does."""
+    if form.mask == form.restart:
         return nullcontext()
-    return patch.object(packing, "restart", run_on)
+    if form.mask:
+        return patch.object(packing, "restart", run_on)
+    return patch.object(packing, "document_mask", see_all)
 
 
 def build(form: Form, vocab_size: int) -> GPT:
@@ -140,7 +151,7 @@ def trained(
         batch = prepared(form, batches)
         rate = min((step + 1) / WARMUP, 1.0) * (1 - 0.9 * step / of)
         optimizer.param_groups[0]["lr"] = RATE * rate
-        with positions(form):
+        with rules(form):
             loss = packed_loss(model, batch)
         optimizer.zero_grad()
         loss.backward()
@@ -191,9 +202,10 @@ def measured(name: str, seed: int, steps: int = STEPS) -> dict[str, Any]:
     return row
 
 
-def record() -> dict[str, Any]:
-    """All forms, with three seeds each; two of them for longer."""
-    torch.set_num_threads(1)
+def assembled(
+    forms: list[dict[str, Any]], longer: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The record of what `measured` has returned."""
     train, judge, _ = documents()
     return {
         "steps": STEPS,
@@ -202,15 +214,19 @@ def record() -> dict[str, Any]:
         "seeds": SEEDS,
         "documents": len(train),
         "judged": len(judge),
-        "forms": [
-            measured(name, seed) for name in FORMS for seed in range(SEEDS)
-        ],
-        "longer": [
-            measured(name, seed, LONG)
-            for name in LONGER
-            for seed in range(SEEDS)
-        ],
+        "forms": forms,
+        "longer": longer,
     }
+
+
+def record() -> dict[str, Any]:
+    """All forms, with three seeds each; two of them for longer."""
+    torch.set_num_threads(1)
+    seeds = range(SEEDS)
+    return assembled(
+        [measured(name, seed) for name in FORMS for seed in seeds],
+        [measured(name, seed, LONG) for name in LONGER for seed in seeds],
+    )
 
 
 def replay(data: dict[str, Any]) -> None:
