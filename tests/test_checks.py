@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -212,3 +213,54 @@ def test_a_topic_named_twice_is_checked_once(
 ) -> None:
     assert runner.main(["attention", "attention"]) == 0
     assert capsys.readouterr().out.count("attention: ") == 1
+
+
+# --- correct code of another shape -------------------------------------------
+
+
+def documents_in_turn(model: Any, batch: Any) -> torch.Tensor:
+    """Packed features without a mask: each document through the model."""
+    rows = []
+    for ids, document in zip(batch.ids, batch.document):
+        _, sizes = document.unique_consecutive(return_counts=True)
+        parts = ids.split(sizes.tolist())
+        rows.append(torch.cat([model.features(p[None])[0] for p in parts]))
+    return torch.stack(rows)
+
+
+def spread_out(sizes: list[int], room: int) -> list[list[int]]:
+    """Best fit by a search through all rows, with sums anew each time."""
+    rows: list[list[int]] = []
+    for i in sorted(range(len(sizes)), key=lambda i: sizes[i], reverse=True):
+        if not 0 < sizes[i] <= room:
+            raise ValueError(f"{sizes[i]} in {room}")
+        held = [sum(sizes[j] for j in row) + sizes[i] for row in rows]
+        fitting = [row for row, total in enumerate(held) if total <= room]
+        if fitting:
+            rows[max(fitting, key=lambda row: held[row])].append(i)
+        else:
+            rows.append([i])
+    return rows
+
+
+def block_mask(document: torch.Tensor) -> torch.Tensor:
+    """The document mask, cell by cell."""
+    rows, t = document.shape
+    cells = [
+        bool(document[b, q] == document[b, k]) and k <= q
+        for b in range(rows)
+        for q in range(t)
+        for k in range(t)
+    ]
+    return torch.tensor(cells).view(rows, t, t)
+
+
+def test_packing_may_be_written_in_another_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from scratchlm.training import packing
+
+    monkeypatch.setattr(packing, "packed_features", documents_in_turn)
+    monkeypatch.setattr(packing, "best_fit", spread_out)
+    monkeypatch.setattr(packing, "document_mask", block_mask)
+    assert runner.run_topic("packing") == 0

@@ -9,21 +9,8 @@ from scratchlm.tuning.instruct import (
     Example,
     Turn,
     encode_turn,
-    pack,
     widen,
 )
-
-
-def fill(sizes: Sequence[int], room: int, largest_first: bool = False) -> float:
-    """The share of all places that holds a token, in rows by first fit.
-
-    >>> fill([5, 5, 3, 3], room=8), fill([3, 3, 5, 5], room=8)
-    (1.0, 0.6666666666666666)
-    >>> fill([3, 3, 5, 5], room=8, largest_first=True)
-    1.0
-    """
-    sizes = sorted(sizes, reverse=True) if largest_first else sizes
-    return sum(sizes) / (room * len(pack(sizes, room)))
 
 
 def mean_of_means(losses: Sequence[Sequence[float]], rows: int) -> float:

@@ -1,6 +1,4 @@
-"""Solutions on dialogues: rows, means, marks, and a model in between."""
-
-import random
+"""Solutions on dialogues: means, marks, and a model in between."""
 
 import pytest
 import torch
@@ -13,7 +11,6 @@ from solutions.tuning.instruct import (
     SYSTEM,
     blend,
     encode_dialogue,
-    fill,
     last_only,
     mean_of_means,
     with_system,
@@ -25,15 +22,6 @@ TURNS = [Turn("Who?", "Ada."), Turn("Where?", "Here.")]
 def letters() -> Tokenizer:
     """A token for each byte, and the marks."""
     return with_marks(Tokenizer([], {END: 256}))
-
-
-def test_the_largest_first_is_seldom_worse() -> None:
-    draw = random.Random(2)
-    better = 0
-    for _ in range(50):
-        sizes = [draw.randint(5, 60) for _ in range(40)]
-        better += fill(sizes, 128, True) >= fill(sizes, 128)
-    assert better > 45
 
 
 def test_a_mean_of_means_depends_on_the_cut() -> None:

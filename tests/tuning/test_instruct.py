@@ -1,8 +1,4 @@
-"""Tests of instruction tuning: templates, packing, training, asking."""
-
-import random
-from dataclasses import replace
-from itertools import islice
+"""Tests of instruction tuning: templates, training, asking."""
 
 import pytest
 import torch
@@ -13,7 +9,12 @@ from scratchlm.model.gpt import GPT, gpt2_config, llama_config
 from scratchlm.text.tokenizer import END, Tokenizer
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.text.toytown import TOWN, join, write_corpus
-from scratchlm.training.memory import IGNORED, count_targets
+from scratchlm.training.memory import IGNORED
+from scratchlm.training.packing import (
+    lay_out,
+    packed_batches,
+    packed_loss,
+)
 from scratchlm.tuning.instruct import (
     ASSISTANT,
     MARKS,
@@ -24,22 +25,15 @@ from scratchlm.tuning.instruct import (
     Task,
     TuneConfig,
     Turn,
-    answer_loss,
     ask,
-    dialogue_mask,
     encode_request,
     encode_turn,
     fine_tune,
     is_right,
-    lay_out,
     make_example,
     make_examples,
     make_tasks,
-    pack,
-    packed_batches,
-    packed_features,
     person_facts,
-    restart,
     sums,
     widen,
     with_marks,
@@ -189,19 +183,7 @@ def test_a_wider_model_scores_old_tokens_as_before(rotary: bool) -> None:
         widen(model, 39)
 
 
-# --- packing ---
-
-
-def test_first_fit_fills_rows() -> None:
-    sizes = [random.Random(1).randint(1, 20) for _ in range(50)]
-    rows = pack(sizes, 20)
-    assert sorted(i for row in rows for i in row) == list(range(50))
-    assert all(sum(sizes[i] for i in row) <= 20 for row in rows)
-    assert pack([8, 1], 8) == [[0], [1]]
-    assert pack([], 8) == []
-    for bad in (9, 0):
-        with pytest.raises(ValueError, match="does not fit"):
-            pack([bad], 8)
+# --- training and asking ---
 
 
 def examples(count: int, size: int, longest: int = 11) -> list[Example]:
@@ -214,90 +196,6 @@ def examples(count: int, size: int, longest: int = 11) -> list[Example]:
         targets = [i if n % 3 == 0 else IGNORED for n, i in enumerate(ids)]
         made.append(Example(ids, targets))
     return made
-
-
-@pytest.mark.parametrize("rotary", [False, True])
-def test_packed_is_as_if_alone(rotary: bool) -> None:
-    model = small(40, rotary=rotary)
-    parts = examples(6, 40)
-    batch = lay_out([parts[:3], parts[3:]], 32)
-    assert batch.ids.shape == (2, 32)
-    with torch.no_grad():
-        packed = packed_features(model, batch)
-        for row, part in enumerate((parts[:3], parts[3:])):
-            for number, example in enumerate(part):
-                here = packed[row][batch.dialogue[row] == number]
-                alone = model.features(torch.tensor([example.ids]))[0]
-                torch.testing.assert_close(here, alone, atol=1e-5, rtol=1e-4)
-    # A neighbor that changes changes nothing.
-    changed = batch.ids.clone()
-    changed[batch.dialogue == 1] = 0
-    with torch.no_grad():
-        again = packed_features(model, lay_out([parts[:3], parts[3:]], 32))
-        other = packed_features(
-            model, type(batch)(changed, batch.targets, batch.dialogue)
-        )
-    here = (batch.dialogue == 0) | (batch.dialogue == 2)
-    torch.testing.assert_close(other[here], again[here])
-
-
-def test_the_loss_is_that_of_the_dialogues_one_by_one() -> None:
-    model = small(40, context=64)
-    parts = examples(6, 40)
-    nats, count = 0.0, 0
-    for part in parts:
-        logits = model(torch.tensor([part.ids]))[0]
-        targets = torch.tensor(part.targets)
-        nats += F.cross_entropy(logits, targets, reduction="sum").item()
-        count += count_targets(targets)
-    for rows in ([parts], [parts[:3], parts[3:]], [[part] for part in parts]):
-        got = answer_loss(model, lay_out(rows, 64))
-        assert got.item() == pytest.approx(nats / count, abs=1e-5)
-
-
-def test_masks_and_positions() -> None:
-    dialogue = torch.tensor([[0, 0, 1, 1, 1, -1, -1], [0, 0, 0, 0, 0, 0, 0]])
-    assert restart(dialogue).tolist() == [
-        [0, 1, 0, 1, 2, 0, 1], [0, 1, 2, 3, 4, 5, 6]
-    ]  # fmt: skip
-    mask = dialogue_mask(dialogue)
-    assert mask.diagonal(dim1=1, dim2=2).all()
-    assert mask[0, 3].tolist() == [False, False, True, True, *[False] * 3]
-    assert torch.equal(mask[1], torch.ones(7, 7, dtype=torch.bool).tril())
-
-
-def test_what_packing_does_not_know_is_refused() -> None:
-    batch = lay_out([examples(1, 40)], 16)
-    for model in (
-        GPT(gpt2_config(40, 16, 1, 2, 16, dropout=0.1)),
-        GPT(replace(small(40).config, norm_order="post")),
-        GPT(replace(small(40).config, norm_order="branch")),
-    ):
-        with pytest.raises(ValueError, match="pre-norm"):
-            packed_features(model, batch)
-
-
-def test_batches_go_through_all_and_shuffle() -> None:
-    parts = examples(60, 40)
-    batches = list(islice(packed_batches(parts, 32, 4, seed=1), 12))
-    again = list(islice(packed_batches(parts, 32, 4, seed=1), 12))
-    assert all(torch.equal(a.ids, b.ids) for a, b in zip(batches, again))
-    assert not torch.equal(batches[0].ids, batches[1].ids)
-    rows = len(pack([len(part.ids) for part in parts], 32))
-    first = batches[: rows // 4 - 1]  # surely of the first epoch
-    seen = [
-        batch.ids[row][batch.dialogue[row] == number].tolist()
-        for batch in first
-        for row in range(4)
-        for number in range(int(batch.dialogue[row].max()) + 1)
-    ]
-    assert len(seen) > 20
-    assert all(seen.count(part.ids) <= 1 for part in parts)
-    with pytest.raises(ValueError, match="too few for a batch of 90"):
-        next(packed_batches(parts, 32, 90, seed=1))
-
-
-# --- training and asking ---
 
 
 def test_a_model_learns_to_answer_and_to_stop(tokenizer: Tokenizer) -> None:
@@ -359,7 +257,7 @@ def test_old_text_is_learned_besides() -> None:
     assert max(gaps.values()) > 0
     ids, targets = BatchCursor(tokens, 8, 2, seed=0).next_batch()
     by_hand = small(40)
-    loss = answer_loss(by_hand, part)
+    loss = packed_loss(by_hand, part)
     loss = loss + F.cross_entropy(by_hand(ids).flatten(0, 1), targets.flatten())
     loss.backward()
     for a, b in zip(mixed.parameters(), by_hand.parameters()):

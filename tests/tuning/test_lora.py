@@ -20,7 +20,8 @@ from scratchlm.training.checkpoint import (
     write_tensors,
 )
 from scratchlm.training.memory import IGNORED
-from scratchlm.tuning.instruct import Example, TuneConfig, fine_tune, lay_out
+from scratchlm.training.packing import lay_out
+from scratchlm.tuning.instruct import Example, TuneConfig, fine_tune
 from scratchlm.tuning.lora import (
     LAYERS,
     LoRALinear,

@@ -3,13 +3,12 @@
 import math
 
 import torch
-from torch.nn import functional as F
 
 from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.text.tokenizer import END, Tokenizer
 from scratchlm.training.memory import IGNORED
 from scratchlm.tuning import instruct
-from scratchlm.tuning.instruct import Example, Turn
+from scratchlm.tuning.instruct import Turn
 
 from ..expect import close, equal, true
 
@@ -29,23 +28,6 @@ def mixer(size: int = 12, context: int = 16) -> GPT:
             steps = torch.arange(1.0, math.prod(parameter.shape) + 1)
             parameter.copy_(torch.sin(1.7 * steps).view(parameter.shape))
     return model
-
-
-def dialogues() -> list[Example]:
-    """Three of 4, 3 and 5 tokens; two, one and three are to be said."""
-    return [
-        Example([1, 2, 3, 4], [IGNORED, IGNORED, 4, 5]),
-        Example([6, 7, 8], [IGNORED, IGNORED, 9]),
-        Example([9, 8, 7, 6, 5], [IGNORED, IGNORED, 6, 5, 4]),
-    ]
-
-
-def alone(model: GPT, example: Example) -> torch.Tensor:
-    """The nats of each token that is to be said, the dialogue by itself."""
-    logits = model(torch.tensor([example.ids]))[0]
-    targets = torch.tensor(example.targets)
-    said = targets != IGNORED
-    return F.cross_entropy(logits[said], targets[said], reduction="none")
 
 
 def check_template() -> None:
@@ -127,51 +109,6 @@ def check_wider() -> None:
     )
 
 
-def check_rows() -> None:
-    """No row holds more than it has room for, and nothing is lost."""
-    sizes = [5, 4, 3, 2, 8, 1]
-    rows = instruct.pack(sizes, 8)
-    equal(sorted(i for row in rows for i in row), list(range(6)), "all things")
-    longest = max(sum(sizes[i] for i in row) for row in rows)
-    equal(longest, 8, "the fullest of rows with room for 8")
-    equal(len(rows), 3, "rows for 23 tokens, 8 to a row")
-
-
-def check_neighbors() -> None:
-    """A dialogue in a full row reads as it does alone."""
-    model, parts = mixer(), dialogues()
-    batch = instruct.lay_out([parts], 16)
-    with torch.no_grad():
-        packed = instruct.packed_features(model, batch)[0]
-        for number, part in enumerate(parts):
-            here = packed[batch.dialogue[0] == number]
-            wanted = model.features(torch.tensor([part.ids]))[0]
-            close(
-                here,
-                wanted,
-                f"the features of dialogue {number} of a row",
-                tol=1e-4,
-                hint="a token looks back in its own dialogue only, and "
-                "positions begin at 0 in each",
-            )
-
-
-def check_loss() -> None:
-    """Every token that is said counts the same, however rows are cut."""
-    model, parts = mixer(), dialogues()
-    with torch.no_grad():
-        nats = torch.cat([alone(model, part) for part in parts])
-        for rows in ([parts], [parts[:1], parts[1:]]):
-            close(
-                instruct.answer_loss(model, instruct.lay_out(rows, 16)),
-                nats.mean(),
-                f"the loss of three dialogues in {len(rows)} rows",
-                tol=1e-4,
-                hint="add up the nats of the whole batch, divide by its "
-                "targets, once",
-            )
-
-
 def check_replies() -> None:
     """Prompts of different lengths are answered as each alone."""
     tokenizer = letters()
@@ -222,25 +159,6 @@ BUGS = {
     "new tokens begin at random": (
         "mean = rows.mean(dim=0, keepdim=True)",
         "mean = torch.randn(1, rows.shape[1])",
-    ),
-    "rows are filled beyond their room": (
-        "if left >= size),",
-        "if left > 0),",
-    ),
-    "neighbors in a row are seen": (
-        "return same & causal_mask(t, t, dialogue.device)",
-        "return causal_mask(t, t, dialogue.device).expand_as(same)",
-    ),
-    "positions go on from the neighbor's": (
-        "model.position.weight[restart(batch.dialogue)]",
-        "model.position.weight[: batch.ids.shape[1]]",
-    ),
-    "the loss is divided by all places": (
-        "return F.cross_entropy(logits.float(), batch.targets[said])",
-        "nats = F.cross_entropy(\n"
-        '        logits.float(), batch.targets[said], reduction="sum"\n'
-        "    )\n"
-        "    return nats / said.numel()",
     ),
     "a longer prompt is taken for its answer": (
         "said = row[length - shortest :][:new_tokens]",

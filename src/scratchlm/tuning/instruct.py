@@ -2,8 +2,8 @@
 
 A dialogue becomes tokens by a template of three marks. Only what the model
 is to say itself is a target (Ouyang et al., 2022); the rest is masked. Short
-dialogues share a row, and none sees its neighbors. The requests are about
-Toytown: its people, and the sums that its stories make.
+dialogues share a row, as `scratchlm.training.packing` lays them out. The
+requests are about Toytown: its people, and the sums that its stories make.
 
 Left out: a voice for the system, tools, and resuming a run that was stopped.
 """
@@ -12,17 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from scratchlm.generation.generate import generate, pad_prompts
 from scratchlm.generation.sampling import SamplingConfig
-from scratchlm.model.attention import causal_mask
-from scratchlm.model.block import Block
 from scratchlm.model.gpt import GPT
-from scratchlm.model.heads import MultiHeadAttention
 from scratchlm.text.tokenizer import Tokenizer
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.text.toytown import TOWN, Word, conjugate, number_word
@@ -35,6 +30,7 @@ from scratchlm.training.optimizer import (
     clip_gradients,
     parameter_groups,
 )
+from scratchlm.training.packing import packed_loss
 from scratchlm.training.schedule import cosine, set_learning_rate
 
 USER, ASSISTANT, STOP = "<|user|>", "<|assistant|>", "<|end|>"
@@ -201,141 +197,7 @@ def make_examples(
     return [example for example in made if len(example.ids) <= context]
 
 
-# --- Many dialogues in a row -------------------------------------------------
-
-
-def pack(sizes: Sequence[int], room: int) -> list[list[int]]:
-    """First fit: each thing goes into the first row that has room for it.
-
-    >>> pack([5, 4, 3, 2], room=8)
-    [[0, 2], [1, 3]]
-    """
-    rows: list[list[int]] = []
-    free: list[int] = []
-    for i, size in enumerate(sizes):
-        if not 0 < size <= room:
-            raise ValueError(f"thing {i} of {size} does not fit into {room}")
-        row = next((r for r, left in enumerate(free) if left >= size), None)
-        if row is None:
-            row = len(rows)
-            rows.append([])
-            free.append(room)
-        rows[row].append(i)
-        free[row] -= size
-    return rows
-
-
-@dataclass(frozen=True)
-class Packed:
-    """Rows of dialogues, one behind the other, and of padding at the end."""
-
-    ids: Tensor  # (B, T)
-    targets: Tensor  # (B, T), IGNORED where nothing is to be said
-    dialogue: Tensor  # (B, T), its number in the row; −1 is padding
-
-
-def lay_out(rows: Sequence[Sequence[Example]], length: int) -> Packed:
-    """Examples, several to a row, as tensors of `length` columns."""
-    shape = (len(rows), length)
-    ids = torch.zeros(shape, dtype=torch.long)
-    targets = torch.full(shape, IGNORED)
-    dialogue = torch.full(shape, -1)
-    for i, row in enumerate(rows):
-        start = 0
-        for number, example in enumerate(row):
-            part = slice(start, start + len(example.ids))
-            ids[i, part] = torch.tensor(example.ids)
-            targets[i, part] = torch.tensor(example.targets)
-            dialogue[i, part] = number
-            start = part.stop
-    return Packed(ids, targets, dialogue)
-
-
-def packed_batches(
-    examples: Sequence[Example], length: int, rows: int, seed: int
-) -> Iterator[Packed]:
-    """Batches of rows without end, shuffled and packed anew each epoch.
-
-    The rows that are left over at the end of an epoch are dropped.
-    """
-    draw = np.random.default_rng(seed)
-    while True:
-        order = [examples[i] for i in draw.permutation(len(examples))]
-        filled = pack([len(example.ids) for example in order], length)
-        if len(filled) < rows:
-            raise ValueError(
-                f"{len(filled)} rows are too few for a batch of {rows}: take "
-                "more examples, or fewer rows"
-            )
-        draw.shuffle(filled)
-        for start in range(0, len(filled) - rows + 1, rows):
-            batch = filled[start : start + rows]
-            yield lay_out([[order[i] for i in row] for row in batch], length)
-
-
-def dialogue_mask(dialogue: Tensor) -> Tensor:
-    """True where a token may look: back, in its own dialogue: (B, T, T).
-
-    >>> dialogue_mask(torch.tensor([[0, 0, 1]])).int()
-    tensor([[[1, 0, 0],
-             [1, 1, 0],
-             [0, 0, 1]]], dtype=torch.int32)
-    """
-    same = dialogue[:, :, None] == dialogue[:, None, :]
-    t = dialogue.shape[1]
-    return same & causal_mask(t, t, dialogue.device)
-
-
-def restart(dialogue: Tensor) -> Tensor:
-    """Positions that begin at 0 in each dialogue: (B, T).
-
-    >>> restart(torch.tensor([[0, 0, 0, 1, 1]]))
-    tensor([[0, 1, 2, 0, 1]])
-    """
-    place = torch.arange(dialogue.shape[1], device=dialogue.device)
-    begins = F.pad(dialogue[:, 1:] != dialogue[:, :-1], (1, 0), value=True)
-    return place - (place * begins).cummax(dim=1).values
-
-
-def attend_apart(layer: MultiHeadAttention, x: Tensor, mask: Tensor) -> Tensor:
-    """Attention (B, T, C) → (B, T, C) under a mask (B, 1, T, T)."""
-    q, k, v = layer.split(x, 0)
-    grouped = q.shape[1] != k.shape[1]
-    attended = F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, enable_gqa=grouped
-    )
-    out: Tensor = layer.out(attended.transpose(1, 2).flatten(2))
-    return out
-
-
-def packed_features(model: GPT, batch: Packed) -> Tensor:
-    """What the head reads, as if each dialogue stood alone: (B, T, C).
-
-    For blocks with their norms in front, and without dropout. Rotary
-    positions need no restart, since only distances count there.
-    """
-    if model.config.norm_order != "pre" or model.config.dropout:
-        raise ValueError("packing knows pre-norm blocks without dropout only")
-    mask = dialogue_mask(batch.dialogue)[:, None]  # (B, 1, T, T)
-    x = model.token(batch.ids)
-    if model.position is not None:
-        x = x + model.position.weight[restart(batch.dialogue)]
-    for block in model.blocks:
-        assert isinstance(block, Block)
-        x = x + attend_apart(block.attention, block.norm1(x), mask)
-        x = x + block.mlp(block.norm2(x))
-    features: Tensor = model.norm(x)
-    return features
-
-
 # --- Training ----------------------------------------------------------------
-
-
-def answer_loss(model: GPT, batch: Packed) -> Tensor:
-    """Mean nats per target of the whole batch; the rest is not scored."""
-    said = batch.targets != IGNORED
-    logits = model.head(packed_features(model, batch)[said])  # (N, V)
-    return F.cross_entropy(logits.float(), batch.targets[said])
 
 
 @dataclass(frozen=True)
@@ -354,7 +216,7 @@ def fine_tune(
     batches: Iterator[Any],
     config: TuneConfig,
     old_text: BatchCursor | None = None,
-    loss: Callable[[GPT, Any], Tensor] = answer_loss,
+    loss: Callable[[GPT, Any], Tensor] = packed_loss,
 ) -> list[float]:
     """Train on batches, in place; returns the loss of every step.
 
