@@ -17,13 +17,13 @@ from scratchlm.text.tokens import open_tokens
 from scratchlm.training.checkpoint import load_model
 from scratchlm.tuning.classify import (
     Sample,
-    beginnings,
     choose_grams,
     claims,
     class_logits,
     class_loss,
     count_grams,
     encode_texts,
+    first_words,
     fit_softmax,
     labeled_batches,
     last_features,
@@ -37,7 +37,7 @@ from scratchlm.tuning.instruct import TuneConfig, fine_tune
 LETTERS, LABELS, JUDGED = 140, 600, 300
 SIZES = (60, 200, 600, 2000)
 PENALTIES = (1e-3, 1e-2, 1e-1)
-RATES = (3e-4, 1e-3, 3e-3)
+RATES = (3e-4, 1e-3)
 FORMS = (("fitted", 1), ("fitted", 2), ("fitted", 4), ("zero", 4))
 SEEDS, STEPS, BATCH, UNSEEN = 3, 100, 16, 6400
 CLAIM_STEPS, GRAM = 200, 4
@@ -104,14 +104,14 @@ def story_nats(model: GPT, base: GPT, unseen: np.ndarray) -> float:
 def texts(tokenizer: Tokenizer, sizes: Sequence[int]) -> list[Encoded]:
     """Beginnings to learn from, to choose by and to judge by."""
     return [
-        encode_texts(tokenizer, beginnings(seed, size, LETTERS))
+        encode_texts(tokenizer, first_words(seed, size, LETTERS), closed=True)
         for seed, size in zip((1, 2, 3), sizes, strict=True)
     ]
 
 
 def ceiling() -> list[float]:
     """How well the grammar itself does on the texts to judge by."""
-    samples = beginnings(3, JUDGED, LETTERS)
+    samples = first_words(3, JUDGED, LETTERS)
     chances = torch.tensor([plot_chances(sample.text) for sample in samples])
     labels = torch.tensor([sample.label for sample in samples])
     return judged(chances.clamp(min=1e-12).log(), labels)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,6 @@ from scratchlm.tuning.classify import (
     PLOTS,
     LabeledBatch,
     balanced_weights,
-    beginnings,
     choose_grams,
     choose_threshold,
     claims,
@@ -38,6 +38,7 @@ from scratchlm.tuning.classify import (
     confusion,
     count_grams,
     encode_texts,
+    first_words,
     fit_softmax,
     fit_temperature,
     grams,
@@ -118,7 +119,7 @@ def test_what_no_story_begins_with_is_refused() -> None:
 
 def test_chances_are_those_of_counting_stories() -> None:
     """The mean of what was said is the mean of what came, but for luck."""
-    samples = beginnings(seed=3, count=150, letters=150)
+    samples = first_words(seed=3, count=150, letters=150)
     found = np.array([plot_chances(sample.text) for sample in samples])
     happened = np.eye(6)[[sample.label for sample in samples]]
     gap = np.abs((found - happened).mean(axis=0))
@@ -127,11 +128,11 @@ def test_chances_are_those_of_counting_stories() -> None:
 
 
 def test_beginnings_end_with_a_word() -> None:
-    samples = beginnings(seed=1, count=5, letters=100)
+    samples = first_words(seed=1, count=5, letters=100)
     for sample, story in zip(samples, write_stories(1), strict=False):
         assert len(sample.text) <= 100
         assert story.text.startswith(sample.text + " ")
-    assert samples == beginnings(seed=1, count=7, letters=100)[:5]
+    assert samples == first_words(seed=1, count=7, letters=100)[:5]
 
 
 def test_people_are_split_in_three_ways() -> None:
@@ -175,6 +176,8 @@ def test_texts_begin_behind_an_end() -> None:
     samples = [classify.Sample("ab", 1), classify.Sample("c", 0)]
     rows, labels = encode_texts(tokenizer, samples)
     assert rows == [[256, 97, 98], [256, 99]]
+    closed, _ = encode_texts(tokenizer, samples, closed=True)
+    assert closed == [[*row, 256] for row in rows]
     assert labels.tolist() == [1, 0]
 
 
@@ -295,7 +298,7 @@ def test_a_new_head_is_undecided_and_the_old_model_stays() -> None:
 def test_the_library_gives_the_same_logits(form: str) -> None:
     """`…ForSequenceClassification` with our weights; it pads with 0."""
     model, rows = with_head(small(form), some_head(3)), some_rows()
-    shape = {"pad_token_id": 0, "num_labels": 3, "vocab_size": 40}
+    shape: dict[str, Any] = {"pad_token_id": 0, "num_labels": 3, "vocab_size": 40}
     theirs: transformers.PreTrainedModel
     if form == "gpt2":
         theirs = transformers.GPT2ForSequenceClassification(

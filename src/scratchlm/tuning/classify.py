@@ -91,7 +91,7 @@ def plot_chances(beginning: str) -> list[float]:
     return [float(share) for share in found / found.sum()]
 
 
-def beginnings(seed: int, count: int, letters: int) -> list[Sample]:
+def first_words(seed: int, count: int, letters: int) -> list[Sample]:
     """The first words of so many stories, each with its plot as the class.
 
     As many whole words as fit into `letters`. The book's model has learned
@@ -147,11 +147,16 @@ def claims(seed: int, count: int, people: Sequence[Word]) -> list[Sample]:
 
 
 def encode_texts(
-    tokenizer: Tokenizer, samples: Sequence[Sample]
+    tokenizer: Tokenizer, samples: Sequence[Sample], closed: bool = False
 ) -> tuple[list[list[int]], Tensor]:
-    """Each text's tokens behind the end token, and the classes (N,)."""
+    """Each text's tokens behind the end token, and the classes (N,).
+
+    With `closed` an end token follows, too: a place that has read the whole
+    text and belongs to no word of it.
+    """
+    end = [tokenizer.end_id]
     rows = [
-        [tokenizer.end_id, *tokenizer.encode_ordinary(sample.text)]
+        end + tokenizer.encode_ordinary(sample.text) + end * closed
         for sample in samples
     ]
     return rows, torch.tensor([sample.label for sample in samples])
@@ -281,7 +286,7 @@ def train_last(model: GPT, blocks: int) -> GPT:
     if not 0 <= blocks <= layers:
         raise ValueError(f"{blocks} blocks of {layers} cannot learn")
     model.requires_grad_(blocks == layers)
-    learning = [model.head]
+    learning: list[nn.Module] = [model.head]
     if blocks:
         learning += [model.norm, *model.blocks[layers - blocks :]]
     for part in learning:
