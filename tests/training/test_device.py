@@ -196,8 +196,9 @@ class Curious(Trainer):
 
 
 def test_an_item_in_the_loop_is_counted(tmp_path: Path) -> None:
+    trainer = far_trainer(tmp_path, Curious)
     with WaitCounter() as counter:
-        far_trainer(tmp_path, Curious).train_step()
+        trainer.train_step()
     assert counter.waits == [*2 * ["_local_scalar_dense"], "_to_copy"]
 
 
