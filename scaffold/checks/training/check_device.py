@@ -84,9 +84,11 @@ def check_questions_are_counted() -> None:
 def check_sizes_that_depend_on_numbers_are_counted() -> None:
     """A mask picks nobody knows how many numbers."""
     x = torch.ones(4, device=META)
-    with device.WaitCounter() as counter:
-        with suppress(NotImplementedError):  # no numbers, so no size
-            x[x > 0]
+    with (
+        device.WaitCounter() as counter,
+        suppress(NotImplementedError),  # no numbers, so no size
+    ):
+        x[x > 0]
     equal(
         len(counter.waits),
         1,

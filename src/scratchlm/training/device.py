@@ -52,9 +52,9 @@ def timeline(
     whose places are in `waits`, the program waits until they are done.
 
     >>> timeline([5, 5, 5], launch=1)
-    [(1, 1, 6), (2, 6, 11), (3, 11, 16)]
+    [(1.0, 1.0, 6.0), (2.0, 6.0, 11.0), (3.0, 11.0, 16.0)]
     >>> timeline([5, 5, 5], launch=1, waits={0, 1})
-    [(1, 1, 6), (7, 7, 12), (13, 13, 18)]
+    [(1.0, 1.0, 6.0), (7.0, 7.0, 12.0), (13.0, 13.0, 18.0)]
     """
     now = free = 0.0
     moments = []
@@ -71,8 +71,8 @@ def timeline(
 def idle_share(moments: Sequence[tuple[float, float, float]]) -> float:
     """The share of a timeline in which the device has nothing to do.
 
-    >>> idle_share([(1, 1, 6), (7, 7, 10)])
-    0.2
+    >>> idle_share([(1, 1, 5), (7, 7, 8)])
+    0.375
     """
     busy = sum(end - begin for _, begin, end in moments)
     return 1 - busy / moments[-1][2]
