@@ -1,7 +1,7 @@
 """Solutions: the same run on a GPU."""
 
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,17 @@ from scratchlm.training.device import (
     Sent,
     WaitCounter,
     idle_share,
-    timeline,
+    two_clocks,
 )
 
 
 class WaitFinder(WaitCounter):
-    """A counter that also knows which line of a program has waited."""
+    """A counter that also knows which lines have waited, and how often."""
 
     def __init__(self) -> None:
         """Nobody yet."""
         super().__init__()
-        self.places: list[str] = []
+        self.places: Counter[str] = Counter()
 
     def __torch_dispatch__(
         self,
@@ -41,7 +41,7 @@ class WaitFinder(WaitCounter):
             return super().__torch_dispatch__(func, types, args, kwargs)
         finally:
             if len(self.waits) > before:
-                self.places.append(asker())
+                self.places[asker()] += 1
 
 
 def asker() -> str:
@@ -64,7 +64,7 @@ def busy_work(
     low, high, places = 0.0, launch, set(waits)
 
     def too_idle(work: float) -> bool:
-        moments = timeline([work] * operations, launch, places)
+        moments = two_clocks([work] * operations, launch, places)
         return idle_share(moments) > idle
 
     while too_idle(high):
@@ -99,7 +99,7 @@ class DeepPrefetch:
     def next_batch(self) -> Sent:
         """The oldest batch under way; its place becomes ours."""
         sent, self.place = self.queue.popleft()
-        self.lane.receive(sent.there)
+        self.lane.arrive(sent.there)
         self.push()
         return sent
 

@@ -25,7 +25,7 @@ class Simple:
 
     def next_batch(self) -> tuple[Tensor, Tensor]:
         batch, there = self.ahead.pop()
-        self.lane.receive(there)
+        self.lane.arrive(there)
         self.fill()
         return batch  # type: ignore[no-any-return]
 
@@ -37,7 +37,7 @@ class Simple:
         self.fill()
 
 
-def timeline(works: Any, launch: float, waits: Any = ()) -> list[Any]:
+def two_clocks(works: Any, launch: float, waits: Any = ()) -> list[Any]:
     """Two clocks, told apart by their names."""
     program = card = 0.0
     found: list[Any] = []
@@ -58,6 +58,6 @@ def promised(name: str) -> float | None:
 
 def test_other_shapes_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "Prefetch", Simple)
-    monkeypatch.setattr(device, "timeline", timeline)
+    monkeypatch.setattr(device, "two_clocks", two_clocks)
     monkeypatch.setattr(device, "promised", promised)
     assert runner.run_topic("device") == 0

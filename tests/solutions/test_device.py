@@ -11,7 +11,7 @@ from scratchlm.text.tokens import BatchCursor
 from scratchlm.training.device import (
     WaitCounter,
     idle_share,
-    timeline,
+    two_clocks,
 )
 from solutions.training import device as module
 from solutions.training.device import (
@@ -26,12 +26,14 @@ def test_a_line_that_waits_is_found() -> None:
     x = torch.ones(3, device="meta")
     with WaitFinder() as finder:
         y = (x * 2).sum()
-        y.item()
+        for _ in range(2):
+            y.item()
         print(float(y), end="")
     here = [place.split(":") for place in finder.places]
     assert [name for name, _ in here] == ["test_device.py"] * 2
     assert int(here[1][1]) == int(here[0][1]) + 1
-    assert len(finder.waits) == 2
+    assert list(finder.places.values()) == [2, 1]
+    assert len(finder.waits) == 3
 
 
 def test_nobody_else_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,15 +45,22 @@ def test_nobody_else_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_longer_works_keep_a_device_busy(waits: Any) -> None:
     work = busy_work(20, 2.0, waits, 0.1)
     for factor, enough in ((1.01, True), (0.99, False)):
-        moments = timeline([work * factor] * 20, 2.0, set(waits))
+        moments = two_clocks([work * factor] * 20, 2.0, set(waits))
         assert (idle_share(moments) <= 0.1) == enough
+
+
+def test_how_long_is_long_enough_depends_on_the_waits() -> None:
+    every_tenth, each = range(9, 600, 10), range(600)
+    for waits, share in (((), 0.9), (every_tenth, 1.0), (each, 9.0)):
+        work = busy_work(600, 6.0, waits, 0.1)
+        assert work == pytest.approx(6 * share, rel=0.02)
 
 
 class Nowhere:
     def send(self, batch: Any) -> Any:
         return batch
 
-    def receive(self, copies: Any) -> None:
+    def arrive(self, copies: Any) -> None:
         pass
 
 

@@ -35,8 +35,8 @@ from scratchlm.training.device import (
     idle_share,
     prefetched,
     promised,
-    timeline,
     tokens_per_second,
+    two_clocks,
     utilization,
     wait_for,
 )
@@ -72,7 +72,7 @@ def test_a_timeline_keeps_its_order(
     works: list[float], launch: float, seed: int
 ) -> None:
     waits = set(np.flatnonzero(np.random.default_rng(seed).random(20) < 0.4))
-    moments = timeline(works, launch, waits)
+    moments = two_clocks(works, launch, waits)
     free = 0.0
     for work, (put, begin, end) in zip(works, moments, strict=True):
         assert begin >= max(put, free)
@@ -80,17 +80,17 @@ def test_a_timeline_keeps_its_order(
         free = end
     total = moments[-1][2]
     assert total >= sum(works) + launch - 1e-9
-    assert total >= timeline(works, launch)[-1][2] - 1e-9  # a wait costs
-    everywhere = timeline(works, launch, range(len(works)))[-1][2]
+    assert total >= two_clocks(works, launch)[-1][2] - 1e-9  # a wait costs
+    everywhere = two_clocks(works, launch, range(len(works)))[-1][2]
     assert everywhere == pytest.approx(sum(works) + launch * len(works))
     assert 0 < idle_share(moments) < 1
 
 
 def test_a_program_that_is_ahead_leaves_nothing_idle_but_the_start() -> None:
-    moments = timeline([4.0] * 50, launch=1)
+    moments = two_clocks([4.0] * 50, launch=1)
     assert moments[-1][2] == 1 + 50 * 4
     assert idle_share(moments) == pytest.approx(1 / 201)
-    slow = timeline([1.0] * 50, launch=4)  # the program is the slower one
+    slow = two_clocks([1.0] * 50, launch=4)  # the program is the slower one
     assert slow[-1][2] == 50 * 4 + 1
 
 
@@ -242,15 +242,15 @@ class Note:
 
     def __init__(self) -> None:
         self.sent: list[tuple[Tensor, Tensor]] = []
-        self.received = 0
+        self.arrived = 0
 
     def send(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         self.sent.append(batch)
         return batch[0].clone(), batch[1].clone()
 
-    def receive(self, copies: tuple[Tensor, Tensor]) -> None:
-        assert any(torch.equal(copies[0], ids) for ids, _ in self.sent)
-        self.received += 1
+    def arrive(self, copies: tuple[Tensor, Tensor]) -> None:
+        known = any(torch.equal(copies[0], ids) for ids, _ in self.sent)
+        self.arrived += known
 
 
 def test_the_batches_are_those_of_the_cursor() -> None:
@@ -259,7 +259,7 @@ def test_the_batches_are_those_of_the_cursor() -> None:
     assert (ahead.batch_size, ahead.context) == (4, 8)
     for count in range(30):  # some epochs
         sent, wanted = ahead.next_batch(), plain.next_batch()
-        assert lane.received == count + 1
+        assert lane.arrived == count + 1
         for mine, there, right in zip(sent, sent.there, wanted, strict=True):
             assert torch.equal(mine, right)
             assert torch.equal(there, right)
@@ -351,8 +351,8 @@ def test_a_sent_batch_costs_no_wait_and_no_second_copy(tmp_path: Path) -> None:
             self.sent.append(batch)
             return tuple(t.to(META, non_blocking=True) for t in batch)
 
-        def receive(self, copies: Any) -> None:
-            assert copies[0].is_meta
+        def arrive(self, copies: Any) -> None:
+            self.arrived += copies[0].is_meta
 
     trainer = far_trainer(tmp_path)
     ahead = Prefetch(cursor(), Far())
@@ -364,6 +364,7 @@ def test_a_sent_batch_costs_no_wait_and_no_second_copy(tmp_path: Path) -> None:
         line = trainer.train_step()
     assert counter.waits == ["_to_copy"]
     assert line["tokens"] == 2 * 4 * 8
+    assert ahead.lane.arrived == 3  # type: ignore[attr-defined]
 
 
 class FakeCard:

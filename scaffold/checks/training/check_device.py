@@ -30,38 +30,38 @@ class Lane:
 
     def __init__(self) -> None:
         self.sent = threading.Semaphore(0)
-        self.received = 0
+        self.arrived = 0
 
     def send(self, batch: Batch) -> Batch:
         self.sent.release()
         return batch
 
-    def receive(self, copies: Batch) -> None:
-        self.received += 1
+    def arrive(self, copies: Batch) -> None:
+        self.arrived += 1
 
 
 def check_the_queue_runs_on_until_somebody_waits() -> None:
     """Three works of 5, launched in 1 each: 16 in all, 18 with waits."""
     equal(
-        [end for _, _, end in device.timeline([5, 5, 5], 1)],
+        [end for _, _, end in device.two_clocks([5, 5, 5], 1)],
         [6, 11, 16],
         "when works of 5 are done, launched in 1 each",
         hint="an operation begins when it is there and the device is free",
     )
     equal(
-        [end for _, _, end in device.timeline([5, 5, 5], 1, {0, 1})],
+        [end for _, _, end in device.two_clocks([5, 5, 5], 1, {0, 1})],
         [6, 12, 18],
         "the same, and the program waits after the first and the second",
         hint="the next launch comes after the wait",
     )
     equal(
-        [end for _, _, end in device.timeline([1, 1, 1], 4)],
+        [end for _, _, end in device.two_clocks([1, 1, 1], 4)],
         [5, 9, 13],
         "when works of 1 are done, launched in 4 each",
         hint="the device cannot begin what is not in the queue",
     )
     close(
-        device.idle_share(device.timeline([5, 5, 5], 1)),
+        device.idle_share(device.two_clocks([5, 5, 5], 1)),
         1 / 16,
         "the idle share of works of 5, launched in 1",
     )
@@ -116,9 +116,9 @@ def check_fetching_changes_no_batch() -> None:
         batch = ahead.next_batch()
         equal(batch[0], plain.next_batch()[0], f"the ids of batch {count}")
         equal(
-            lane.received,
+            lane.arrived,
             count,
-            f"calls of receive after {count} batches",
+            f"calls of arrive after {count} batches",
             hint="the queue that computes has to wait for the copy",
         )
 
@@ -261,7 +261,7 @@ BUGS = {
         "        self.cursor.load_state_dict(state)",
     ),
     "nobody waits for the copy": (
-        "        self.lane.receive(sent.there)\n",
+        "        self.lane.arrive(sent.there)\n",
         "",
     ),
     "the clock is read while the device is at work": (

@@ -2,7 +2,7 @@
 
 A graphics card works through a queue that the program fills. `WaitCounter`
 counts how often the program waits for it, on a device that need not exist;
-`timeline` says what a wait costs; `device_seconds` is a stopwatch that waits
+`two_clocks` says what a wait costs; `device_seconds` is a stopwatch that waits
 for the work. `Prefetch` makes and sends the next batch while a step runs.
 `utilization` holds a run against the peak of its device (Chowdhery et al.,
 2022, appendix B), and `disagreement` holds a device against the processor.
@@ -42,7 +42,7 @@ SIZED = (  # the size of the result depends on the numbers
 # --- the queue ---------------------------------------------------------------
 
 
-def timeline(
+def two_clocks(
     works: Sequence[float], launch: float, waits: Collection[int] = ()
 ) -> list[tuple[float, float, float]]:
     """When each operation is put into the queue, begun and done.
@@ -51,9 +51,9 @@ def timeline(
     them in their order and needs `works`, in the same unit. After those
     whose places are in `waits`, the program waits until they are done.
 
-    >>> timeline([5, 5, 5], launch=1)
+    >>> two_clocks([5, 5, 5], launch=1)
     [(1.0, 1.0, 6.0), (2.0, 6.0, 11.0), (3.0, 11.0, 16.0)]
-    >>> timeline([5, 5, 5], launch=1, waits={0, 1})
+    >>> two_clocks([5, 5, 5], launch=1, waits={0, 1})
     [(1.0, 1.0, 6.0), (7.0, 7.0, 12.0), (13.0, 13.0, 18.0)]
     """
     now = free = 0.0
@@ -199,7 +199,7 @@ class Sender(Protocol):
 
     def send(self, batch: Batch) -> Batch: ...
 
-    def receive(self, copies: Batch) -> None: ...
+    def arrive(self, copies: Batch) -> None: ...
 
 
 class Lane:
@@ -222,7 +222,7 @@ class Lane:
                 targets.to(self.device, non_blocking=True),
             )
 
-    def receive(self, copies: Batch) -> None:
+    def arrive(self, copies: Batch) -> None:
         """Let the queue that computes wait for what was sent.
 
         The memory belongs to the lane, which would reuse it as soon as
@@ -269,7 +269,7 @@ class Prefetch:
     def next_batch(self) -> Sent:
         """The batch that was fetched, and the fetching of one more."""
         sent = self.coming.result()
-        self.lane.receive(sent.there)
+        self.lane.arrive(sent.there)
         self.fetch()
         return sent
 
