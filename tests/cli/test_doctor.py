@@ -26,6 +26,17 @@ def test_it_says_what_is_there(
     assert "mirror    none" in text
 
 
+def test_a_card_is_held_against_the_processor(
+    monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "devices", lambda: ["cpu", "cpu:0"])
+    found = doctor.findings(Path("runs"), 1.0)
+    assert found["cpu:0"].startswith("as on the processor: ")
+    gaps = {"loss": 0.0, "head.weight": 0.5}
+    monkeypatch.setattr(doctor, "disagreement", lambda *_: gaps)
+    assert doctor.agreement("cpu").startswith("WRONG: head.weight differs")
+
+
 def test_bfloat16_is_measured(monkeypatch: Any) -> None:
     rates = {torch.bfloat16: 6e9, torch.float32: 3e9}
     monkeypatch.setattr(doctor, "matmul_rate", lambda *x: rates[x[3]])
@@ -52,9 +63,7 @@ def test_it_can_be_content(monkeypatch: Any, tmp_path: Path) -> None:
         psutil, "virtual_memory", lambda: SimpleNamespace(available=9e9)
     )
     monkeypatch.setenv("SCRATCHLM_MIRROR", str(tmp_path))
-    monkeypatch.setattr(
-        doctor.sys, "stdout", SimpleNamespace(encoding="UTF-8")
-    )
+    monkeypatch.setattr(doctor.sys, "stdout", SimpleNamespace(encoding="UTF-8"))
     assert doctor.advice(Path("runs"), 1.5) == []
     monkeypatch.setattr(doctor.os, "access", lambda path, how: False)
     [only] = doctor.advice(tmp_path / "runs" / "a", 1.5)

@@ -109,7 +109,9 @@ def test_no_more_than_can_be_typed(
 
 
 def test_a_terminal_sees_the_curve(run: Path, capsys: Capture) -> None:
-    trainer = SimpleNamespace(data={})
+    trainer = SimpleNamespace(
+        data={}, model=load_model(run), device=torch.device("cpu")
+    )
     train.report(run, trainer, 1.5)  # type: ignore[arg-type]
     assert "┤" not in capsys.readouterr().out
     with pytest.MonkeyPatch.context() as patch:
@@ -118,6 +120,31 @@ def test_a_terminal_sees_the_curve(run: Path, capsys: Capture) -> None:
     text = capsys.readouterr().out
     assert "┤" in text
     assert "done: best validation loss 1.5000" in text
+    assert " tokens a second, " in text
+
+
+def test_a_share_of_the_peak_is_told_where_it_is_known(
+    run: Path, monkeypatch: Any
+) -> None:
+    lines = [{"tokens": n, "seconds": n} for n in (10, 20)]
+    trainer: Any = SimpleNamespace(
+        model=load_model(run), device=torch.device("cuda")
+    )
+    for name, words in (("NVIDIA H100 PCIe", "H100 PCIe has"), ("X", "ions")):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda d, n=name: n)
+        assert words in train.pace(trainer, lines)
+        assert ("%" in train.pace(trainer, lines)) == (name != "X")
+    assert train.pace(trainer, lines[:1]) == "too short to be timed"
+
+
+def test_batches_are_fetched_ahead_by_one_process_on_a_card(
+    monkeypatch: Any,
+) -> None:
+    asked: Any = object()
+    monkeypatch.setattr(train, "prefetched", lambda c, d: (c, d.type))
+    assert train.ahead(asked, "cuda:0") == (asked, "cuda")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert train.ahead(asked, "cuda:0") is asked
 
 
 def test_measuring_does_not_change_the_run(run: Path, monkeypatch: Any) -> None:
@@ -503,9 +530,14 @@ def test_a_run_of_another_device(run: Path, fails: Fails) -> None:
     shutil.copytree(run, "copy")
     for name in ("config.json", "state.json"):
         [path] = Path("copy").rglob(name)
-        write_json(path, json.loads(
-            path.read_text().replace('"precision": "float32"',
-                                     '"precision": "tf32"')))
+        write_json(
+            path,
+            json.loads(
+                path.read_text().replace(
+                    '"precision": "float32"', '"precision": "tf32"'
+                )
+            ),
+        )
     words = ["--resume", "--out", "copy"], ["--from", "copy", "--out", "new"]
     for more in words:
         error = fails(["train", "--no-verify", *more, "--steps", "6"])

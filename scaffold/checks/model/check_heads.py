@@ -192,8 +192,8 @@ BUGS = {
         "x.repeat(1, groups, 1, 1)",
     ),
     "a later chunk is not masked": (
-        "if queries not in (1, keys):",
-        "if keys < queries:",
+        "elif queries > 1:",
+        "elif keys < queries:",
     ),
     "positions start again in every chunk": (
         "start = 0 if store is None else store.length",

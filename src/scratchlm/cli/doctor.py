@@ -16,6 +16,10 @@ from scratchlm.cli.corpus import mirror
 from scratchlm.cli.estimate import machine_memory, size
 from scratchlm.cli.runs import devices
 from scratchlm.generation.speed import matmul_rate
+from scratchlm.model.gpt import GPT, gpt2_config
+from scratchlm.training.device import disagreement
+
+TOLERATED = 1e-3  # of the largest number; float32 is far below
 
 
 def bfloat16_speed(size: int = 512) -> float:
@@ -25,6 +29,17 @@ def bfloat16_speed(size: int = 512) -> float:
         for dtype in (torch.bfloat16, torch.float32)
     ]
     return rates[0] / rates[1]
+
+
+def agreement(device: str) -> str:
+    """How a small model's step there compares with the processor's."""
+    torch.manual_seed(0)
+    model = GPT(gpt2_config(512, 64, 2, 4, 128))
+    ids, targets = torch.randint(512, (2, 4, 64))
+    gaps = disagreement(model, (ids, targets), device)
+    worst = max(gaps, key=lambda name: gaps[name])
+    words = "as on the processor" if gaps[worst] < TOLERATED else "WRONG"
+    return f"{words}: {worst} differs by {gaps[worst]:.0e} of its largest"
 
 
 def nearest(path: Path) -> Path:
@@ -48,6 +63,7 @@ def findings(out: Path, ratio: float) -> dict[str, str]:
         "bfloat16": f"{ratio:.1f} times as fast as float32 on the processor",
         "output": sys.stdout.encoding or "of unknown encoding",
         "mirror": "none: texts are fetched" if text is None else str(text),
+        **{device: agreement(device) for device in devices()[1:]},
     }
 
 
@@ -82,7 +98,8 @@ def doctor(
     """Say what this machine can do, and what is missing.
 
     Lists versions, devices, memory and disk, and says whether bfloat16 pays,
-    how letters are written, and where texts come from.
+    how letters are written, and where texts come from. Of a graphics card
+    it says whether a training step there is that of the processor.
 
     Example:
       python -m scratchlm doctor

@@ -39,7 +39,7 @@ from scratchlm.cli.runs import (
     run_tokenizer,
 )
 from scratchlm.cli.settings import describe, options
-from scratchlm.model.gpt import GPT, GPTConfig
+from scratchlm.model.gpt import GPT, GPTConfig, flops_per_token
 from scratchlm.text import corpus
 from scratchlm.text.files import replacing
 from scratchlm.text.prepare import (
@@ -54,9 +54,16 @@ from scratchlm.text.prepare import (
 )
 from scratchlm.text.tokens import BatchCursor, open_tokens
 from scratchlm.training.checkpoint import has_run
+from scratchlm.training.device import (
+    prefetched,
+    promised,
+    tokens_per_second,
+    utilization,
+)
 from scratchlm.training.precision import supported
 from scratchlm.training.trainer import (
     Interrupted,
+    LogRecord,
     TrainConfig,
     Trainer,
     entropy_floor,
@@ -319,6 +326,16 @@ def rank_device(wanted: str) -> str:
     return check_device(wanted)
 
 
+def ahead(cursor: BatchCursor, device: str) -> Any:
+    """The cursor of one process, which fetches ahead on a graphics card.
+
+    Of several processes each copies its own share of a batch, and no more.
+    """
+    if ranks() > 1:
+        return cursor
+    return prefetched(cursor, torch.device(device))
+
+
 def follower(job: Job) -> Trainer:
     """The trainer of a process that takes part in what rank 0 has begun."""
     opened = open_run(job.folder, job.run.verify)
@@ -507,7 +524,7 @@ def new_trainer(job: Job, start: float) -> Trainer:
     facts["resolved"] = resolved(asked_for, now)
     return trainer_class()(
         model,
-        cursor,
+        ahead(cursor, device),
         validation,
         training,
         job.folder,
@@ -570,7 +587,7 @@ def resumed_trainer(job: Job) -> Trainer:
     memory = later_memory(opened, training, device)
     trainer = trainer_class().resume(
         job.folder,
-        opened.train,
+        ahead(opened.train, device),
         opened.validation,
         show_progress(opened.tokenizer, run.sample_every),
         run.tensorboard,
@@ -599,7 +616,7 @@ def branched_trainer(job: Job, source: Path) -> Trainer:
             source,
             job.folder,
             config,
-            opened.train,
+            ahead(opened.train, device),
             opened.validation,
             run.verify,
             on_sample=show_progress(opened.tokenizer, run.sample_every),
@@ -673,6 +690,22 @@ def find_tensorboard() -> None:
         raise UserError(str(error)) from error
 
 
+def pace(trainer: Trainer, lines: list[LogRecord]) -> str:
+    """How fast it went, and which share of the device's peak that is."""
+    if len(lines) < 2:
+        return "too short to be timed"
+    config, rate = trainer.model.config, tokens_per_second(lines)
+    text = f"{rate:,.0f} tokens a second, "
+    text += f"{flops_per_token(config) * rate:.1e} operations"
+    device = trainer.device
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        if peak := promised(name):
+            share = utilization(config, rate, peak)
+            text += f": {share:.1%} of what {name} has in bfloat16"
+    return text
+
+
 def report(folder: Path, trainer: Trainer, best: float) -> None:
     """What came out, drawn and in words, and what to try now."""
     log = {str(folder): read_log(folder)}
@@ -682,6 +715,7 @@ def report(folder: Path, trainer: Trainer, best: float) -> None:
     print(f"done: best validation loss {best:.4f} nats per token")
     if (floor := entropy_floor(trainer.data)) is not None:
         print(f"      the text's own entropy {floor:.4f}")
+    print(f"      {pace(trainer, log[str(folder)])}")
     print(f"      drawn in {folder / 'loss.svg'}")
     prompt = shlex.quote(opening(folder))
     print(

@@ -54,8 +54,10 @@ def fused_attention(
     Raises ValueError for more queries than keys.
     """
     queries, keys = q.shape[2], k.shape[2]
-    mask = None
-    if queries not in (1, keys):
+    mask, causal = None, False
+    if queries == keys:
+        causal = True
+    elif queries > 1:
         mask = causal_mask(queries, keys, q.device)
     return F.scaled_dot_product_attention(
         q,
@@ -63,7 +65,7 @@ def fused_attention(
         v,
         attn_mask=mask,
         dropout_p=dropout,
-        is_causal=queries == keys,
+        is_causal=causal,
         enable_gqa=q.shape[1] != k.shape[1],
     )
 
