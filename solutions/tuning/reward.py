@@ -45,7 +45,7 @@ def pay_mention(task: Task, reply: Reply) -> float:
 def leave_one_out(rewards: Tensor) -> Tensor:
     """Rewards (P, G) less the mean of the *other* replies to the prompt.
 
-    >>> leave_one_out(torch.tensor([[1.0, 0.0, 0.0, 1.0]]))
+    >>> leave_one_out(Tensor([[1.0, 0.0, 0.0, 1.0]]))
     tensor([[ 0.6667, -0.6667, -0.6667,  0.6667]])
     """
     size = rewards.shape[1]
