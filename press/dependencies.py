@@ -39,6 +39,7 @@ CELL = re.compile(
     r"^ {0,3}(`{3,}|:{3,}|~{3,})\{code-cell\}[^\n]*\n(.*?)^ {0,3}\1",
     re.M | re.S,
 )
+OPTIONS = re.compile(r"(?:---\n.*?^---\n)?(?::[\w-]+:[^\n]*\n)*", re.M | re.S)
 DIRECTIVE = re.compile(
     r"^\s*(?:`{3,}|:{3,}|~{3,})\{([\w-]+)\}[ \t]*(\S*)", re.M
 )

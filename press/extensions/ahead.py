@@ -29,8 +29,9 @@ from nbformat import NotebookNode
 from sphinx.application import Sphinx
 
 from press import checks
+from press.dependencies import CELL
 from press.extensions.claims import assert_claims
-from press.extensions.freshness import MARK, mark_first_cell
+from press.extensions.freshness import mark_first_cell
 from press.roadmap import Topic, load
 
 MOST = 4  # kernels at once; each needs up to a gigabyte
@@ -40,7 +41,7 @@ def notebook_of(app: Sphinx, env: Any, name: str) -> NotebookNode | None:
     """The page as a notebook, as it will be read; None for plain text."""
     path = Path(env.doc2path(name))
     source = [path.read_text(encoding="utf-8")]
-    if MARK not in source[0]:
+    if not CELL.search(source[0]):
         return None
     assert_claims(app, name, source)
     mark_first_cell(app, name, source)

@@ -1,8 +1,9 @@
 """Execute a page again when what it depends on has changed.
 
-The notebook cache knows a page by the text of its cells. This extension adds
-to the first cell a comment with a digest of all that the outputs depend on
-(see `press.dependencies`), and takes it out again before anything is written.
+The notebook cache knows a page by the text of its cells. This extension puts
+a comment in front of the first one, with a digest of all that the outputs
+depend on (see `press.dependencies`), and takes it out again before anything is
+written.
 """
 
 import re
@@ -12,26 +13,35 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-from press.dependencies import executed_digest, makers, page_digest
+from press.dependencies import (
+    CELL,
+    OPTIONS,
+    executed_digest,
+    makers,
+    page_digest,
+)
 
-MARK = "drawing.setup()"
-MARKED = re.compile(re.escape(MARK) + r"  # sources [0-9a-f]{12}")
+MARK = re.compile(r"^# sources [0-9a-f]{12}\n", re.M)
 
 
 def mark_first_cell(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Put the digest behind the first cell's `drawing.setup()`."""
-    if MARK in source[0]:
-        mark = f"{MARK}  # sources {executed_digest(source[0])}"
-        source[0] = source[0].replace(MARK, mark, 1)
+    """Put the digest into the first cell, behind its options."""
+    text = source[0]
+    if cell := CELL.search(text):
+        options = OPTIONS.match(cell[2])
+        assert options is not None  # it matches nothing, too
+        place = cell.start(2) + options.end()
+        mark = f"# sources {executed_digest(text)}\n"
+        source[0] = text[:place] + mark + text[place:]
 
 
 def unmark(app: Sphinx, document: nodes.document) -> None:
     """Readers see the cell as it was written."""
     for block in document.findall(nodes.literal_block):
         text = block.astext()
-        if MARKED.search(text):
+        if MARK.search(text):
             block.children = []
-            block.rawsource = MARKED.sub(MARK, text)
+            block.rawsource = MARK.sub("", text)
             block += nodes.Text(block.rawsource)
 
 

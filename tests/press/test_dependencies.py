@@ -217,18 +217,46 @@ def test_the_real_pages_depend_on_what_they_read() -> None:
     assert {"cli/app.py", "cli/sample.py", "generation/sampling.py"} <= names
 
 
-def test_the_mark_is_put_behind_the_first_setup_and_not_shown() -> None:
+@pytest.mark.parametrize(
+    "options",
+    ["", ":tags: [remove-cell]\n", "---\ntags: [a]\n---\n:name: b\n"],
+)
+def test_the_mark_is_put_into_the_first_cell_and_not_shown(
+    options: str,
+) -> None:
     from docutils import nodes
     from docutils.utils import new_document
 
-    source = [PAGE]
+    code = "import math\nprint(math.pi)\n"
+    cell = f"```{{code-cell}}\n{options}{code}```\n"
+    source = [f"# A page\n\n{cell}\n{cell}"]
+    digest = executed_digest(source[0])
     freshness.mark_first_cell(None, "page", source)  # type: ignore[arg-type]
-    marked = f"drawing.setup()  # sources {executed_digest(PAGE)}"
-    assert marked in source[0]
+    marked = f"# sources {digest}\n{code}"
+    first, second = cell.replace(code, marked), cell
+    assert source[0] == f"# A page\n\n{first}\n{second}"
     document = new_document("page")
     document += nodes.literal_block(marked, marked)
     freshness.unmark(None, document)  # type: ignore[arg-type]
-    assert document.astext() == "drawing.setup()"
+    assert document.astext() == code
+
+
+def test_a_page_without_cells_has_no_mark() -> None:
+    source = ["# A page\n\nWith `{code-cell}` in a sentence.\n"]
+    freshness.mark_first_cell(None, "page", source)  # type: ignore[arg-type]
+    assert "sources" not in source[0]
+
+
+def test_every_page_with_cells_runs_anew_when_what_it_reads_changes() -> None:
+    """Those that draw nothing, too: solutions begin with an import."""
+    found = 0
+    for path in sorted((ROOT / "book").rglob("*.md")):
+        source = [path.read_text(encoding="utf-8")]
+        if dependencies.CELL.search(source[0]):
+            freshness.mark_first_cell(None, path.stem, source)  # type: ignore[arg-type]
+            assert len(freshness.MARK.findall(source[0])) == 1, path
+            found += 1
+    assert found > 80
 
 
 def test_an_environment_is_no_file_of_the_book(tmp_path: Path) -> None:
