@@ -16,6 +16,7 @@ from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.text.tokenizer import END, Tokenizer
 from scratchlm.text.tokens import open_tokens
 from scratchlm.training.checkpoint import load_model
+from scratchlm.training.packing import packed_batches
 from scratchlm.tuning.instruct import (
     Reply,
     Task,
@@ -23,7 +24,6 @@ from scratchlm.tuning.instruct import (
     fine_tune,
     make_examples,
     make_tasks,
-    packed_batches,
     widen,
     with_marks,
 )
