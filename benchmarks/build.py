@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from benchmarks.measure import ROOT, Row
 from press.copies import clone
+from press.dependencies import CELL
 from press.dependencies import executed as dependencies_of
-from press.extensions.freshness import MARK
 from scratchlm.generation.speed import medians
 
 TURNS = 3
@@ -85,7 +85,7 @@ def importers(folder: Path) -> set[str]:
     found = set()
     for path in (folder / "book").rglob("*.md"):
         text = path.read_text(encoding="utf-8")
-        if MARK in text and ROOT / MODULE in dependencies_of(text):
+        if CELL.search(text) and ROOT / MODULE in dependencies_of(text):
             found.add(str(path.relative_to(folder).with_suffix("")))
     return found
 

@@ -298,7 +298,8 @@ def test_a_new_head_is_undecided_and_the_old_model_stays() -> None:
 def test_the_library_gives_the_same_logits(form: str) -> None:
     """`…ForSequenceClassification` with our weights; it pads with 0."""
     model, rows = with_head(small(form), some_head(3)), some_rows()
-    shape: dict[str, Any] = {"pad_token_id": 0, "num_labels": 3, "vocab_size": 40}
+    shape: dict[str, Any] = {"pad_token_id": 0, "num_labels": 3}
+    shape["vocab_size"] = 40
     theirs: transformers.PreTrainedModel
     if form == "gpt2":
         theirs = transformers.GPT2ForSequenceClassification(
