@@ -119,7 +119,7 @@ def draw(track: str) -> str:
     A box has the topic's name, since titles would not fit on a page.
     """
     out = [
-        "digraph roadmap { rankdir=TB; nodesep=0.07; ranksep=0.14; margin=0;",
+        "digraph roadmap { rankdir=TB; nodesep=0.04; ranksep=0.14; margin=0;",
         'pad=0.02; bgcolor="transparent";',
         'node [shape=box, style="rounded,filled", fontname="DejaVu Sans",'
         ' fontsize=8.5, width=0.2, height=0.2, margin="0.06,0.03"];',

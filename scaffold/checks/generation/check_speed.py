@@ -129,8 +129,8 @@ BUGS = {
         "x = block.mlp_sublayer(x)",
     ),
     "the last norm is forgotten": (
-        "F.linear(self.norm(x), self.head)",
-        "F.linear(x, self.head)",
+        "self.head(self.norm(x))",
+        "self.head(x)",
     ),
     "keys are turned as if they stood first": (
         "self.attention.normalize_and_rotate(qk, store.length)",
