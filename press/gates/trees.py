@@ -120,6 +120,11 @@ def directions(book: Book) -> list[str]:
                     problems.append(f"{name}:{line} imports {module}")
                 elif tree == words[0] == "scratchlm" and backwards(name, words):
                     problems.append(f"{name}:{line} imports {module}, back")
+    for package in ORDER:  # whose tests an emitted repository has, too
+        for name in book.files(f"tests/{package}"):
+            for line, module in imports_of(book.read(name), module_of(name)):
+                if module.split(".")[0] in {*MAY} - {"scratchlm"}:
+                    problems.append(f"{name}:{line} imports {module}")
     return sorted(set(problems))
 
 

@@ -129,3 +129,14 @@ def test_trees_may_import_what_they_need(tree: str, plant: Plant) -> None:
 def test_a_package_may_import_what_is_before_it(plant: Plant) -> None:
     text = "from ..text import bpe\nfrom . import heads\nimport torch"
     assert plant("directions", BLOCK, append(text)) == []
+
+
+@pytest.mark.parametrize("other", ["scaffold.checks", "records", "press"])
+def test_tests_that_are_emitted_know_the_library_alone(
+    plant: Plant, other: str
+) -> None:
+    name = "tests/model/test_planted.py"
+    [problem] = plant("directions", name, f"from {other} import thing\n")
+    assert problem.startswith(f"{name}:1 imports {other}")
+    fine = "tests/scaffold/test_planted.py"
+    assert plant("directions", fine, f"from {other} import thing\n") == []
