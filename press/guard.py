@@ -17,10 +17,12 @@ it measures ends up in an output sooner or later.
 
 from __future__ import annotations
 
+import atexit
 import datetime
 import importlib
 import os
 import random
+import shutil
 import socket
 import sys
 import tempfile
@@ -345,6 +347,13 @@ def guard_chance() -> None:
 # --- the start --------------------------------------------------------------
 
 
+def leave_nothing() -> None:
+    """A page's temporary folders lie in one, which goes with its kernel."""
+    folder = tempfile.mkdtemp(prefix="page-")
+    tempfile.tempdir = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
 def start(root: Path, cells: bool = True) -> None:
     """Put the guard up, for good, over `root` and all that is not temporary.
 
@@ -360,4 +369,7 @@ def start(root: Path, cells: bool = True) -> None:
     if cells:
         guard_clocks()
         guard_chance()
-    sys.addaudithook(Guard(root))
+    guard = Guard(root)
+    if cells:
+        leave_nothing()
+    sys.addaudithook(guard)

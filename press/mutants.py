@@ -10,8 +10,8 @@ all else but the library, so that a mutant costs a second or two. Tests that
 take four times the work they should count as tests that noticed.
 
 Survivors that change nothing that can be seen are listed in
-``press/mutants.yml``, each with the reason, and do not count. The command
-fails where less than 85 % of a package's mutants are killed.
+``press/judges/mutants.yml``, each with the reason, and do not count. The
+command fails where less than 85 % of a package's mutants are killed.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from press.mutations import Mutant, Source
 from press.roadmap import PACKAGES
 
 ROOT = Path(__file__).parent.parent
-REASONS = ROOT / "press" / "mutants.yml"
+REASONS = ROOT / "press" / "judges" / "mutants.yml"
 OWN = ("scratchlm", "solutions", "scaffold", "records", "benchmarks")
 OPTIONS = (
     *("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"),

@@ -5,6 +5,7 @@ import gc
 import importlib
 import multiprocessing
 import os
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
@@ -28,6 +29,14 @@ MIRRORS = (os.environ.get("SCRATCHLM_MIRROR"), ROOT.parent / "shared/data")
 def one_thread() -> None:
     """Tests run one thread each: the runner uses the cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_left(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What tests put into temporary folders goes with pytest's own."""
+    compiled = Path(tempfile.gettempdir()) / "torchinductor"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(compiled))
+    tempfile.tempdir = str(tmp_path_factory.mktemp("left"))
 
 
 @lru_cache(maxsize=1)

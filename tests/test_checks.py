@@ -1,6 +1,7 @@
 """Every check passes on the book's code, and fails on each planted bug."""
 
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,16 @@ def test_unknown_topics_are_refused_with_the_list(
     error = capsys.readouterr().err
     assert "atention" in error
     assert "attention" in error
+
+
+def test_the_checks_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert runner.main(["tokens", "files"]) == 0
+    assert runner.main(["--bugs", "files"]) == 0
+    assert list(tmp_path.iterdir()) == []
+    assert tempfile.gettempdir() == str(tmp_path)
 
 
 def test_the_list_names_all_topics(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ topic's name is not known.
 import argparse
 import importlib
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -162,6 +163,17 @@ def show_bugs(topic: str) -> int:
     return escaped
 
 
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """Temporary files of the checks are gone when the last has run."""
+    with tempfile.TemporaryDirectory(prefix="checks-") as folder:
+        before, tempfile.tempdir = tempfile.tempdir, folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -193,7 +205,8 @@ def main(arguments: list[str] | None = None) -> int:
     run = show_bugs if options.bugs else run_topic
     chosen = list(dict.fromkeys(options.topics)) or list(known)
     try:
-        failed = sum(run(topic) for topic in chosen)
+        with nothing_left():
+            failed = sum(run(topic) for topic in chosen)
     except KeyboardInterrupt as stop:
         print(f"\n{explain(stop).splitlines()[0]}", file=sys.stderr)
         return 130

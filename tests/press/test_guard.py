@@ -224,6 +224,7 @@ def test_each_kernel_of_a_build_is_guarded(tmp_path: Path) -> None:
         "import time\ntime.time()",
         "start = time.perf_counter()",
         "x",
+        "import tempfile\nprint(tempfile.mkdtemp())",
     ]
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
@@ -235,8 +236,11 @@ def test_each_kernel_of_a_build_is_guarded(tmp_path: Path) -> None:
         for cell in notebook.cells
     ]
     wrong = ["Forbidden"]
-    assert said == [["fine"], wrong, wrong, wrong, ["fine"]]
+    assert said == [["fine"], wrong, wrong, wrong, ["fine"], ["fine"]]
     assert not target.exists()
+    left = Path(notebook.cells[-1].outputs[0]["text"].strip())
+    assert left.is_absolute()
+    assert not left.parent.exists()
 
 
 def test_the_extension_is_in_the_configuration() -> None:
