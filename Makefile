@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PAPER ?= book
+TRACK ?=
 PY = $(VENV)/bin/python
 export VENV
 
@@ -13,7 +14,8 @@ help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile \
 	  | awk -F':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
 	@echo "Options: TORCH=cpu (PyTorch without CUDA), PYTHON=python3.12,"
-	@echo "  PAPER=a4, letter or screen (for pdf: _build/book-a4.pdf)"
+	@echo "  PAPER=a4, letter or screen (for pdf: _build/book-a4.pdf),"
+	@echo "  TRACK=beginner, practitioner or researcher (for pdf)"
 
 setup: ## make .venv from requirements.lock (the others do it too)
 	@$(PYTHON) -m press.setup
@@ -22,7 +24,7 @@ system: setup ## look for TeX, fonts and Graphviz; install them on Debian
 	@$(PY) -m press.system
 
 pdf: system ## the book as _build/book.pdf
-	@$(PY) -m press.build pdf --paper $(PAPER)
+	@$(PY) -m press.build pdf --paper $(PAPER) $(TRACK:%=--track %)
 
 html: setup ## the book as a site: _build/html/index.html
 	@$(PY) -m press.build html

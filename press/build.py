@@ -27,7 +27,7 @@ import yaml
 from tqdm import tqdm
 
 from press.dependencies import BUILD, RUN, closure, everything, versions
-from press.edition import edition
+from press.edition import edition, edition_for
 from press.epub import finish as finish_epub
 from press.files import ROOT, write_whole
 from press.labels import SMALLEST, too_small
@@ -35,7 +35,7 @@ from press.margins import collisions
 from press.pages import FEW, papers, sparse, stranded
 from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
-from press.roadmap import PACKAGES
+from press.roadmap import PACKAGES, TRACKS, contents_text, load
 from press.sources import COVERAGE
 from press.web import MODEL_PAGE
 from press.web import finish as finish_site
@@ -303,7 +303,7 @@ def gather_references() -> None:
         target.write_text(text, encoding="utf-8")
 
 
-def write_config(builder: str) -> Path:
+def write_config(builder: str, track: str = "") -> Path:
     """The configuration with the shared cache of executed pages.
 
     The site brings MathJax along, so that it can be read without internet.
@@ -311,6 +311,7 @@ def write_config(builder: str) -> Path:
     text = (ROOT / "_config.yml").read_text(encoding="utf-8")
     config = yaml.safe_load(text)
     config["execute"]["cache"] = str(BUILD / "cache")
+    config["sphinx"]["config"]["book_track"] = track
     if builder == "html":
         config["sphinx"]["extra_extensions"] += ["sphinx-mathjax-offline"]
     if builder == "epub":  # which cannot do without them
@@ -323,13 +324,14 @@ def write_config(builder: str) -> Path:
 
 
 def jupyter_book(
-    builder: str, toc: Path, out: Path, strict: bool, name: str
+    builder: str, toc: Path, out: Path, strict: bool, name: str, track: str = ""
 ) -> Path:
     """Run Jupyter Book; `strict` makes each warning an error."""
     gather_references()
     program = "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", program, "build", str(ROOT)]
-    command += ["--toc", str(toc), "--config", str(write_config(builder))]
+    config = write_config(builder, track)
+    command += ["--toc", str(toc), "--config", str(config)]
     command += ["--path-output", str(out)]
     if builder == "epub":
         command += ["--builder", "custom", "--custom-builder", "epub"]
@@ -349,7 +351,9 @@ def jupyter_book(
     return log
 
 
-def typeset(folder: Path, name: str = "latex", paper: str = "book") -> Path:
+def typeset(
+    folder: Path, name: str = "latex", paper: str = "book", track: str = ""
+) -> Path:
     """Run XeLaTeX on a finished LaTeX folder until references settle."""
     job = "book" if paper == "book" else f"book-{paper}"
     options = f"-interaction=nonstopmode -halt-on-error -jobname={job}"
@@ -357,6 +361,7 @@ def typeset(folder: Path, name: str = "latex", paper: str = "book") -> Path:
     command = ["latexmk", "-xelatex", *options.split(), "-e", index]
     write_edition(folder, edition())
     setting = f"\\renewcommand{{\\bookpaper}}{{{paper}}}\n"
+    setting += f"\\renewcommand{{\\booktrack}}{{{track}}}\n"
     write_whole(folder / "paper.tex", setting)
     clock = {"SOURCE_DATE_EPOCH": str(edition().epoch)}
     clock |= {"FORCE_SOURCE_DATE": "1", "TZ": "UTC"}
@@ -389,14 +394,30 @@ def prepare() -> None:
     stage("tests", measure_coverage, coverage_key, COVERAGE)
 
 
-def write_pdf(paper: str = "book") -> str:
+def pdf_name(paper: str, track: str) -> str:
+    """The name of a printed book, without what it ends with."""
+    parts = ["book", track, "" if paper == "book" else paper]
+    return "-".join(part for part in parts if part)
+
+
+def contents(track: str) -> Path:
+    """The table of contents of the book, or of a track's edition."""
+    if not track:
+        return ROOT / "_toc.yml"
+    path = BUILD / f"toc-{track}.yml"
+    write_whole(path, contents_text(load(), track))
+    return path
+
+
+def write_pdf(paper: str = "book", track: str = "") -> str:
     """Execute the chapters, typeset them; ``_build/book.pdf``."""
-    out = BUILD / "print"
+    out = BUILD / ("print" + (f"-{track}" if track else ""))
+    name = "chapters" + (f"-{track}" if track else "")
     start = time.perf_counter()
-    jupyter_book("latex", ROOT / "_toc.yml", out, True, "chapters")
+    jupyter_book("latex", contents(track), out, True, name, track)
     seconds = time.perf_counter() - start
     say("chapters", seconds, "executed and written as LaTeX")
-    pdf = typeset(out / "_build" / "latex", "latex", paper)
+    pdf = typeset(out / "_build" / "latex", "latex", paper, track)
     if found := faults(pdf):
         raise BuildError("TeX is not content:\n" + "\n".join(found))
     if small := too_small(pdf):
@@ -410,11 +431,12 @@ def write_pdf(paper: str = "book") -> str:
     if len(empty) > FEW:
         raise BuildError("pages that are too empty:\n" + "\n".join(empty))
     print(*empty, sep="\n")
-    finish_pdf(pdf, BUILD / pdf.name, edition())
+    target = BUILD / f"{pdf_name(paper, track)}.pdf"
+    finish_pdf(pdf, target, edition_for(track))
     text = pdf.with_suffix(".log").read_text("utf-8", errors="replace")
     count = re.search(r"\((\d+) pages", text)
     pages = count[1] if count else "?"
-    return f"_build/{pdf.name}, {pages} pages, no line too wide"
+    return f"_build/{target.name}, {pages} pages, no line too wide"
 
 
 def write_model_page(path: Path) -> None:
@@ -496,7 +518,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--paper", choices=papers(), default="book", help="for pdf"
     )
+    parser.add_argument(
+        "--track", choices=TRACKS, default="", help="for pdf: whose edition"
+    )
     options = parser.parse_args(arguments)
+    if options.track and options.what != "pdf":
+        parser.error(f"{options.what} has no track: --track goes with pdf")
     if options.paper != "book" and options.what != "pdf":
         parser.error(f"{options.what} has no paper: --paper goes with pdf")
     file: Path | None = options.file
@@ -523,10 +550,12 @@ def main(arguments: list[str] | None = None) -> int:
             stage("model", train_model, model_key, RUN / "log.jsonl")
         else:
             name, (write, result) = options.what, OUTPUTS[options.what]
-            if options.paper != "book":
-                name = f"pdf-{options.paper}"
-                write = partial(write_pdf, options.paper)
-                result = BUILD / f"book-{options.paper}.pdf"
+            if options.what == "pdf":
+                paper, track = options.paper, options.track
+                made = pdf_name(paper, track)
+                name = made.replace("book", "pdf", 1)
+                write = partial(write_pdf, paper, track)
+                result = BUILD / f"{made}.pdf"
             prepare()
             stage(name, write, inputs, result)
     except BuildError as error:

@@ -8,7 +8,7 @@ committed says so.
 import os
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
@@ -120,3 +120,10 @@ def repository(folder: Path = ROOT) -> str:
 def edition() -> Edition:
     """The edition of this repository, read once."""
     return read()
+
+
+def edition_for(track: str) -> Edition:
+    """The edition for a track; the whole book, where it is ""."""
+    if not track:
+        return edition()
+    return replace(edition(), title=f"{edition().title}, for {track}s")

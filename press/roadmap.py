@@ -27,6 +27,7 @@ PACKAGES = (  # of the library, in the order of imports; `cli` comes last
 )
 TRACKS = ("beginner", "practitioner", "researcher")
 DEPTHS = ("core", "optional", "skim")
+SHORT = {"beginner"}  # tracks whose edition has nothing but the core
 
 NAME = {"type": "string", "pattern": "^[a-z][a-z_]*$"}
 TEXT = {"type": "string", "minLength": 3}
@@ -195,8 +196,20 @@ def parse(text: str, name: str) -> Roadmap:
     return Roadmap(parts, tuple(topics))
 
 
-def contents(roadmap: Roadmap) -> dict[str, Any]:
-    """The table of contents that Jupyter Book reads, from the roadmap."""
+def of_edition(roadmap: Roadmap, track: str) -> list[Topic]:
+    """The topics of a track's edition; all of them, where `track` is ""."""
+    out = {"skim"} | ({"optional"} if track in SHORT else set())
+    topics = roadmap.topics
+    return [t for t in topics if not track or t.tracks[track] not in out]
+
+
+def contents(roadmap: Roadmap, track: str = "") -> dict[str, Any]:
+    """The table of contents that Jupyter Book reads, from the roadmap.
+
+    With a track, that of its edition: without the topics that the track
+    skims. A short edition has no optional topics, either, and of the
+    appendix only what helps to read it.
+    """
 
     def part(caption: str, files: list[str]) -> dict[str, Any]:
         chapters: list[dict[str, Any]] = [{"file": name} for name in files]
@@ -208,17 +221,24 @@ def contents(roadmap: Roadmap) -> dict[str, Any]:
         part("Before the first line", [f"book/start/{x}" for x in opening]),
         part("Primer", [f"book/start/{x}" for x in primer]),
     ]
+    topics = of_edition(roadmap, track)
+    parts_there = {topic.part for topic in topics}
     for name, title in roadmap.parts.items():
-        topics = [t for t in roadmap.topics if t.part == name]
-        files = [t.files["chapter"].removesuffix(".md") for t in topics]
-        parts.append(part(title, files))
+        here = [t for t in topics if t.part == name]
+        files = [t.files["chapter"].removesuffix(".md") for t in here]
+        if name in parts_there:
+            parts.append(part(title, files))
+    if track in SHORT:
+        pages = ["notation", "names", "glossary", "bibliography"]
+        parts.append(part("Appendix", [f"book/appendix/{x}" for x in pages]))
+        return {"format": "jb-book", "root": "book/index", "parts": parts}
     first = ["notation", "names", "toytown"]
     appendix = part("Appendix", [f"book/appendix/{x}" for x in first])
-    for name in roadmap.parts:
+    for name in (x for x in roadmap.parts if x in parts_there):
         chapter: dict[str, Any] = {"file": f"book/appendix/solutions-{name}"}
         chapter["sections"] = [
             {"file": f"book/appendix/solutions/{topic.id}"}
-            for topic in roadmap.topics
+            for topic in topics
             if topic.part == name
         ]
         appendix["chapters"].append(chapter)
@@ -228,10 +248,10 @@ def contents(roadmap: Roadmap) -> dict[str, Any]:
     return {"format": "jb-book", "root": "book/index", "parts": parts}
 
 
-def contents_text(roadmap: Roadmap) -> str:
-    """The file ``_toc.yml``."""
+def contents_text(roadmap: Roadmap, track: str = "") -> str:
+    """The file ``_toc.yml``, or that of a track's edition."""
     head = "# Written by `python -m press.roadmap` from roadmap.yml.\n"
-    return head + yaml.safe_dump(contents(roadmap), sort_keys=False)
+    return head + yaml.safe_dump(contents(roadmap, track), sort_keys=False)
 
 
 def main(arguments: list[str] | None = None) -> int:

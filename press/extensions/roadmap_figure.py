@@ -22,7 +22,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from press.files import ROOT
 from press.pdf import timeless
-from press.roadmap import TRACKS, Topic, load
+from press.roadmap import TRACKS, Topic, load, of_edition
 
 COLORS = {  # part → fill, edge
     "first": ("#e4eef7", "#1f6fb2"),
@@ -55,7 +55,8 @@ class RoadmapFigure(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         self.env.note_dependency(str(ROOT / "roadmap.yml"))
-        graph = draw(self.options.get("track", ""))
+        edition = self.config.book_track
+        graph = draw(self.options.get("track", edition), edition)
         figure = nodes.figure()
         figure += roadmap_node(dot=graph, alt=self.options.get("alt", ""))
         inline, messages = self.state.inline_text(
@@ -75,7 +76,8 @@ class PlanTable(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         track = directives.choice(self.arguments[0], TRACKS)
         self.env.note_dependency(str(ROOT / "roadmap.yml"))
-        topics = [t for t in load().topics if t.tracks[track] != "skim"]
+        topics = of_edition(load(), self.config.book_track)
+        topics = [t for t in topics if t.tracks[track] != "skim"]
         hours = 0.0
         rows = [["Topic", "What you will have", "Depth", "Hours"]]
         for topic in topics:
@@ -113,10 +115,11 @@ def table(rows: list[list[str]], widths: tuple[int, ...]) -> nodes.table:
     return nodes.table("", group, classes=["colwidths-given", "longtable"])
 
 
-def draw(track: str) -> str:
+def draw(track: str, edition: str = "") -> str:
     """The roadmap in DOT; optional topics of a track are dashed.
 
-    A box has the topic's name, since titles would not fit on a page.
+    A box has the topic's name, since titles would not fit on a page. An
+    edition for one track shows what it has.
     """
     out = [
         "digraph roadmap { rankdir=TB; nodesep=0.04; ranksep=0.14; margin=0;",
@@ -125,7 +128,7 @@ def draw(track: str) -> str:
         ' fontsize=8.5, width=0.2, height=0.2, margin="0.06,0.03"];',
         'edge [color="#5f6b76", arrowsize=0.5];',
     ]
-    topics = load().topics
+    topics = of_edition(load(), edition)
     shown = {t.id for t in topics if not track or t.tracks[track] != "skim"}
     for topic in topics:
         if topic.id not in shown:

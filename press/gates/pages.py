@@ -45,6 +45,7 @@ LITERAL = {
     "roadmap",
     "sourcecode",
     "topic",
+    "tracks",
 }
 UNREADABLE = "no options"  # the key of a head that is no YAML
 # Directives whose argument is a name and no title.

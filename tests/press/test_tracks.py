@@ -1,0 +1,128 @@
+"""Editions by track: what is cut, what stays, what a reference becomes."""
+
+import re
+
+import pytest
+
+from press.roadmap import TRACKS, contents, load, of_edition
+from press.tracks import CUT, END, TracksError, cut, sections, shorter, titles
+
+PAGE = """(top)=
+# Title
+
+Words.
+
+```{code-cell}
+# no heading
+a = 1
+```
+
+(deep)=
+(deeper)=
+## Deep
+```{tracks} practitioner researcher
+```
+
+Deep words.
+
+````{code-cell}
+:tags: [remove-input]
+## no heading, either
+b = 2
+````
+
+### Below
+
+Words below.
+
+```{listing} a.b
+```
+
+(next)=
+## Next
+
+More.
+"""
+
+# What beginners' chapters need of others only for sections cut for them.
+APART = {"files": "checkpoint", "memory": "trainer", "cache": "generate"}
+APART |= {"corpus": "probes", "packing": "instruct"}
+
+
+def test_sections_begin_with_their_labels_and_end_before_the_next() -> None:
+    found = sections(PAGE)
+    assert [s.title for s in found] == ["Title", "Deep", "Below", "Next"]
+    lines = PAGE.splitlines()
+    assert lines[found[1].start] == "(deep)="
+    assert found[2].end == found[1].end == lines.index("(next)=")
+    assert found[1].tracks == ("practitioner", "researcher")
+    assert found[0].tracks == ()
+
+
+def test_a_section_is_cut_with_all_below_it_but_its_cells_stay() -> None:
+    short = cut(PAGE, "beginner")
+    assert "Deep" not in short
+    assert "below" not in short
+    assert "listing" not in short
+    assert "(deep" not in short
+    kept = f"% {CUT}\n\n````{{code-cell}}\n:tags: [remove-input]\n"
+    assert kept + "## no heading, either\nb = 2\n````\n" in short
+    assert short.count(f"% {CUT}\n") == short.count(f"% {END}\n") == 1
+    assert short.endswith("(next)=\n## Next\n\nMore.\n")
+    cells = re.compile(r"^`+\{code-cell\}\n(?:.*\n)+?`+$", re.M)
+    assert cells.findall(short) == cells.findall(PAGE)
+
+
+def test_those_for_whom_it_is_have_it_whole() -> None:
+    assert cut(PAGE, "practitioner") == cut(PAGE, "researcher") == PAGE
+
+
+def test_a_cell_at_the_very_end_is_closed() -> None:
+    page = "# A\n```{tracks} researcher\n```\n\n```{code-cell}\na = 1\n```\n"
+    short = cut(page, "beginner")
+    assert short.strip().endswith(f"% {END}")
+    assert "# A" not in short
+
+
+@pytest.mark.parametrize("names", ["novice", "", "beginner novice"])
+def test_a_track_that_there_is_not_is_refused(names: str) -> None:
+    page = f"# A\n## B\n```{{tracks}} {names}\n```\n"
+    with pytest.raises(TracksError, match=r"line 3: .*known: beginner, "):
+        cut(page, "beginner")
+
+
+def test_the_glossary_keeps_what_a_page_that_is_there_explains() -> None:
+    head = "# Glossary\n\n```{glossary}\n"
+    entries = ["one\n  A. See {ref}`a`.", "two\n  B. See {ref}`b`."]
+    entries += ["both\n  See {ref}`the b <b>` and {ref}`a`.", "none\n  C."]
+    whole = head + "\n\n".join(entries) + "\n```\n\n## Names\n"
+    short = shorter(whole, {"a"})
+    assert short == whole.replace(entries[1] + "\n\n", "")
+
+
+@pytest.mark.parametrize("track", TRACKS)
+def test_an_edition_has_what_its_topics_need(track: str) -> None:
+    found = of_edition(load(), track)
+    names = {topic.id for topic in found}
+    lost = {n: t.id for t in found for n in t.requires if n not in names}
+    skimmed = {t.id for t in load().topics if t.tracks[track] == "skim"}
+    known = skimmed | (set(APART) if track == "beginner" else set())
+    assert set(lost) <= known  # what is skimmed, its readers know already
+    files = str(contents(load(), track))
+    if track == "beginner":
+        assert lost == APART
+    for topic in load().topics:
+        name = topic.files["chapter"].removesuffix(".md")
+        assert (f"'{name}'" in files) == (topic.id in names)
+
+
+def test_every_edition_is_shorter_than_the_book() -> None:
+    counts = [len(of_edition(load(), track)) for track in ("", *TRACKS)]
+    assert counts[0] == len(load().topics)
+    assert max(counts[1:]) < counts[0]
+    assert counts[1] < min(counts[2:])
+
+
+def test_titles_are_known_by_their_labels() -> None:
+    assert titles()["attention"] == "Looking only backwards"
+    assert titles()["track-beginner"] == "Beginners"
