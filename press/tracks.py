@@ -114,13 +114,25 @@ def marked(lines: Sequence[str], start: int) -> tuple[str, ...]:
     return names
 
 
-def cut(text: str, track: str) -> str:
-    """A page without the sections that are not for the track."""
-    lines = text.splitlines(keepends=True)
-    out = [False] * len(lines)
+def left_out(text: str, track: str) -> list[bool]:
+    """For each line of a page, whether it is not for the track."""
+    out = [False] * len(text.splitlines())
     for part in sections(text):
         if part.tracks and track not in part.tracks:
             out[part.start : part.end] = [True] * (part.end - part.start)
+    return out
+
+
+def blank(text: str, track: str) -> str:
+    """A page in which what is not for the track is empty lines."""
+    lines = text.splitlines(keepends=True)
+    pairs = zip(lines, left_out(text, track), strict=True)
+    return "".join("\n" if out else line for line, out in pairs)
+
+
+def cut(text: str, track: str) -> str:
+    """A page without the sections that are not for the track."""
+    lines, out = text.splitlines(keepends=True), left_out(text, track)
     kept: list[str] = []
     cell = False  # whether the line is of a cell that stays
     for line, inside, left in zip(lines, fenced(lines), out, strict=True):

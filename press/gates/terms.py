@@ -6,8 +6,9 @@ in a formula: the table of notation names the page that explains it, or the
 page itself says what it is. A *name* is a definition of the library that a
 printed cell uses: a listing shows it, or a sentence speaks of it.
 
-The pages are walked in the order of the book, and in that of each track,
-which leaves pages out. On a page before its explanation a term is used only
+The pages are walked in the order of the book, in that of each track, which
+leaves pages out, and as the edition for each track has them, which leaves out
+sections, too. On a page before its explanation a term is used only
 after a link to the glossary, in the same sentence or before it; and a page
 that explains a term says so, in italics, in a heading or by a link, before it
 uses the term. Words that are a term in one sense and everyday English in
@@ -18,7 +19,7 @@ with its reason.
 import ast
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from press.gates.chapters import cell_tree
 from press.gates.pages import Page, Passage, Piece
 from press.gates.prose import sentences
 from press.roadmap import TRACKS, contents
+from press.tracks import blank
 
 GLOSSARY = "book/appendix/glossary.md"
 NOTATION = "book/appendix/notation.md"
@@ -67,13 +69,18 @@ def terms(book: Book) -> list[str]:
     problems = unexplained(book, entries) + unlettered(book)
     problems += stale(book, entries)
     seen: set[str] = set()
-    for walk, reading in readings(book).items():
+    ways = [
+        ("book" if walk == "book" else f"track {walk}", book, way)
+        for walk, way in readings(book).items()
+    ]
+    ways += [(f"{t}'s edition", *edition(book, t)) for t in TRACKS]
+    for walk, there, reading in ways:
         found = [
-            *early_terms(book, entries, reading),
-            *early_symbols(book, reading),
-            *early_names(book, reading),
+            *early_terms(there, entries, reading),
+            *early_symbols(there, reading),
+            *early_names(there, reading),
         ]
-        whom = "" if walk == "book" else f", in the track {walk}"
+        whom = "" if walk == "book" else f", in the {walk}"
         problems += [text + whom for text in found if text not in seen]
         seen.update(found)
     return problems
@@ -88,13 +95,7 @@ def readings(book: Book) -> dict[str, Reading]:
     A track leaves out what it skims; its optional pages are walked, but
     nothing that is not optional may build on them.
     """
-    toc = contents(book.roadmap)
-    files = [toc["root"]] + [
-        chapter["file"] for part in toc["parts"] for chapter in part["chapters"]
-    ]
-    pages = [
-        f"{file}.md" for file in files if not file.startswith("book/appendix/")
-    ]
+    pages = in_order(book, "")
     topics = {t.files["chapter"]: t for t in book.roadmap.topics}
     ways: dict[str, Reading] = {"book": [(page, False) for page in pages]}
     for track in TRACKS:
@@ -108,6 +109,24 @@ def readings(book: Book) -> dict[str, Reading]:
         walk: [(page, may) for page, may in way if page in book.pages]
         for walk, way in ways.items()
     }
+
+
+def in_order(book: Book, track: str) -> list[str]:
+    """The pages before the appendix, of the book or of an edition."""
+    toc = contents(book.roadmap, track)
+    files = [toc["root"]]
+    files += [x["file"] for part in toc["parts"] for x in part["chapters"]]
+    return [f"{x}.md" for x in files if not x.startswith("book/appendix/")]
+
+
+def edition(book: Book, track: str) -> tuple[Book, Reading]:
+    """The book as the edition for a track has it, and its pages in order."""
+    pages = [x for x in in_order(book, track) if x in book.pages]
+    texts = {name: book.pages[name].text for name in pages}
+    short = {name: blank(text, track) for name, text in texts.items()}
+    changed = {name: x for name, x in short.items() if x != texts[name]}
+    there = replace(book, changes={**book.changes, **changed})
+    return there, [(name, False) for name in pages]
 
 
 def before(reading: Reading, place: int) -> list[str]:
@@ -167,10 +186,7 @@ def unexplained(book: Book, entries: list[Entry]) -> list[str]:
             if page is None:
                 if not book.exists(page_of(book, ref)):
                     problems.append(f"{where}: {ref} explains nothing")
-            elif not entry.alias and not (
-                any(e.name == term for e in happenings(page, words))
-                or any(name in page.text for name in entry.names)
-            ):
+            elif not entry.alias and not speaks(page, entry, words):
                 problems.append(f"{where}: {ref} does not speak of {term}")
     return problems
 
@@ -185,7 +201,12 @@ def early_terms(
     }
     for place, (name, _) in enumerate(reading):
         earlier = set(before(reading, place))
-        known = {term for term, pages in explain.items() if pages & earlier}
+        known = {
+            entry.names[0]
+            for entry in entries
+            for page in explain[entry.names[0]] & earlier
+            if entry.alias or speaks(book.pages[page], entry, words)
+        }
         for event in happenings(book.pages[name], words):
             if event.name in known or name in exceptions().get(event.name, {}):
                 continue
@@ -311,6 +332,13 @@ def happenings(page: Page, words: Words) -> tuple[Event, ...]:
             events += passing(number, passage, words)
     order = ("link", "intro", "use")
     return tuple(sorted(events, key=lambda e: (e.place, order.index(e.kind))))
+
+
+def speaks(page: Page, entry: Entry, words: Words) -> bool:
+    """Whether a page uses a term, or one of its names in code."""
+    return any(e.name == entry.names[0] for e in happenings(page, words)) or (
+        any(name in page.text for name in entry.names)
+    )
 
 
 def passing(number: int, passage: Passage, words: Words) -> Iterator[Event]:
@@ -468,7 +496,12 @@ def early_symbols(book: Book, reading: Reading) -> Iterator[str]:
     table = notation(book)
     for place, (name, _) in enumerate(reading):
         earlier = set(before(reading, place))
-        known = {x for x, pages in table.items() if pages & earlier}
+        known = {
+            event.name
+            for page in earlier
+            for event in formulas(book.pages[page])
+            if page in table.get(event.name, set())
+        }
         events = formulas(book.pages[name])
         named: dict[str, int] = {}
         for event in events:

@@ -80,6 +80,23 @@ def test_a_track_that_leaves_a_page_out_knows_less(plant: Plant) -> None:
     ]
 
 
+def test_a_section_that_an_edition_leaves_out_explains_nothing(
+    plant: Plant,
+) -> None:
+    head = "## Add, do not replace\n"
+    mark = "```{tracks} researcher\n```\n"
+    page = "book/model/block.md"
+    found = plant(
+        "terms", page, lambda t: t.replace(head, head + mark), whole=True
+    )
+    assert any(
+        "residual stream is used before" in problem
+        and problem.endswith("in the beginner's edition")
+        for problem in found
+    )
+    assert not any("in the track" in problem for problem in found)
+
+
 def test_a_page_that_moves_forward_is_caught() -> None:
     """With attention after the block, the block lacks its words."""
     book = Book()
