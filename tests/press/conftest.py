@@ -53,7 +53,8 @@ from pathlib import Path
 from press import build
 try:
     build.jupyter_book(
-        sys.argv[1], Path("_toc.yml").resolve(), build.BUILD / "out", True, "x"
+        sys.argv[1], Path("_toc.yml").resolve(), build.BUILD / "out", True, "x",
+        *sys.argv[2:],
     )
 except build.BuildError as error:
     sys.exit(str(error))
@@ -94,10 +95,12 @@ class SmallBook:
         data = {"tests": ["t"], "files": {"src/scratchlm/sums.py": file}}
         self.write("_build/coverage.json", json.dumps(data))
 
-    def build(self, builder: str) -> subprocess.CompletedProcess[str]:
+    def build(
+        self, builder: str, *track: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run Jupyter Book on it, strictly."""
         return subprocess.run(
-            [str(self.python), "-c", CALL, builder],
+            [str(self.python), "-c", CALL, builder, *track],
             cwd=self.folder,
             capture_output=True,
             text=True,

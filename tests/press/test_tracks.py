@@ -1,6 +1,7 @@
 """Editions by track: what is cut, what stays, what a reference becomes."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -126,3 +127,65 @@ def test_every_edition_is_shorter_than_the_book() -> None:
 def test_titles_are_known_by_their_labels() -> None:
     assert titles()["attention"] == "Looking only backwards"
     assert titles()["track-beginner"] == "Beginners"
+
+
+DEEP = """
+See {ref}`deep` and {ref}`words <deep>`, {numref}`fig-deep` and {eq}`sum`.
+
+(deep)=
+## Deep
+```{tracks} practitioner
+```
+
+Deep words, and {cite}`someone2026`.
+
+```{math}
+:label: sum
+a + b
+```
+
+```{code-cell}
+---
+mystnb:
+  figure:
+    name: fig-deep
+    caption: A line.
+---
+import matplotlib.pyplot as plt
+figure = plt.figure()
+glue("later", 7, display=False)
+```
+
+(end)=
+## End
+
+It is {glue:text}`later`.
+"""
+
+
+@pytest.mark.judge
+def test_an_edition_is_built_without_what_is_not_for_it(
+    small_book: Any,
+) -> None:
+    page = small_book.folder / "book" / "page.md"
+    text = page.read_text(encoding="utf-8")
+    page.write_text(text.replace(", and {cite}`someone2026`", "") + DEEP)
+    texts = {}
+    for track in ("practitioner", "beginner"):
+        done = small_book.build("html", track)
+        assert done.returncode == 0, done.stderr
+        out = small_book.folder / "_build" / "out" / "_build" / "html" / "book"
+        html = (out / "page.html").read_text(encoding="utf-8")
+        html = html.partition("<article")[2].partition("</article>")[0]
+        last = (out / "last.html").read_text(encoding="utf-8")
+        texts[track] = re.sub(r"<[^>]+>", "", html), html.count("<figure")
+        assert ("Some One" in last) == (track == "practitioner")
+    whole, figures = texts["practitioner"]
+    assert "See Deep and words, Figure 1.1 and (1.1)." in whole
+    assert "It is 7." in whole
+    assert figures == 1
+    short, figures = texts["beginner"]
+    assert "See Deep° and words°, a figure° and an equation°." in short
+    assert "It is 7." in short
+    assert "Deep words" not in short
+    assert figures == 0
