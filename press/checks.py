@@ -9,11 +9,26 @@ import sys
 
 from press.dependencies import BUILD, checked, closure, digest
 from press.files import ROOT, write_whole
+from press.forks import FORKS, printed
 from press.roadmap import Topic
 
 
 class CheckFailed(RuntimeError):
     """The check of a topic does not pass; the message is what it printed."""
+
+
+def run(topic: Topic) -> tuple[int, str]:
+    """Run the check: its exit code, and what it printed."""
+    if FORKS:
+        return printed("scaffold.checks", topic.id, folder=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-m", "scaffold.checks", topic.id],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
 
 
 def output(topic: Topic) -> str:
@@ -27,16 +42,10 @@ def output(topic: Topic) -> str:
         known, _, lines = stamp.read_text(encoding="utf-8").partition("\n")
         if known == key:
             return lines
-    run = subprocess.run(
-        [sys.executable, "-m", "scaffold.checks", topic.id],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if run.returncode:
-        raise CheckFailed(run.stdout + run.stderr)
-    lines = run.stdout.rstrip().rpartition("\n")[0]
+    code, text = run(topic)
+    if code:
+        raise CheckFailed(text)
+    lines = text.rstrip().rpartition("\n")[0]
     stamp.parent.mkdir(parents=True, exist_ok=True)
     write_whole(stamp, f"{key}\n{lines}")
     return lines

@@ -32,6 +32,7 @@ from press import checks
 from press.dependencies import CELL
 from press.extensions.claims import assert_claims
 from press.extensions.freshness import mark_first_cell
+from press.kernels import KernelManager
 from press.roadmap import Topic, load
 
 MOST = 4  # kernels at once; each needs up to a gigabyte
@@ -65,6 +66,7 @@ def execute(path: Path, notebook: NotebookNode, limit: int) -> float | None:
     client = NotebookClient(
         notebook,
         timeout=limit,
+        kernel_manager_class=KernelManager,
         record_timing=False,
         resources={"metadata": {"path": str(path.parent)}},
     )

@@ -24,7 +24,7 @@ def test_a_check_runs_once(
     lines = checks.output(TOPIC).splitlines()
     assert lines[0].startswith("characters: ")
     assert all(line.startswith("  ✓ ") for line in lines[1:])
-    monkeypatch.setattr(checks.subprocess, "run", forbidden)
+    monkeypatch.setattr(checks, "run", forbidden)
     assert checks.output(TOPIC).splitlines() == lines
     monkeypatch.setattr(checks, "digest", lambda files: "another")
     with pytest.raises(AssertionError, match="run again"):
@@ -48,3 +48,12 @@ def test_chapters_have_checks_and_other_pages_have_none() -> None:
         "characters",
         "heads",
     ]
+
+
+def test_a_check_prints_the_same_from_a_fork_and_from_a_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code, text = checks.run(TOPIC)
+    monkeypatch.setattr(checks, "FORKS", False)
+    assert code == 0
+    assert checks.run(TOPIC)[1].splitlines()[:-1] == text.splitlines()[:-1]

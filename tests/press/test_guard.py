@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 
 from press.extensions import sandbox
+from press.kernels import KernelManager
 
 ROOT = Path(__file__).parents[2]
 REFUSED = {
@@ -213,7 +215,10 @@ def test_global_generators_begin_with_a_seed(
     assert said["seeded from the start"][1] == f"{ours} {theirs}\n"
 
 
-def test_each_kernel_of_a_build_is_guarded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("manager", [AsyncKernelManager, KernelManager])
+def test_each_kernel_of_a_build_is_guarded(
+    tmp_path: Path, manager: type[AsyncKernelManager]
+) -> None:
     import nbformat
     from nbclient import NotebookClient
 
@@ -229,7 +234,12 @@ def test_each_kernel_of_a_build_is_guarded(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook()
     notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
     env = {**os.environ, **sandbox.environment(tmp_path)}
-    client = NotebookClient(notebook, kernel_name="python3", allow_errors=True)
+    client = NotebookClient(
+        notebook,
+        kernel_name="python3",
+        allow_errors=True,
+        kernel_manager_class=manager,
+    )
     client.execute(env=env)
     said = [
         [output.get("ename", "fine") for output in cell.outputs]
