@@ -212,6 +212,8 @@ def contents(roadmap: Roadmap) -> dict[str, Any]:
         topics = [t for t in roadmap.topics if t.part == name]
         files = [t.files["chapter"].removesuffix(".md") for t in topics]
         parts.append(part(title, files))
+    guide = ["components"]
+    parts.append(part("The guide", [f"book/guide/{x}" for x in guide]))
     first = ["notation", "names", "toytown"]
     appendix = part("Appendix", [f"book/appendix/{x}" for x in first])
     for name in roadmap.parts:
