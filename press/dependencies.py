@@ -46,7 +46,7 @@ DIRECTIVE = re.compile(
 DOTTED = re.compile(rf"\b(?:{'|'.join(FOLDERS)})\b(?:\.\w+)*")
 RECORD = re.compile(r"\brecord\(\s*([\"'])([\w-]+)\1")
 CALLED = re.compile(r"^([\w.]+):\w+$")  # module:function, imported by name
-FROM_ROADMAP = {"roadmap", "plan", "topic", "check"}
+FROM_ROADMAP = {"roadmap", "plan", "topic", "check", "components"}
 FROM_FILES = {"figure", "image", "literalinclude"}
 JOINING = {"Path", "join", "joinpath", "PurePath"}
 # Not followed: an environment is known by its locked versions.

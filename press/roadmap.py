@@ -232,6 +232,8 @@ def contents(roadmap: Roadmap, track: str = "") -> dict[str, Any]:
         pages = ["notation", "names", "glossary", "bibliography"]
         parts.append(part("Appendix", [f"book/appendix/{x}" for x in pages]))
         return {"format": "jb-book", "root": "book/index", "parts": parts}
+    guide = ["components"]
+    parts.append(part("The guide", [f"book/guide/{x}" for x in guide]))
     first = ["notation", "names", "toytown"]
     appendix = part("Appendix", [f"book/appendix/{x}" for x in first])
     for name in (x for x in roadmap.parts if x in parts_there):

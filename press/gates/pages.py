@@ -35,6 +35,7 @@ LITERAL = {
     "code",
     "code-block",
     "code-cell",
+    "components",
     "index",
     "listing",
     "literalinclude",
