@@ -13,7 +13,8 @@ from press.effort import effort, running
 from press.roadmap import Roadmap, Topic
 from press.sources import Definition, Snippet, find, tree_of
 
-LONGEST = 9  # lines of code on a card
+LONGEST = 14  # lines of code on a card
+FIELDS = 6  # lines of them for the fields of a class
 HOUR = 60
 MIB = 1024**2
 
@@ -63,13 +64,11 @@ def head(topic: Topic) -> str:
         shown += [margin + line for line in summary[1:]]
         shown[-1] += '"""'
     if isinstance(node, ast.ClassDef):
-        shown += fields(node, snippet, lines)[: LONGEST - len(shown)]
+        shown += fields(node, snippet, lines)[:FIELDS]
     return "\n".join(shown)
 
 
-def fields(
-    node: ast.ClassDef, snippet: Snippet, lines: list[str]
-) -> list[str]:
+def fields(node: ast.ClassDef, snippet: Snippet, lines: list[str]) -> list[str]:
     """The lines of a class that say its fields."""
     found = []
     for part in node.body:

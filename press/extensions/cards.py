@@ -14,7 +14,6 @@ from sphinx.util.docutils import SphinxDirective
 from press.cards import figures, head, neighbors, symbol
 from press.exports import FOLDER, names
 from press.extensions.boxes import (
-    SPLIT,
     box_title,
     depart_box_html,
     depart_box_latex,
@@ -27,6 +26,8 @@ from press.extensions.roadmap_figure import COLORS
 from press.files import ROOT
 from press.roadmap import Topic, load
 from press.sources import find
+
+NEED = 8  # lines of a card that must be free where it begins, in print
 
 
 class card(nodes.General, nodes.Element):
@@ -144,10 +145,9 @@ class Card(SphinxDirective):
             line += [nodes.Text(" · ")] if line else []
             line.append(download(self.env.docname, path, kind))
         snippet = find(symbol(topic))
-        where = f"{snippet.file.removeprefix('src/')}, line {snippet.first}"
         link = source_link(file=snippet.file, line=snippet.first)
-        link += nodes.Text(where)
-        return [*line, nodes.Text("; the code above: "), link]
+        link += nodes.Text(f"line {snippet.first} of the module")
+        return [*line, nodes.Text("; the code above is "), link]
 
     def links(self, topic: Topic) -> list[nodes.Node]:
         """Links to the chapter, to the neighbors' cards, and back."""
@@ -191,7 +191,7 @@ def depart_row_html(self: Any, node: card_row) -> None:
 def visit_latex(self: Any, node: card) -> None:
     color = node["color"].upper()
     self.body.append(f"\n\\definecolor{{bookcard}}{{HTML}}{{{color}}}%\n")
-    self.body.append(f"\\begin{{bookbox}}{{card}}{{{SPLIT}}}%\n")
+    self.body.append(f"\\begin{{bookbox}}{{card}}{{{NEED}}}%\n")
     for name in node["ids"]:
         self.body.append(self.hypertarget(name))
     self.body.append("%\n")
@@ -225,5 +225,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
         html=(visit_row_html, depart_row_html),
         latex=(visit_row_latex, depart_row_latex),
     )
-    app.add_directive("card", Card)
+    app.add_directive("card", Card, override=True)  # not sphinx-design's
     return {"parallel_read_safe": True, "parallel_write_safe": True}

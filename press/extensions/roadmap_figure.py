@@ -8,7 +8,6 @@ not built, a box leads to its chapter.
 
 import json
 import re
-import xml.etree.ElementTree as ET
 import subprocess
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -18,6 +17,7 @@ from typing import Any
 import networkx as nx
 from docutils import nodes
 from docutils.parsers.rst import directives
+from lxml import etree
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
@@ -275,13 +275,15 @@ def spoken(svg: str, alt: str) -> str:
     and a keyboard reaches them in reading order, the order of the boxes. The
     arrows are silent, since the cards say what a topic needs.
     """
-    ET.register_namespace("", SVG)
-    ET.register_namespace("xlink", XLINK)
-    root = ET.fromstring(svg)
+    root = etree.fromstring(svg.encode())
     for size in ("width", "height"):
         root.attrib.pop(size, None)
-    root.attrib |= {"class": "roadmap", "role": "group", "aria-label": alt}
-    for group in root.iter(f"{{{SVG}}}g"):
+    words = {"class": "roadmap", "role": "group", "aria-label": alt}
+    root.attrib.update(words)
+    groups = list(root.iter(f"{{{SVG}}}g"))
+    for group in sorted((g for g in groups if is_box(g)), key=number):
+        group.getparent().append(group)
+    for group in groups:
         title = group.find(f"{{{SVG}}}title")
         if title is not None:
             group.remove(title)
@@ -289,7 +291,17 @@ def spoken(svg: str, alt: str) -> str:
             group.set("aria-hidden", "true")
     for link in root.iter(f"{{{SVG}}}a"):
         link.set("aria-label", link.attrib.pop(f"{{{XLINK}}}title"))
-    return ET.tostring(root, encoding="unicode")
+    return etree.tostring(root, encoding="unicode")
+
+
+def is_box(group: Any) -> bool:
+    """Whether a group of Graphviz's SVG is a box."""
+    return str(group.get("class")) == "node"
+
+
+def number(group: Any) -> int:
+    """The place of a box among all that the graph defines."""
+    return int(str(group.get("id")).removeprefix("node"))
 
 
 def hash_text(text: str) -> int:

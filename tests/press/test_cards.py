@@ -3,14 +3,15 @@
 import json
 import re
 import subprocess
-import xml.etree.ElementTree as ET
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pikepdf
 import pytest
+from lxml import etree
 
 from press import cards
 from press.cards import figures, head, hours, neighbors, symbol
@@ -107,8 +108,8 @@ def test_the_page_has_each_card_once_under_its_part() -> None:
 # --- the roadmap's boxes -----------------------------------------------------
 
 
-def boxes(svg: str) -> list[ET.Element]:
-    return list(ET.fromstring(svg).iter(f"{{{SVG}}}a"))
+def boxes(svg: str) -> list[Any]:
+    return list(etree.fromstring(svg).iter(f"{{{SVG}}}a"))
 
 
 def test_the_boxes_are_links_with_names_in_reading_order() -> None:
@@ -119,12 +120,11 @@ def test_the_boxes_are_links_with_names_in_reading_order() -> None:
         t.title for t in topics
     ]
     assert [a.get(HREF) for a in boxes(svg)] == [f"#{t.id}" for t in topics]
-    root = ET.fromstring(svg)
+    root = etree.fromstring(svg)
     assert root.get("role") == "group"
     assert root.get("aria-label") == "A & B"
     groups = Counter(
-        (g.get("class"), g.get("aria-hidden"))
-        for g in root.iter(f"{{{SVG}}}g")
+        (g.get("class"), g.get("aria-hidden")) for g in root.iter(f"{{{SVG}}}g")
     )
     assert groups["node", None] == len(topics)
     assert groups["edge", "true"] > len(topics)
@@ -238,8 +238,9 @@ def test_the_site_has_cards_and_the_map_leads_to_them(small_map: Any) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     html = small_map.folder / "_build" / "out" / "_build" / "html" / "book"
     page = (html / "start" / "roadmap.html").read_text(encoding="utf-8")
-    svg = page[page.index("<svg xmlns") : page.index("</svg>") + 6]
-    links = {a.get("aria-label"): a.get(HREF) for a in boxes(svg)}
+    svg = re.search(r'<svg [^>]*class="roadmap".*?</svg>', page, re.S)
+    assert svg is not None
+    links = {a.get("aria-label"): a.get(HREF) for a in boxes(svg[0])}
     assert links == {
         "Once & always": "../guide/cards.html#card-one",
         "Twice": "../guide/cards.html#card-two",
@@ -322,19 +323,14 @@ def test_an_unknown_topic_has_no_card(small_map: Any) -> None:
 
 
 def test_without_a_page_of_cards_a_box_leads_to_its_chapter() -> None:
-    class Labels:
-        anonlabels = {"one": ("book/model/one", "one")}
-
-    class Env:
-        def get_domain(self, name: str) -> Labels:
-            return Labels()
-
-    figure = roadmap_figure.ResolveRoadmap.__new__(
-        roadmap_figure.ResolveRoadmap
-    )
-    figure.env = Env()  # type: ignore[assignment]
+    kind = roadmap_figure.ResolveRoadmap
+    labels = {"one": ("book/model/one", "one")}
+    known = SimpleNamespace(anonlabels=labels)
+    figure: Any = kind.__new__(kind)
+    env = SimpleNamespace(get_domain=lambda _: known)
+    figure.document = SimpleNamespace(settings=SimpleNamespace(env=env))
     assert figure.place("one") == ("book/model/one", "one")
-    Labels.anonlabels["card-one"] = ("book/guide/cards", "card-one")
+    labels["card-one"] = ("book/guide/cards", "card-one")
     assert figure.place("one") == ("book/guide/cards", "card-one")
     assert figure.place("two") is None
 
