@@ -97,7 +97,7 @@ def figures(topic: Topic) -> list[Figure]:
     asked = effort(topic)
     found = [
         Figure("reading", hours(asked.reading), "counted"),
-        Figure("warm-ups", hours(asked.warm_ups), "estimated"),
+        Figure("short exercises", hours(asked.warm_ups), "estimated"),
         Figure("other exercises", hours(asked.exercises), "estimated"),
     ]
     used = running(topic)

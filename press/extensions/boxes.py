@@ -218,7 +218,9 @@ class TopicCard(SphinxDirective):
         line += nodes.Text(f"{topic.gives}. ")
         line += nodes.strong("", "It takes ")
         minutes = effort(topic).minutes
-        line += nodes.Text(f"about {minutes} minutes, warm-ups included.")
+        line += nodes.Text(
+            f"about {minutes} minutes, with its short exercises."
+        )
         frame += line
         frame += self.files(topic)
         depth = " · ".join(f"{t} {topic.tracks[t]}" for t in TRACKS)
