@@ -222,6 +222,9 @@ def small_map(small_book: Any) -> Any:
     toc += "  numbered: true\n  chapters:\n"
     toc += "".join(f"  - {{file: book/{page}}}\n" for page in PAGES)
     record = seal({"name": "pages", "data": {"pages": pages}})
+    for style in (ROOT / "book" / "_latex").glob("*.sty"):
+        text = style.read_text(encoding="utf-8")
+        small_book.write(f"book/_latex/{style.name}", text)
     for path, text in {
         "roadmap.yml": roadmap,
         "_toc.yml": toc,
