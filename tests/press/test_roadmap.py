@@ -48,7 +48,7 @@ def test_every_chapter_is_in_the_contents_once() -> None:
         ("requires: [toytown]", "requires: [nowhere]", "not before it"),
         ("  hazard: >-", "  hazard: soon", "does not match"),
         ("  done: >-", "  finished: >-", "'done' is a"),
-        ("  - name: KenLM", "  - nam: KenLM", "'name' is a"),
+        ("  - name: KenLM", "  - title: KenLM", "'name' is a"),
         ("url: https://g", "url: http://g", "does not match"),
         ("  tools:\n", "  tools:\n" + 3 * TOOL, "is too long"),
         ("gives: a corpus", "give: a corpus", "'gives' is a"),
