@@ -46,7 +46,8 @@ DIRECTIVE = re.compile(
 DOTTED = re.compile(rf"\b(?:{'|'.join(FOLDERS)})\b(?:\.\w+)*")
 RECORD = re.compile(r"\brecord\(\s*([\"'])([\w-]+)\1")
 CALLED = re.compile(r"^([\w.]+):\w+$")  # module:function, imported by name
-FROM_ROADMAP = {"roadmap", "plan", "topic", "check", "components"}
+FROM_ROADMAP = {"roadmap", "plan", "topic", "check", "card", "components"}
+COUNTED = {"plan", "topic", "card"}  # they say how long a topic takes
 FROM_FILES = {"figure", "image", "literalinclude"}
 JOINING = {"Path", "join", "joinpath", "PurePath"}
 # Not followed: an environment is known by its locked versions.
@@ -262,6 +263,8 @@ def used_by_directives(text: str) -> set[Path]:
     for name, argument in DIRECTIVE.findall(text):
         if name in FROM_ROADMAP:
             files.add(ROOT / "roadmap.yml")
+        if name in COUNTED:
+            files |= counted("*" if name == "plan" else argument)
         if name == "check":
             files |= checked(argument)
         elif name == "renamed":
@@ -269,11 +272,37 @@ def used_by_directives(text: str) -> set[Path]:
         elif name in FROM_FILES:
             files |= files_named(argument)
         elif name == "listing":
-            try:
-                files.add(split_symbol(argument)[0])
-            except LookupError:  # the directive itself will say so
-                continue
+            files |= listed(argument)
     return files
+
+
+def counted(topic: str) -> set[Path]:
+    """What decides how long a topic takes: chapter, its listings, a record.
+
+    With a star, all topics.
+    """
+    modules = set((ROOT / "src" / "scratchlm").glob(f"*/{topic}.py"))
+    chapters = {
+        path
+        for module in modules
+        for path in (ROOT / "book").glob(f"*/{module.stem}.md")
+    }
+    record = ROOT / "records" / "pages.json"
+    found = modules | chapters | ({record} if record.exists() else set())
+    for chapter in chapters:
+        text = chapter.read_text(encoding="utf-8")
+        for name, argument in DIRECTIVE.findall(text):
+            if name == "listing":
+                found |= listed(argument)
+    return found
+
+
+def listed(symbol: str) -> set[Path]:
+    """The file that a listing shows lines of; none for an unknown symbol."""
+    try:
+        return {split_symbol(symbol)[0]}
+    except LookupError:  # the directive itself will say so
+        return set()
 
 
 def checked(topic: str) -> set[Path]:

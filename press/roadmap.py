@@ -28,9 +28,22 @@ PACKAGES = (  # of the library, in the order of imports; `cli` comes last
 TRACKS = ("beginner", "practitioner", "researcher")
 DEPTHS = ("core", "optional", "skim")
 SHORT = {"beginner"}  # tracks whose edition has nothing but the core
+GUIDE = ("cards", "components")  # of no topic, in book/guide
 
 NAME = {"type": "string", "pattern": "^[a-z][a-z_]*$"}
 TEXT = {"type": "string", "minLength": 3}
+SENTENCE = {"type": "string", "pattern": r"^[A-Z`].{15,}[.!?]$"}
+TOOL = {
+    "type": "object",
+    "required": ["name", "url", "for"],
+    "additionalProperties": False,
+    "properties": {
+        "name": {"type": "string", "minLength": 2},
+        "url": {"type": "string", "pattern": r"^https://\S+$"},
+        "for": TEXT,
+    },
+}
+LONGEST = 45  # words of an explanation
 SCHEMA = {
     "type": "object",
     "required": ["parts", "topics"],
@@ -58,7 +71,10 @@ SCHEMA = {
                     "symbol",
                     "gives",
                     "tracks",
-                    "minutes",
+                    "explanation",
+                    "tools",
+                    "hazard",
+                    "done",
                 ],
                 "additionalProperties": False,
                 "properties": {
@@ -77,7 +93,16 @@ SCHEMA = {
                             track: {"enum": list(DEPTHS)} for track in TRACKS
                         },
                     },
-                    "minutes": {"type": "integer", "minimum": 5},
+                    "explanation": SENTENCE,
+                    "tools": {
+                        "type": "array",
+                        "minItems": 1,
+                        "maxItems": 3,
+                        "items": TOOL,
+                    },
+                    "hazard": SENTENCE,
+                    "done": SENTENCE,
+                    "compliance": SENTENCE,
                 },
             },
         },
@@ -87,6 +112,15 @@ SCHEMA = {
 
 class RoadmapError(ValueError):
     """The roadmap is not valid; the message names file, line and cause."""
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A well-kept library that does a topic's job in production."""
+
+    name: str
+    url: str
+    use: str
 
 
 @dataclass(frozen=True)
@@ -101,7 +135,11 @@ class Topic:
     symbol: str
     gives: str
     tracks: dict[str, str]
-    minutes: int
+    explanation: str  # what it is, and what for
+    tools: tuple[Tool, ...]
+    hazard: str  # the mistake that costs most
+    done: str  # how a reader knows that the topic is finished
+    compliance: str = ""  # where it touches data, weights or people
 
     @property
     def module(self) -> str:
@@ -131,6 +169,10 @@ class Roadmap:
     def by_id(self) -> dict[str, Topic]:
         """The topics by their id."""
         return {topic.id: topic for topic in self.topics}
+
+    def followers(self, name: str) -> list[str]:
+        """The topics that require this one themselves, in reading order."""
+        return [t.id for t in self.topics if name in t.requires]
 
     def needs(self, ids: set[str]) -> set[str]:
         """`ids` and all topics that these require, directly or not."""
@@ -191,9 +233,22 @@ def parse(text: str, name: str) -> Roadmap:
                     [*here, "requires", j],
                     f"{item['id']} requires {need}, which is not before it",
                 )
+        if (words := len(item["explanation"].split())) > LONGEST:
+            raise wrong(
+                [*here, "explanation"],
+                f"{item['id']} is explained in {words} words; "
+                f"{LONGEST} are the limit",
+            )
         seen.add(item["id"])
-        topics.append(Topic(**{**item, "requires": tuple(item["requires"])}))
+        topics.append(topic_of(item))
     return Roadmap(parts, tuple(topics))
+
+
+def topic_of(item: dict[str, Any]) -> Topic:
+    """The topic that a valid entry describes."""
+    tools = [Tool(t["name"], t["url"], t["for"]) for t in item["tools"]]
+    lists = {"requires": tuple(item["requires"]), "tools": tuple(tools)}
+    return Topic(**{**item, **lists})
 
 
 def of_edition(roadmap: Roadmap, track: str) -> list[Topic]:
@@ -232,8 +287,7 @@ def contents(roadmap: Roadmap, track: str = "") -> dict[str, Any]:
         pages = ["notation", "names", "glossary", "bibliography"]
         parts.append(part("Appendix", [f"book/appendix/{x}" for x in pages]))
         return {"format": "jb-book", "root": "book/index", "parts": parts}
-    guide = ["components"]
-    parts.append(part("The guide", [f"book/guide/{x}" for x in guide]))
+    parts.append(part("The guide", [f"book/guide/{x}" for x in GUIDE]))
     first = ["notation", "names", "toytown"]
     appendix = part("Appendix", [f"book/appendix/{x}" for x in first])
     for name in (x for x in roadmap.parts if x in parts_there):

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from press.effort import effort
 from press.roadmap import Topic, load
 
 HERE = Path(__file__).parent
@@ -47,7 +48,7 @@ class Week:
     @property
     def hours(self) -> float:
         """Hours of the week's topics."""
-        return sum(topic.minutes for topic in self.topics) / 60
+        return sum(effort(topic).minutes for topic in self.topics) / 60
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ class Plan:
         limit = 60 * tracks()[self.track]["hours"]
         weeks: list[list[Topic]] = [[]]
         for topic in self.topics:
-            used = sum(t.minutes for t in weeks[-1])
-            if weeks[-1] and used + topic.minutes > limit:
+            used = sum(effort(t).minutes for t in weeks[-1])
+            if weeks[-1] and used + effort(topic).minutes > limit:
                 weeks.append([])
             weeks[-1].append(topic)
         return [Week(i, tuple(w)) for i, w in enumerate(weeks, 1)]

@@ -11,6 +11,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from press import checks
+from press.effort import effort
 from press.files import ROOT
 from press.roadmap import TRACKS, Topic, load
 
@@ -216,7 +217,10 @@ class TopicCard(SphinxDirective):
         line += nodes.strong("", "You will have ")
         line += nodes.Text(f"{topic.gives}. ")
         line += nodes.strong("", "It takes ")
-        line += nodes.Text(f"about {topic.minutes} minutes to read and run.")
+        minutes = effort(topic).minutes
+        line += nodes.Text(
+            f"about {minutes} minutes, with its short exercises."
+        )
         frame += line
         frame += self.files(topic)
         depth = " · ".join(f"{t} {topic.tracks[t]}" for t in TRACKS)

@@ -1,7 +1,9 @@
-"""``{roadmap}``: the topics as a graph whose boxes are links.
+"""``{roadmap}``: the topics as a graph whose boxes lead to their cards.
 
-HTML gets an inline SVG; the PDF gets the drawing with a link laid over each
-box, since Graphviz writes no links into its PDF.
+HTML gets an inline SVG, whose boxes can be reached by keyboard and have names
+for screen readers; the PDF gets the drawing with a link laid over each box,
+since Graphviz writes no links into its PDF. Where the page of the cards is
+not built, a box leads to its chapter.
 """
 
 import json
@@ -15,11 +17,13 @@ from typing import Any
 import networkx as nx
 from docutils import nodes
 from docutils.parsers.rst import directives
+from lxml import etree
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 
+from press.effort import effort
 from press.files import ROOT
 from press.pdf import timeless
 from press.roadmap import TRACKS, Topic, load, of_edition
@@ -35,6 +39,8 @@ COLORS = {  # part → fill, edge
     "tuning": ("#f6e6ef", "#a8447f"),
     "serving": ("#e2f0f3", "#23788c"),
 }
+SVG = "http://www.w3.org/2000/svg"
+XLINK = "http://www.w3.org/1999/xlink"
 ROOM = 44  # letters in a row of boxes, so that the column is wide enough
 
 
@@ -69,7 +75,7 @@ class RoadmapFigure(SphinxDirective):
 
 
 class PlanTable(SphinxDirective):
-    """Directive: the topics of a track in order, with depth and minutes."""
+    """Directive: the topics of a track in order, with depth and hours."""
 
     required_arguments = 1
 
@@ -81,7 +87,7 @@ class PlanTable(SphinxDirective):
         hours = 0.0
         rows = [["Topic", "What you will have", "Depth", "Hours"]]
         for topic in topics:
-            hours += topic.minutes / 60
+            hours += effort(topic).minutes / 60
             rows.append(
                 [
                     topic.id,
@@ -210,12 +216,15 @@ class ResolveRoadmap(SphinxPostTransform):
                 node.replace_self(nodes.raw("", self.tex(node), format=form))
 
     def place(self, name: str) -> tuple[str, str] | None:
-        """Page and anchor of a topic; None where the page is not built."""
+        """Page and anchor of a topic's card; None where neither is built.
+
+        Without the card it is that of the chapter.
+        """
         labels = self.env.get_domain("std").anonlabels  # type: ignore
-        return labels.get(name)
+        return labels.get(f"card-{name}", labels.get(name))
 
     def svg(self, node: roadmap_node) -> str:
-        """Inline SVG in which each box links to its chapter."""
+        """Inline SVG in which each box links to its card."""
 
         def url(match: re.Match[str]) -> str:
             where = self.place(match[1])
@@ -225,14 +234,10 @@ class ResolveRoadmap(SphinxPostTransform):
             return f'URL="{uri}#{where[1]}", target="_top"'
 
         source = re.sub(r'ref="([^"]+)"', url, node["dot"])
-        text = dot(source, "svg").decode()
-        text = text[text.index("<svg") :]
-        text = re.sub(r'(<svg )width="[^"]*" height="[^"]*"', r"\1", text)
-        words = f'<svg class="roadmap" role="img" aria-label="{node["alt"]}" '
-        return text.replace("<svg ", words, 1)
+        return spoken(dot(source, "svg").decode(), node["alt"])
 
     def tex(self, node: roadmap_node) -> str:
-        """The drawing, and over each box a link to its chapter."""
+        """The drawing, and over each box a link to its card."""
         name = f"roadmap-{abs(hash_text(node['dot'])):x}.pdf"
         (Path(self.app.outdir) / name).write_bytes(
             timeless(dot(node["dot"], "pdf"))
@@ -264,6 +269,42 @@ class ResolveRoadmap(SphinxPostTransform):
             )
         out.append(r"\end{tikzpicture}\par")
         return "\n".join(out)
+
+
+def spoken(svg: str, alt: str) -> str:
+    """Graphviz's SVG for a page, with words for those who cannot see it.
+
+    The drawing is a group of links: each has the topic's title as its name,
+    and a keyboard reaches them in reading order, the order of the boxes. The
+    arrows are silent, since the cards say what a topic needs.
+    """
+    root = etree.fromstring(svg.encode())
+    for size in ("width", "height"):
+        root.attrib.pop(size, None)
+    words = {"class": "roadmap", "role": "group", "aria-label": alt}
+    root.attrib.update(words)
+    groups = list(root.iter(f"{{{SVG}}}g"))
+    for group in sorted((g for g in groups if is_box(g)), key=number):
+        group.getparent().append(group)
+    for group in groups:
+        title = group.find(f"{{{SVG}}}title")
+        if title is not None:
+            group.remove(title)
+        if group.get("class") == "edge":
+            group.set("aria-hidden", "true")
+    for link in root.iter(f"{{{SVG}}}a"):
+        link.set("aria-label", link.attrib.pop(f"{{{XLINK}}}title"))
+    return etree.tostring(root, encoding="unicode")
+
+
+def is_box(group: Any) -> bool:
+    """Whether a group of Graphviz's SVG is a box."""
+    return str(group.get("class")) == "node"
+
+
+def number(group: Any) -> int:
+    """The place of a box among all that the graph defines."""
+    return int(str(group.get("id")).removeprefix("node"))
 
 
 def hash_text(text: str) -> int:

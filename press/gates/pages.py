@@ -31,6 +31,7 @@ EXTENSIONS = {
 # Directives whose body is no Markdown; the body of all others is parsed.
 LITERAL = {
     "bibliography",
+    "card",
     "check",
     "code",
     "code-block",

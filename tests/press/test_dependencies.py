@@ -281,3 +281,25 @@ def test_a_corpus_that_is_fetched_makes_nothing_anew() -> None:
         assert corpus not in closure({"scratchlm.cli.train"})
     finally:
         corpus.unlink()
+
+
+def test_what_counts_minutes_decides_what_a_card_says(
+    repository: Path,
+) -> None:
+    """Chapter, what its listings show, module, and the record of the runs."""
+    chapter = "```{listing} scratchlm.model.other.sums\n```\n"
+    texts = {
+        "book/text/one.md": chapter,
+        "src/scratchlm/text/one.py": "",
+        "src/scratchlm/model/other.py": "def sums(): ...\n",
+        "records/pages.json": "{}",
+    }
+    for name, text in texts.items():
+        path = repository / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    wanted = {repository / name for name in texts}
+    for page in ("```{card} one\n```\n", "```{plan} beginner\n```\n"):
+        assert wanted <= dependencies.used_by_directives(page)
+    other = dependencies.used_by_directives("```{card} muon\n```\n")
+    assert repository / "book/text/one.md" not in other

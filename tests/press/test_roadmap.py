@@ -9,6 +9,8 @@ from press.roadmap import RoadmapError, contents, load
 
 GOOD = roadmap.ROADMAP.read_text(encoding="utf-8")
 
+TOOL = '  - {name: NumPy, url: "https://numpy.org", for: sums}\n'
+
 
 def test_topics_come_after_what_they_require() -> None:
     seen: set[str] = set()
@@ -44,8 +46,11 @@ def test_every_chapter_is_in_the_contents_once() -> None:
     [
         ("part: first", "part: fist", "no part fist"),
         ("requires: [toytown]", "requires: [nowhere]", "not before it"),
-        ("minutes: 60", "minutes: soon", "is not of type 'integer'"),
-        ("minutes: 60", "minutes: 1", "minimum"),
+        ("  hazard: >-", "  hazard: soon", "does not match"),
+        ("  done: >-", "  finished: >-", "'done' is a"),
+        ("  - name: KenLM", "  - title: KenLM", "'name' is a"),
+        ("url: https://g", "url: http://g", "does not match"),
+        ("  tools:\n", "  tools:\n" + 3 * TOOL, "is too long"),
         ("gives: a corpus", "give: a corpus", "'gives' is a"),
         ("beginner: core", "beginner: all", "is not one of"),
         ("- id: characters", "- id: toytown", "toytown stands twice"),
@@ -64,12 +69,12 @@ def test_a_mistake_is_named_with_its_line(
 
 def test_the_line_is_the_right_one(tmp_path: Path) -> None:
     path = tmp_path / "roadmap.yml"
-    path.write_text(GOOD.replace("minutes: 60", "minutes: no", 1))
+    path.write_text(GOOD.replace("package: text", "package: 7", 1))
     lines = path.read_text(encoding="utf-8").splitlines()
     with pytest.raises(RoadmapError) as error:
         load(path)
     number = int(str(error.value).split(":")[1])
-    assert lines[number - 1].strip() == "minutes: no"
+    assert lines[number - 1].strip() == "package: 7"
 
 
 def test_yaml_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
@@ -77,3 +82,26 @@ def test_yaml_that_cannot_be_read_is_said_so(tmp_path: Path) -> None:
     path.write_text("parts: [", encoding="utf-8")
     with pytest.raises(RoadmapError, match=r"roadmap\.yml"):
         load(path)
+
+
+def test_an_explanation_has_its_limit(tmp_path: Path) -> None:
+    path = tmp_path / "roadmap.yml"
+    long = "A word " + "more " * roadmap.LONGEST + "and an end."
+    first = "  explanation: >-\n    A grammar"
+    assert first in GOOD
+    path.write_text(GOOD.replace(first, f"{first} {long}", 1))
+    with pytest.raises(RoadmapError, match="45 are the limit") as error:
+        load(path)
+    number = int(str(error.value).split(":")[1])
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines[number - 1].strip() == "explanation: >-"
+
+
+def test_tools_are_named_alike_and_lead_to_one_place() -> None:
+    """One name, one address: a reader learns it once."""
+    known: dict[str, str] = {}
+    for topic in load().topics:
+        names = [tool.name for tool in topic.tools]
+        assert len(set(names)) == len(names), topic.id
+        for tool in topic.tools:
+            assert known.setdefault(tool.name, tool.url) == tool.url

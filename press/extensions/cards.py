@@ -1,0 +1,229 @@
+"""``{card}``: a topic on half a page, with links to all that belongs to it.
+
+Everything on it comes from ``roadmap.yml``, the sources, the chapter and the
+record of the pages; see `press.cards`. On the site and in the PDF each file
+can be taken along; an e-reader can run none of the cells.
+"""
+
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from press.cards import figures, head, neighbors, symbol
+from press.exports import FOLDER, names
+from press.extensions.boxes import (
+    box_title,
+    depart_box_html,
+    depart_box_latex,
+    download,
+    reference,
+)
+from press.extensions.exports import RUNS_NOTHING
+from press.extensions.listing import source_link
+from press.extensions.roadmap_figure import COLORS
+from press.files import ROOT
+from press.roadmap import Topic, load
+from press.sources import find
+
+NEED = 8  # lines of a card that must be free where it begins, in print
+
+
+class card(nodes.General, nodes.Element):
+    """The frame of a topic's card, in the color of its part."""
+
+
+class card_rows(nodes.General, nodes.Element):
+    """The rows below the card's code."""
+
+
+class card_row(nodes.TextElement):
+    """A row: a label, and what it labels."""
+
+
+def place(topic: str) -> str:
+    """The name of a topic's card, for references to it.
+
+    >>> place("attention")
+    'card-attention'
+    """
+    return f"card-{topic}"
+
+
+class Card(SphinxDirective):
+    """Directive: the card of a topic, named by its id."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        topic = load().by_id.get(self.arguments[0])
+        if topic is None:
+            raise self.error(f"no topic {self.arguments[0]} in the roadmap")
+        frame = card(color=COLORS[topic.part][1].lstrip("#"))
+        frame["names"].append(place(topic.id))
+        self.state.document.note_explicit_target(frame, frame)
+        self.set_source_info(frame)
+        title = box_title("", "", reference("ref", topic.id, topic.title))
+        title += [nodes.Text(" "), nodes.literal("", topic.id)]
+        idea = nodes.paragraph("", "", *self.words(topic.explanation))
+        frame += [title, idea]
+        frame += self.code(topic)
+        rows = card_rows()
+        for label, content in self.rows(topic):
+            rows += card_row("", "", *content, label=label)
+        frame += rows
+        return [frame]
+
+    def words(self, text: str) -> list[nodes.Node]:
+        """A text of the roadmap, its Markdown read."""
+        inline, messages = self.state.inline_text(text, self.lineno)
+        return [*inline, *messages]
+
+    def code(self, topic: Topic) -> nodes.literal_block:
+        """The head of the topic's listing."""
+        snippet = find(symbol(topic))
+        shown = getattr(self.env, "listing_files", {})  # see listing.py
+        shown.setdefault(self.env.docname, set()).add(snippet.file)
+        self.env.listing_files = shown  # type: ignore[attr-defined]
+        text = head(topic)
+        block = nodes.literal_block(text, text, language="python")
+        self.set_source_info(block)
+        return block
+
+    def rows(self, topic: Topic) -> list[tuple[str, list[nodes.Node]]]:
+        """The rows of the card: label and content."""
+        found = [
+            ("Done when", self.words(topic.done)),
+            ("Beware", self.words(topic.hazard)),
+            ("Tools", self.tools(topic)),
+        ]
+        if topic.compliance:
+            found.append(("Duties", self.words(topic.compliance)))
+        return [
+            *found,
+            ("Takes", self.takes(topic)),
+            ("Check", [nodes.literal("", f"python -m checks {topic.id}")]),
+            ("Files", self.files(topic)),
+            ("Links", self.links(topic)),
+        ]
+
+    def tools(self, topic: Topic) -> list[nodes.Node]:
+        """What does the job in production, each with its link."""
+        line: list[nodes.Node] = []
+        for tool in topic.tools:
+            line += [nodes.Text("; ")] if line else []
+            link = nodes.reference("", tool.name, refuri=tool.url)
+            line += [link, nodes.Text(": "), *self.words(tool.use)]
+        return [*line, nodes.Text(".")]
+
+    def takes(self, topic: Topic) -> list[nodes.Node]:
+        """Time and memory, and how each of them is known."""
+        line: list[nodes.Node] = []
+        for figure in figures(topic):
+            line += [nodes.Text(" · ")] if line else []
+            line.append(nodes.Text(f"{figure.what} {figure.amount} "))
+            line.append(nodes.emphasis("", figure.known))
+        return line
+
+    def files(self, topic: Topic) -> list[nodes.Node]:
+        """Downloads: script, notebook, module, tests, check."""
+        kinds = ("module", "tests", "check")
+        offered = [(kind, topic.files[kind]) for kind in kinds]
+        app = self.env.app
+        page = topic.files["chapter"]
+        if app.builder.name not in RUNS_NOTHING and page in getattr(
+            app, "exports", []
+        ):
+            cells = [FOLDER / name for name in names(page)]
+            paths = [path.relative_to(ROOT).as_posix() for path in cells]
+            offered = [*zip(("script", "notebook"), paths), *offered]
+        line: list[nodes.Node] = []
+        for kind, path in offered:
+            if not (ROOT / path).exists():
+                raise self.error(f"{path} is not there")
+            line += [nodes.Text(" · ")] if line else []
+            line.append(download(self.env.docname, path, kind))
+        snippet = find(symbol(topic))
+        link = source_link(file=snippet.file, line=snippet.first)
+        link += nodes.Text(f"line {snippet.first} of the module")
+        return [*line, nodes.Text("; the code above is "), link]
+
+    def links(self, topic: Topic) -> list[nodes.Node]:
+        """Links to the chapter, to the neighbors' cards, and back."""
+        line: list[nodes.Node] = [reference("ref", topic.id, "chapter")]
+        for words, found in neighbors(topic, load()):
+            line.append(nodes.Text(f" · {words.lower()} "))
+            for i, name in enumerate(found):
+                line += [nodes.Text(", ")] if i else []
+                line.append(reference("ref", place(name), name))
+        back = reference("ref", "roadmap", "roadmap")
+        return [*line, nodes.Text(" · "), back]
+
+
+def visit_html(self: Any, node: card) -> None:
+    self.body.append(
+        self.starttag(
+            node,
+            "div",
+            CLASS="admonition bookbox bookbox-card",
+            style=f"--edge: #{node['color']}",
+        )
+    )
+
+
+def visit_rows_html(self: Any, node: card_rows) -> None:
+    self.body.append('<dl class="card-rows">\n')
+
+
+def depart_rows_html(self: Any, node: card_rows) -> None:
+    self.body.append("</dl>\n")
+
+
+def visit_row_html(self: Any, node: card_row) -> None:
+    self.body.append(f"<dt>{node['label']}</dt><dd>")
+
+
+def depart_row_html(self: Any, node: card_row) -> None:
+    self.body.append("</dd>\n")
+
+
+def visit_latex(self: Any, node: card) -> None:
+    color = node["color"].upper()
+    self.body.append(f"\n\\definecolor{{bookcard}}{{HTML}}{{{color}}}%\n")
+    self.body.append(f"\\begin{{bookbox}}{{card}}{{{NEED}}}%\n")
+    for name in node["ids"]:
+        self.body.append(self.hypertarget(name))
+    self.body.append("%\n")
+
+
+def nothing(self: Any, node: card_rows) -> None:
+    """In print the rows need no frame of their own."""
+
+
+def visit_row_latex(self: Any, node: card_row) -> None:
+    self.body.append(f"\n\\bookrow{{{node['label']}}}{{")
+
+
+def depart_row_latex(self: Any, node: card_row) -> None:
+    self.body.append("}\n")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_node(
+        card,
+        html=(visit_html, depart_box_html),
+        latex=(visit_latex, depart_box_latex),
+    )
+    app.add_node(
+        card_rows,
+        html=(visit_rows_html, depart_rows_html),
+        latex=(nothing, nothing),
+    )
+    app.add_node(
+        card_row,
+        html=(visit_row_html, depart_row_html),
+        latex=(visit_row_latex, depart_row_latex),
+    )
+    app.add_directive("card", Card, override=True)  # not sphinx-design's
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
