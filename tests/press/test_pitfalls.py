@@ -13,7 +13,7 @@ from scaffold.checks.__main__ import topics
 from scratchlm.model import attention, gpt, heads
 
 PAGE = Path(__file__).parents[2] / "book" / "guide" / "pitfalls.md"
-SECTION = re.compile(r"^### (.+?)$(.*?)(?=^\(|^#|\Z)", re.M | re.S)
+SECTION = re.compile(r"^### (.+?)$(.*?)(?=^\(pitfalls-|^#|\Z)", re.M | re.S)
 CAUGHT = re.compile(r"\*\*Caught\s+by\*\*(.*)", re.S)
 
 
