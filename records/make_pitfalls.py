@@ -266,8 +266,9 @@ def build(settings: Settings, vocab_size: int) -> gpt.GPT:
 @torch.no_grad()
 def make_twins(model: gpt.GPT) -> None:
     """Give all heads of a layer the weights of the first."""
-    for block in model.blocks:
-        layer = block.attention
+    for layer in model.modules():
+        if not isinstance(layer, heads.MultiHeadAttention):
+            continue
         size = layer.head_size
         for third in layer.qkv.weight.chunk(3):
             third.copy_(third[:size].repeat(HEADS, 1))
@@ -353,6 +354,7 @@ def writing_loss(run: Run, name: str) -> float:
     _, judge, _ = streams(RUNS[name].text)
     starts = np.arange(0, len(judge) - CONTEXT - 1, 7)
     rows = torch.tensor(np.stack([judge[i : i + CONTEXT + 1] for i in starts]))
+    run.model.eval()  # or dropout would be measured, too
     with under(RUNS[name]):
         scores = run.model(rows[:, :-1])[:, -1:]
     return round(gpt.next_token_loss(scores, rows[:, -1:]).item(), 4)
@@ -488,7 +490,7 @@ def decay_facts(runs: dict[str, Run]) -> dict[str, list[float]]:
     found = {}
     for name in ("right", "decay"):
         model = runs[name].model
-        scales = [
+        scales: list[Tensor] = [
             p
             for n, p in model.named_parameters()
             if "norm" in n and n.endswith("weight")
