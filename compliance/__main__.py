@@ -29,6 +29,7 @@ from compliance.rules import (
     InputError,
     Rule,
     Site,
+    in_lines,
 )
 from scratchlm.text.files import FileError
 
@@ -88,7 +89,8 @@ def as_text(results: list[Result]) -> str:
         looked = f"{r.looked:,} {KINDS_OF[r.rule.of][r.looked != 1]}"
         lines.append(f"{r.rule.name:<15} {looked:<18} {r.verdict}")
     for r in results:
-        lines += [f"\n{r.rule.name}: {r.rule.duty}"] if r.findings else []
+        duty = in_lines(f"{r.rule.name}: {r.rule.duty}", "  ")
+        lines += [f"\n{duty}"] if r.findings else []
         lines += [str(finding) for finding in r.findings]
     bad = sum(bool(r.findings) for r in results)
     idle = sum(not r.looked for r in results)

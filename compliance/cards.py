@@ -6,17 +6,20 @@ order of the Commission's template, and the documentation that section 3111 of
 California's Civil Code asks for. Numbers come from the run.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from compliance.rules import in_lines
 from scratchlm.model.gpt import parameter_table
 from scratchlm.text.files import SEAL, file_sha256, read_json, write_text
 from scratchlm.training.checkpoint import blaming, form_of, has_run
 from scratchlm.training.scaling import operations
 
 OUT = "cards"
+ITEM = re.compile(r"(-|\d+\.) ")
 KINDS = {  # of data, in the words and the order of the template's section 2
     "public": "2.1 Publicly available datasets",
     "private": "2.2 Private datasets obtained from third parties",
@@ -249,8 +252,18 @@ def render(
     if isinstance(name, str) and has_run(folder / name):
         with blaming(folder / name / "config.json"):
             told.facts = facts(folder / name)
-    texts = {name: make(told) for name, make in DOCUMENTS.items()}
+    texts = {n: wrapped(make(told)) for n, make in DOCUMENTS.items()}
     return texts, told.missing
+
+
+def wrapped(text: str) -> str:
+    """A document with its long lines broken, as Markdown allows."""
+    lines = []
+    for line in text.splitlines():
+        start = ITEM.match(line)
+        indent = " " * len(start[0]) if start else ""
+        lines.append(line if line[:1] == "#" else in_lines(line, indent))
+    return "\n".join(lines) + "\n"
 
 
 def write_cards(card: dict[str, Any], folder: Path, out: Path) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from scratchlm.text.corpus import BESIDE, KINDS, MANIFEST
@@ -18,13 +19,24 @@ SERVER = "scratchlm.serving.server"
 KINDS_OF = {
     "files": ("file", "files"),
     "texts": ("text file", "text files"),
-    "tensors": ("file of weights", "files of weights"),
+    "tensors": ("weight file", "weight files"),
     "corpora": ("corpus", "corpora"),
     "runs": ("run", "runs"),
     "logs": ("log", "logs"),
     "cards": ("card", "cards"),
     "servers": ("server", "servers"),
 }
+
+
+def in_lines(text: str, indent: str) -> str:
+    """A text in lines of 78 at most, but for words that are longer."""
+    return fill(
+        text,
+        78,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 class InputError(ValueError):
@@ -40,8 +52,9 @@ class Finding:
     way_out: str
 
     def __str__(self) -> str:
-        """Two lines for the report."""
-        return f"{self.place}: {self.what}\n  way out: {self.way_out}"
+        """Two lines for the report, or more where they are long."""
+        found = in_lines(f"{self.place}: {self.what}", "  ")
+        return found + "\n  " + in_lines(f"way out: {self.way_out}", "    ")
 
 
 Findings = Iterator[Finding]
@@ -115,7 +128,7 @@ class Site:
         And what the runs have read, wherever that lies.
         """
         read = [text_of(run) for run in self.runs]
-        files = [p for p in self.files if "data" in p.parts[:-1]]
+        files = [file for path in self.paths for file in in_data(path)]
         files += [p for p in self.paths if p.is_file()]
         found = [p.parent for p in self.files if p.name == MANIFEST]
         found += [p for p in files if p.suffix.lower() in KINDS]
@@ -161,7 +174,18 @@ def walk(path: Path) -> Iterator[Path]:
             and name not in SKIPPED
             and not (Path(folder) / name / "pyvenv.cfg").exists()
         ]
-        yield from (Path(folder) / name for name in names)
+        yield from (p for n in names if (p := Path(folder) / n).is_file())
+
+
+def in_data(path: Path) -> list[Path]:
+    """The files in a folder named data; where `path` itself lies is no matter.
+
+    All of them, if the folder that was named is one.
+    """
+    files = sorted(walk(path)) if path.is_dir() else []
+    if path.resolve().name == "data":
+        return files
+    return [p for p in files if "data" in p.relative_to(path).parts[:-1]]
 
 
 def is_ours(folder: Path) -> bool:
