@@ -27,6 +27,7 @@ PACKAGES = (  # of the library, in the order of imports; `cli` comes last
 )
 TRACKS = ("beginner", "practitioner", "researcher")
 DEPTHS = ("core", "optional", "skim")
+GUIDE = ("safety",)  # chapters that belong to no topic, in book/guide
 
 NAME = {"type": "string", "pattern": "^[a-z][a-z_]*$"}
 TEXT = {"type": "string", "minLength": 3}
@@ -212,6 +213,7 @@ def contents(roadmap: Roadmap) -> dict[str, Any]:
         topics = [t for t in roadmap.topics if t.part == name]
         files = [t.files["chapter"].removesuffix(".md") for t in topics]
         parts.append(part(title, files))
+    parts.append(part("The guide", [f"book/guide/{x}" for x in GUIDE]))
     first = ["notation", "names", "toytown"]
     appendix = part("Appendix", [f"book/appendix/{x}" for x in first])
     for name in roadmap.parts:

@@ -385,9 +385,41 @@ def test_a_text_beside_which_its_source_lies_is_described(
     code, [manifest, license] = report(capsys, *words)
     assert (code, manifest["findings"]) == (1, [])
     assert "'unknown' is not in the list" in license["findings"][0]["what"]
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "log.jsonl").write_text('{"step": 1}\n')
+    settings = {"data": {"corpus": str(copied)}}
+    (run / "config.json").write_text(json.dumps(settings))
+    words = (str(run), "--only", "origin", "personal-data")
+    code, [origin, people] = report(capsys, *words)
+    assert (code, origin["findings"], people["looked"]) == (0, [], 1)
+    words = (str(copied), "--only", "manifest", "license")
     copied.write_text("Somebody was here.\n")
     manifest = report(capsys, *words)[1][0]
     assert "was changed" in manifest["findings"][0]["what"]
+
+
+def test_an_origin_that_is_empty_is_none(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = site / "data/stories/manifest.json"
+    data = json.loads(path.read_text())
+    data["sources"][1]["origin"] = " "
+    path.write_text(json.dumps(data))
+    _, [rule] = report(capsys, str(site), "--only", "manifest")
+    [found] = rule["findings"]
+    assert found["what"] == "validation.jsonl: its origin is empty"
+
+
+def test_a_log_may_hold_what_is_no_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "ready {\n[1]\n{1: 2}\nwords\n"
+    (tmp_path / "a.log").write_text(text)
+    assert report(capsys, str(tmp_path), "--only", "no-dialogues")[0] == 0
+    (tmp_path / "a.log").write_text(text + 'asked {"question": "Why?"}\n')
+    _, [rule] = report(capsys, str(tmp_path), "--only", "no-dialogues")
+    assert rule["findings"][0]["place"].endswith("a.log:5")
 
 
 def test_a_damaged_manifest_or_text_is_found(
@@ -523,6 +555,15 @@ def test_what_a_card_leaves_open_is_named_with_its_line(
     assert "model.run, with a run in it: not said yet" in out
     text = " ".join((site / "cards" / "eu-summary.md").read_text().split())
     assert "**not said yet: unlawful**" in text
+    card = full_card()
+    card["data"].append({**card["data"][0], "name": "Letters"})
+    del card["data"][1]["source"]
+    write_card(site, card)
+    assert main(["cards", str(site / "card.yml")]) == 1
+    lines = (site / "card.yml").read_text().splitlines()
+    at = lines.index("- name: Letters") + 1
+    out = capsys.readouterr().out
+    assert f"{site / 'card.yml'}:{at}: data.1.source: not said yet" in out
 
 
 def test_a_card_of_what_is_not_released_may_be_open_but_not_wrong(
