@@ -81,7 +81,8 @@ RULES: dict[str, Rule] = {}
 def rule(of: str, source: str, since: str) -> Callable[..., Any]:
     """Make a function a rule; its name is the rule's, its text the duty.
 
-    `since` is the day from which the source applies, or of its edition.
+    `since` is the day from which the source applies, or of its edition; of a
+    directive, by which the states had to follow it.
     """
 
     def register(judge: Callable[[Path, "Site"], Findings]) -> Any:
