@@ -33,8 +33,10 @@ CELL_RULES = "S,F821"
 CELL_FREE = "S101,S311,S603,S607"
 PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "marshal"}
 PICKLES |= {"shelve", "joblib", "jsonpickle", "copyreg"}
-CODE = ("src", "press", "scaffold", "solutions", "records", "benchmarks")
-CODE += ("compliance",)
+CODE = (
+    *("src", "press", "scaffold", "solutions", "records", "benchmarks"),
+    "compliance",
+)
 PLUGINS = (
     "ArtifactoryDetector",
     "AWSKeyDetector",
