@@ -50,7 +50,7 @@ PERCENT = re.compile(r"\[ *(\d+)%\] (\S+)")
 SHELLS_OWN = re.compile(
     r"SCRATCHLM_|PYTHONOPTIMIZE$|PYTHONSTARTUP$|PYTEST_|FORCE_COLOR$|LINES$"
 )
-SHOWN_TESTS = [*PACKAGES, "solutions", "cli"]
+SHOWN_TESTS = [*PACKAGES, "solutions", "cli", "compliance"]
 
 
 class BuildError(RuntimeError):
@@ -175,7 +175,7 @@ def fresh(stamp: Path, key: str) -> bool:
 def inputs() -> str:
     """A hash of all that the outputs are made from, and say of themselves."""
     folders = ["book", "src", "solutions", "scaffold", "tests", "press"]
-    folders += ["records", "benchmarks"]
+    folders += ["records", "benchmarks", "compliance"]
     files = {path for name in folders for path in everything(ROOT / name)}
     files |= everything(RUN)
     files |= {path for path in ROOT.iterdir() if path.is_file()}
@@ -241,7 +241,8 @@ def train_model() -> str:
 
 def coverage_key() -> str:
     """A hash of the code that is measured, its tests, and what runs them."""
-    folders = ["src", "solutions", *(f"tests/{name}" for name in SHOWN_TESTS)]
+    folders = ["src", "solutions", "compliance"]
+    folders += [f"tests/{name}" for name in SHOWN_TESTS]
     files = {p for name in folders for p in everything(ROOT / name)}
     files |= {ROOT / "pyproject.toml", ROOT / "tests" / "conftest.py"}
     return hashlib.sha256(versions()).hexdigest() + digest(files)
@@ -252,7 +253,8 @@ def measure_coverage() -> str:
     tests = [f"tests/{name}" for name in SHOWN_TESTS]
     tests = [name for name in tests if (ROOT / name).exists()]
     command = [sys.executable, "-m", "pytest", *tests, "-n", "2"]
-    command += ["--cov=scratchlm", "--cov=solutions", "--cov-report="]
+    command += ["--cov=scratchlm", "--cov=solutions"]
+    command += ["--cov=compliance", "--cov-report="]
     command += ["--cov-context=test", "-p", "no:cacheprovider"]
     log = run("tests", command)
     report = BUILD / "coverage-raw.json"

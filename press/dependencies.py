@@ -34,6 +34,7 @@ FOLDERS = {
     "solutions": ROOT,
     "records": ROOT,
     "benchmarks": ROOT,
+    "compliance": ROOT,
 }
 CELL = re.compile(
     r"^ {0,3}(`{3,}|:{3,}|~{3,})\{code-cell\}[^\n]*\n(.*?)^ {0,3}\1",
@@ -56,7 +57,7 @@ APART = {"__pycache__", ".git", Path(os.environ.get("VENV", ".venv")).name}
 # by the code that makes them; tests fetch a corpus while a book is built.
 FETCHED = {"data", "runs"}
 # The scaffold reads all of these to write its repositories.
-SCAFFOLDED = ("scaffold", "src", "tests", "solutions")
+SCAFFOLDED = ("scaffold", "src", "tests", "solutions", "compliance")
 
 
 def module_path(name: str) -> Path | None:

@@ -34,7 +34,10 @@ from typing import Any
 GUARDED = "SCRATCHLM_GUARD"  # in the environment: the folder that is guarded
 SITE = Path(__file__).parent / "site"
 SEED = 2026
-OUR = ("scratchlm", "solutions", "scaffold", "records", "benchmarks", "press")
+OUR = (
+    *("scratchlm", "solutions", "scaffold", "records", "benchmarks"),
+    *("compliance", "press"),
+)
 LOCAL = {"localhost", "127.0.0.1", "::1", "", None}
 # What Python's own `platform` and matplotlib ask about this machine.
 PROGRAMS = {"uname", "lscpu", "fc-list", "system_profiler"}

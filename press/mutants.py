@@ -42,7 +42,10 @@ from press.roadmap import PACKAGES
 
 ROOT = Path(__file__).parent.parent
 REASONS = ROOT / "press" / "judges" / "mutants.yml"
-OWN = ("scratchlm", "solutions", "scaffold", "records", "benchmarks")
+OWN = (
+    *("scratchlm", "solutions", "scaffold", "records", "benchmarks"),
+    "compliance",
+)
 OPTIONS = (
     *("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),

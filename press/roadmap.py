@@ -28,7 +28,8 @@ PACKAGES = (  # of the library, in the order of imports; `cli` comes last
 TRACKS = ("beginner", "practitioner", "researcher")
 DEPTHS = ("core", "optional", "skim")
 SHORT = {"beginner"}  # tracks whose edition has nothing but the core
-GUIDE = ("cards", "pitfalls", "components")  # of no topic, in book/guide
+# Chapters that belong to no topic, in book/guide.
+GUIDE = ("cards", "pitfalls", "components", "safety")
 
 NAME = {"type": "string", "pattern": "^[a-z][a-z_]*$"}
 TEXT = {"type": "string", "minLength": 3}

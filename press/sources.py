@@ -15,7 +15,7 @@ from typing import Any
 from press.files import ROOT
 
 COVERAGE = ROOT / "_build" / "coverage.json"
-ROOTS = {"scratchlm": ROOT / "src", "solutions": ROOT}
+ROOTS = {"scratchlm": ROOT / "src", "solutions": ROOT, "compliance": ROOT}
 Definition = ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef
 
 

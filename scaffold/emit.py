@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 HERE = Path(__file__).parent
 SOURCES = ROOT / "src"
 PROJECT = "scratchlm"
-OWN = {PROJECT, "scaffold", "checks", "train"}
+OWN = {PROJECT, "scaffold", "checks", "train", "compliance"}
 TEMPLATES = {
     "README.md": "README.md.j2",
     "pyproject.toml": "pyproject.toml.j2",
@@ -32,6 +32,7 @@ TEMPLATES = {
     "train.py": "train.py.j2",
     "sample.py": "sample.py.j2",
     "gitignore": "gitignore.j2",
+    "card.yml": "card.yml.j2",
 }
 
 
@@ -90,6 +91,10 @@ def copies(plan: Plan) -> dict[str, Path]:
         starts += [places["module"], places["check"], places["tests"]]
     for name in ("__init__", "__main__", "expect"):
         found[f"checks/{name}.py"] = HERE / "checks" / f"{name}.py"
+    for folder in ("compliance", "tests/compliance"):
+        for path in sorted((ROOT / folder).glob("*.*")):
+            found[path.relative_to(ROOT).as_posix()] = path
+            starts += [path] if path.suffix == ".py" else []
     for path in library_files(starts):
         inside = path.relative_to(SOURCES)
         found[inside.as_posix()] = path

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
+import yaml
 from detect_secrets.core.scan import get_plugins, scan_file
 from detect_secrets.plugins.keyword import DENYLIST
 from detect_secrets.settings import transient_settings
@@ -32,7 +33,10 @@ CELL_RULES = "S,F821"
 CELL_FREE = "S101,S311,S603,S607"
 PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "marshal"}
 PICKLES |= {"shelve", "joblib", "jsonpickle", "copyreg"}
-CODE = ("src", "press", "scaffold", "solutions", "records", "benchmarks")
+CODE = (
+    *("src", "press", "scaffold", "solutions", "records", "benchmarks"),
+    "compliance",
+)
 PLUGINS = (
     "ArtifactoryDetector",
     "AWSKeyDetector",
@@ -62,22 +66,16 @@ SEARCHED = (
     "solutions",
     "records",
     "benchmarks",
+    "compliance",
     "tests",
     "docs",
     ".ci",
     ".github",
 )
 # What detect-secrets does not know: whom a model's author has an account
-# with, and where somebody's own files lie.
-PRIVATE = {
-    "Hugging Face Token": r"\bhf_[A-Za-z0-9]{30,}",
-    "Google API Key": r"\bAIza[\w-]{35}",
-    "Anthropic Key": r"\bsk-ant-[\w-]{20,}",
-    "GitHub Token": r"\bgithub_pat_\w{30,}",
-    "Bearer Token": r"(?i)\bbearer [\w.~+/-]{20,}",
-    "Password of a Machine": r"\bmachine \S+\s+login \S+\s+password \S+",
-    "Home Folder": r"(?<![\w.])/(?:home|Users)/\w|(?<!\w)[/]root/|:\\+Users\\",
-}
+# with, and where somebody's own files lie. Readers' repositories ask, too.
+KNOWN = Path(__file__).parents[2] / "compliance" / "secrets.yml"
+PRIVATE: dict[str, str] = yaml.safe_load(KNOWN.read_text(encoding="utf-8"))
 SILENCE = "detect_secrets.filters.allowlist.is_line_allowlisted"
 LISTED = re.compile(r"(allow|white)list[ -](nextline[ -])?secret")
 PLANTS = "tests/press/test_gates_safety.py"  # which plants them

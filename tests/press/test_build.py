@@ -80,6 +80,7 @@ def test_whatever_a_page_is_made_from_counts(
         "records/a.json",
         "records/make_a.py",
         "benchmarks/a.py",
+        "compliance/licenses.yml",
         "press/static/book.css",
         "_config.yml",
         "requirements.lock",

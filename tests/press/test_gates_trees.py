@@ -106,6 +106,8 @@ def test_each_later_package_is_out_of_reach(later: str, plant: Plant) -> None:
         if tree != other
     ]
     + [("press", t) for t in ("scratchlm", "solutions", "scaffold", "records")]
+    + [("compliance", t) for t in ("press", "solutions", "scaffold", "tests")]
+    + [(t, "compliance") for t in ("press", "solutions", "scaffold")]
     + [("src/scratchlm", t) for t in ("press", "solutions", "tests")],
 )
 def test_trees_keep_apart(tree: str, other: str, plant: Plant) -> None:
@@ -140,3 +142,11 @@ def test_tests_that_are_emitted_know_the_library_alone(
     assert problem.startswith(f"{name}:1 imports {other}")
     fine = "tests/scaffold/test_planted.py"
     assert plant("directions", fine, f"from {other} import thing\n") == []
+
+
+def test_tests_of_the_rules_know_them_and_the_library(plant: Plant) -> None:
+    name = "tests/compliance/test_planted.py"
+    text = "from compliance import rules\nfrom scratchlm.text import corpus\n"
+    assert plant("directions", name, text) == []
+    [problem] = plant("directions", name, "from press import gates\n")
+    assert problem.startswith(f"{name}:1 imports press")

@@ -11,6 +11,7 @@ import pytest
 import tomlkit
 from packaging.requirements import Requirement
 
+from compliance.card import read_card
 from scaffold.__main__ import main
 from scaffold.emit import copies, emit
 from scaffold.needs import requirements
@@ -68,6 +69,35 @@ def test_its_sources_are_those_of_the_book(repository: Path) -> None:
         assert path.read_bytes() == original.read_bytes()
 
 
+def test_it_has_the_rules_and_their_tests(repository: Path) -> None:
+    for folder in ("compliance", "tests/compliance"):
+        files = [p for p in (ROOT / folder).iterdir() if p.is_file()]
+        assert files
+        for path in files:
+            copied = repository / folder / path.name
+            assert copied.read_bytes() == path.read_bytes()
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    assert "python -m compliance " in text.split("```")[1]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_its_card_is_one_whose_gaps_are_known(
+    own: bool, tmp_path: Path
+) -> None:
+    """Nothing in it is wrong; what its reader must say is open."""
+    text = None
+    if own:
+        text = tmp_path / "text.txt"
+        text.write_bytes(b"So they wrote, day after day. " * 10_000)
+    out = emit(Plan("beginner", "cpu", text), tmp_path / "llm")
+    said, problems = read_card(out / "card.yml")
+    assert said["released"] is False
+    assert all(problem.open for problem in problems)
+    named = {problem.entry for problem in problems}
+    assert {"provider.contact", "model.limits"} <= named
+    assert ("data.0.source" in named) is own
+
+
 def test_its_readme_names_every_topic_of_the_track(repository: Path) -> None:
     text = (repository / "README.md").read_text(encoding="utf-8")
     track = git(repository, "log", "--format=%s").split(": ")[1].split(",")[0]
@@ -95,6 +125,10 @@ def test_it_trains_and_samples(repository: Path) -> None:
     assert "done: best validation loss" in out
     text = run(repository, "sample.py", "--prompt", "Mrs", "--tokens", "20")
     assert text.startswith("Mrs")
+    kept = run(repository, "-m", "compliance")  # which would exit with 1
+    assert re.search(r"^seal +1 run +holds$", kept, re.M)
+    assert re.search(r"^card +1 card +holds$", kept, re.M)
+    assert "none violated" in kept
 
 
 def test_what_cannot_go_on_is_told_so(repository: Path) -> None:
