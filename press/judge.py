@@ -41,6 +41,7 @@ from press.edition import edition
 from press.files import ROOT, write_whole
 from press.machine import machine
 from press.pages import papers
+from press.roadmap import TRACKS
 
 SITE = BUILD / "html"
 MODULES = BUILD / "judges" / "node_modules"
@@ -210,11 +211,13 @@ def actionlint(folder: Path) -> list[str]:
 
 
 def judge_papers(short: bool) -> list[str]:
-    """the other papers: no line too wide, no page too empty"""
+    """other papers and single tracks: no line too wide, no page too empty"""
+    forms = [("--paper", paper) for paper in papers()[1:]]
+    forms += [("--track", track) for track in TRACKS]
     found = []
-    for paper in papers()[1:]:
-        told = program("press.build", "pdf", "--paper", paper)
-        found += [f"{paper}: {line}" for line in told]
+    for form in forms:
+        told = program("press.build", "pdf", *form)
+        found += [f"{form[1]}: {line}" for line in told]
     return found
 
 

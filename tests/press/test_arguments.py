@@ -27,6 +27,16 @@ BAD = {
         "omitted.yml is no page",
     ),
     "build, elsewhere": ("press.build", ["page", sys.executable], "no page"),
+    "build, no track": (
+        "press.build",
+        ["pdf", "--track", "novice"],
+        "invalid choice: 'novice'",
+    ),
+    "build, a track of the site": (
+        "press.build",
+        ["html", "--track", "beginner"],
+        "html has no track",
+    ),
     "build, a file too many": (
         "press.build",
         ["pdf", "book/index.md"],
