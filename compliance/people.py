@@ -14,8 +14,9 @@ from inspect import signature
 from pathlib import Path
 
 import requests
+import torch
 
-from compliance.rules import Finding, Findings, Site, rule
+from compliance.rules import Finding, Findings, InputError, Site, rule
 from scratchlm.cli import serve
 from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.serving import server
@@ -33,11 +34,17 @@ KEPT = {"prompt", "messages", "completion", "question"}
 @contextmanager
 def asked(prompt: str) -> Iterator[tuple[str, requests.Response]]:
     """The address of a server with a tiny model, and its answer to a prompt."""
-    config = gpt2_config(257, context=32, layers=1, heads=1, channels=8)
+    tokenizer = Tokenizer([])
+    config = gpt2_config(
+        tokenizer.vocab_size, context=32, layers=1, heads=1, channels=8
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = GPT(config)
     limits = server.Limits(body=LONG // 2)
-    service = server.Service(GPT(config), Tokenizer([]), "tiny", limits=limits)
+    service = server.Service(model, tokenizer, "tiny", limits=limits)
     with server.served(server.make_app(service)) as address:
-        body = {"model": "tiny", "prompt": prompt, "max_tokens": 2}
+        body = {"model": "tiny", "prompt": prompt, "max_tokens": 2, "seed": 0}
         yield (
             address,
             requests.post(f"{address}/v1/completions", json=body, timeout=60),
@@ -57,11 +64,15 @@ def told(prompt: str) -> str:
             redirect_stderr(shown),
             asked(prompt) as (address, answer),
         ):
-            answer.raise_for_status()
             counts = requests.get(f"{address}/metrics", timeout=60).text
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
+    if not answer.ok:
+        raise InputError(
+            f"{server.__name__} answers a prompt with {answer.status_code}; "
+            "see that its tests hold, then look again"
+        )
     return log.getvalue() + shown.getvalue() + counts
 
 

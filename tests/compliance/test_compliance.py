@@ -517,6 +517,39 @@ def test_who_declares_a_standing_may_be_as_large(
         assert report(capsys, str(site), "--only", "compute")[0] == code
 
 
+def test_a_server_that_fails_cannot_be_judged(
+    site: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(self: server.Service, text: str) -> list[int]:
+        raise RuntimeError("no such token")
+
+    monkeypatch.setattr(server.Service, "encode", broken)
+    assert main([str(site), "--only", "nothing-kept"]) == 2
+    error = capsys.readouterr().err
+    assert "scratchlm.serving.server answers a prompt with 500" in error
+
+
+def test_the_tiny_model_has_the_tokens_of_its_tokenizer(
+    monkeypatch: Patch,
+) -> None:
+    """Else it may draw one that is none; nor does it use up random numbers."""
+    sizes, make = [], server.Service
+
+    def service(
+        model: GPT, tokenizer: Tokenizer, *words: Any, **named: Any
+    ) -> server.Service:
+        sizes.append((model.config.vocab_size, tokenizer.vocab_size))
+        return make(model, tokenizer, *words, **named)
+
+    monkeypatch.setattr(server, "Service", service)
+    before = torch.get_rng_state()
+    with people.asked("a") as (_, answer):
+        assert answer.status_code == 200
+    assert torch.equal(torch.get_rng_state(), before)
+    [(known, written)] = sizes
+    assert known == written
+
+
 # --- cards --------------------------------------------------------------------
 
 
