@@ -74,8 +74,7 @@ SEARCHED = (
 )
 # What detect-secrets does not know: whom a model's author has an account
 # with, and where somebody's own files lie. Readers' repositories ask, too.
-KNOWN = Path(__file__).parents[2] / "compliance" / "secrets.yml"
-PRIVATE: dict[str, str] = yaml.safe_load(KNOWN.read_text(encoding="utf-8"))
+PRIVATE = Path(__file__).parents[2] / "compliance" / "secrets.yml"
 SILENCE = "detect_secrets.filters.allowlist.is_line_allowlisted"
 LISTED = re.compile(r"(allow|white)list[ -](nextline[ -])?secret")
 PLANTS = "tests/press/test_gates_safety.py"  # which plants them
@@ -271,6 +270,13 @@ def searched(book: Book) -> list[str]:
     return sorted({*names} - {".git", PLANTS})
 
 
+@lru_cache(maxsize=1)
+def private() -> dict[str, str]:
+    """Kind → pattern of what names a person's accounts or folders."""
+    found: dict[str, str] = yaml.safe_load(PRIVATE.read_text(encoding="utf-8"))
+    return found
+
+
 def secrets(book: Book) -> list[str]:
     """No key, token, password or home folder stands in a file."""
     settings = {"plugins_used": [{"name": name} for name in PLUGINS]}
@@ -285,7 +291,7 @@ def secrets(book: Book) -> list[str]:
                 text = book.read(name)
             except UnicodeDecodeError:
                 continue  # a picture
-            for kind, pattern in PRIVATE.items():
+            for kind, pattern in private().items():
                 for match in re.finditer(pattern, text):
                     line = text.count("\n", 0, match.start()) + 1
                     problems.append(f"{name}:{line}: {kind}")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from press import browser
 from press.roadmap import TRACKS, contents, load, of_edition
 from press.tracks import CUT, END, TracksError, cut, sections, shorter, titles
 
@@ -189,3 +190,41 @@ def test_an_edition_is_built_without_what_is_not_for_it(
     assert "It is 7." in short
     assert "Deep words" not in short
     assert figures == 0
+
+
+@pytest.mark.judge
+def test_the_site_folds_what_is_for_others_and_remembers(
+    small_book: Any,
+) -> None:
+    from playwright.sync_api import sync_playwright
+
+    assert browser.chromium(), "make judge brings Chromium"
+    page = small_book.folder / "book" / "page.md"
+    page.write_text(page.read_text(encoding="utf-8") + DEEP)
+    done = small_book.build("html")
+    assert done.returncode == 0, done.stderr
+    site = small_book.folder / "_build" / "out" / "_build" / "html"
+    with browser.served(site) as address, sync_playwright() as play:
+        window = play.chromium.launch(
+            executable_path=browser.chromium(), args=["--no-sandbox"]
+        )
+        tab = window.new_page()
+        tab.goto(f"{address}book/page.html")
+        deep = tab.locator("section#deep p", has_text="Deep words")
+        assert deep.is_visible()
+        assert tab.locator("section#deep .for-tracks").is_visible()
+        tab.select_option(".track-switch select", "beginner")
+        assert not deep.is_visible()
+        tab.reload()
+        assert not deep.is_visible()
+        tab.evaluate(browser.axe_script())
+        assert browser.ask_axe(tab) == []
+        tab.get_by_role("button", name="Show this section").click()
+        assert deep.is_visible()
+        tab.goto(f"{address}book/last.html")
+        tab.goto(f"{address}book/page.html#deep")  # an address is not hidden
+        assert deep.is_visible()
+        tab.select_option(".track-switch select", "practitioner")
+        tab.reload()
+        assert deep.is_visible()
+        window.close()
