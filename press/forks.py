@@ -50,13 +50,15 @@ def run_module(
     environment: dict[str, str],
     out: str,
 ) -> None:
-    """In a fork: `python -m module arguments`, which prints to a file."""
+    """In a fork: `python -m module arguments`, which prints to a file.
+
+    The module is looked for where the process that asks would find it.
+    """
     settle(folder, environment)
     target = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(target, stream)
     sys.argv = [module, *arguments]
-    sys.path.insert(0, folder)
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
