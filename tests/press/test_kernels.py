@@ -99,7 +99,11 @@ def test_nothing_of_ours_is_imported_once_for_all() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [("calendar", "2026", "1"), ("json.tool", "nothing.json"), ("calendar", "x")],
+    [
+        ("calendar", "2026", "1"),
+        ("json.tool", "nothing.json"),
+        ("calendar", "x"),
+    ],
 )
 def test_a_module_runs_in_a_fork_as_from_a_shell(
     tmp_path: Path, words: tuple[str, ...]
