@@ -294,6 +294,8 @@ def spoken(svg: str, alt: str) -> str:
             group.set("aria-hidden", "true")
     for link in root.iter(f"{{{SVG}}}a"):
         link.set("aria-label", link.attrib.pop(f"{{{XLINK}}}title"))
+    for part in root.iter("*"):  # a page may have several drawings
+        part.attrib.pop("id", None)
     return etree.tostring(root, encoding="unicode")
 
 

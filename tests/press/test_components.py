@@ -1,5 +1,6 @@
 """The graph of parts says what the roadmap says, and fits on a page."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pikepdf
 import pytest
 
 from press.extensions import components_figure as figure
-from press.extensions.roadmap_figure import dot
+from press.extensions.roadmap_figure import dot, spoken
 from press.gates.pages import Page
 from press.roadmap import TRACKS, load
 
@@ -110,3 +111,10 @@ def test_the_drawing_fits_on_a_page(track: str, tmp_path: Path) -> None:
         _, _, width, height = map(float, pdf.pages[0].MediaBox)
     assert width < COLUMN
     assert height < 176 / 25.4 * POINTS - 28  # the lowest page, a caption
+
+
+def test_two_drawings_on_a_page_share_no_id() -> None:
+    source = figure.draw({"bpe": "tokenizer", "gpt": "model"}, "")
+    page = spoken(dot(source, "svg").decode(), "Two parts and an arrow.")
+    assert page.count('class="node"') == 2
+    assert not re.search(r"\sid=", page)
