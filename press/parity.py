@@ -50,7 +50,9 @@ LABEL = re.compile(
 )
 PARTS = re.compile(
     r"\\label\{\\detokenize\{([^{}]+)::doc\}\}"
-    r"|\\begin\{(?:tabular[xy]?|tabulary|longtable)\}"
+    r"|(?<!\\sphinxaftertopcaption\n)"  # a table with a number is in the list
+    r"\\begin\{(?:tabular[xy]?|tabulary|longtable)\}"
+    r"(?!.*\n\\sphinxthelongtablecaptionisattop)"
 )
 
 

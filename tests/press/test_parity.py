@@ -253,3 +253,12 @@ def test_what_is_not_built_is_named_with_what_builds_it(
 def test_numbers_are_in_the_order_of_reading() -> None:
     keys = [("figure", "2.10"), ("figure", "2.9"), ("heading", "10")]
     assert sorted(keys, key=parity.natural) == keys[::-1]
+
+
+def test_a_table_with_a_number_is_not_counted_by_its_place() -> None:
+    numbered = "\\sphinxaftertopcaption\n\\begin{tabulary}{\\linewidth}\n"
+    long = "\\begin{longtable}{ll}\n\\sphinxthelongtablecaptionisattop\n"
+    plain = "\\centering\n\\begin{tabulary}{\\linewidth}[t]{TT}\n"
+    plain += "\\sphinxtoprule\n\\begin{longtable}{ll}\n\\sphinxtoprule\n"
+    assert not parity.PARTS.search(numbered + long)
+    assert len(parity.PARTS.findall(numbered + plain + long)) == 2
