@@ -11,12 +11,9 @@ from collections.abc import Iterable, Mapping
 
 import networkx as nx
 from docutils import nodes
-from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxDirective
 
-from press.extensions.roadmap_figure import roadmap_node
-from press.files import ROOT
+from press.extensions.roadmap_figure import Drawing
 from press.roadmap import TRACKS, Topic, load
 
 SHADES = {  # the first track that has it as core → fill, edge
@@ -29,36 +26,19 @@ LEFT_OUT = ("#eef0f2", "#9aa3ab")  # fill, edge
 LEFT_OUT_WORDS = "#6a737b"
 
 
-class ComponentsFigure(SphinxDirective):
+class ComponentsFigure(Drawing):
     """Directive: parts and their needs, for all or with ``:track:``."""
 
-    required_arguments = 1
-    final_argument_whitespace = True
     has_content = True
-    option_spec = {
-        "name": directives.unchanged,
-        "alt": directives.unchanged_required,
-        "track": lambda word: directives.choice(word, TRACKS),
-    }
 
     def run(self) -> list[nodes.Node]:
-        self.env.note_dependency(str(ROOT / "roadmap.yml"))
         said = self.content or self.env.temp_data.get("components", [])
         self.env.temp_data["components"] = said  # of this page
         try:
             parts = read_parts(said)
         except ValueError as error:
             raise self.error(f"components: {error}") from error
-        graph = draw(parts, self.options.get("track", ""))
-        figure = nodes.figure()
-        figure += roadmap_node(dot=graph, alt=self.options.get("alt", ""))
-        inline, messages = self.state.inline_text(
-            self.arguments[0], self.lineno
-        )
-        figure += nodes.caption("", "", *inline)
-        self.set_source_info(figure)
-        self.add_name(figure)
-        return [figure, *messages]
+        return self.framed(draw(parts, self.options.get("track", "")))
 
 
 def read_parts(lines: Iterable[str]) -> dict[str, str]:

@@ -48,8 +48,8 @@ class roadmap_node(nodes.General, nodes.Element):
     """The graph, until it is known for which format."""
 
 
-class RoadmapFigure(SphinxDirective):
-    """Directive: the whole roadmap, or one track's with ``:track:``."""
+class Drawing(SphinxDirective):
+    """What the directives have in common that draw topics: the figure."""
 
     required_arguments = 1
     final_argument_whitespace = True
@@ -59,10 +59,9 @@ class RoadmapFigure(SphinxDirective):
         "track": lambda word: directives.choice(word, TRACKS),
     }
 
-    def run(self) -> list[nodes.Node]:
+    def framed(self, graph: str) -> list[nodes.Node]:
+        """The figure of a graph in DOT, with its caption and its name."""
         self.env.note_dependency(str(ROOT / "roadmap.yml"))
-        edition = self.config.book_track
-        graph = draw(self.options.get("track", edition), edition)
         figure = nodes.figure()
         figure += roadmap_node(dot=graph, alt=self.options.get("alt", ""))
         inline, messages = self.state.inline_text(
@@ -72,6 +71,15 @@ class RoadmapFigure(SphinxDirective):
         self.set_source_info(figure)
         self.add_name(figure)
         return [figure, *messages]
+
+
+class RoadmapFigure(Drawing):
+    """Directive: the whole roadmap, or one track's with ``:track:``."""
+
+    def run(self) -> list[nodes.Node]:
+        edition = self.config.book_track
+        track = self.options.get("track", edition)
+        return self.framed(draw(track, edition))
 
 
 class PlanTable(SphinxDirective):
