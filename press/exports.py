@@ -26,8 +26,8 @@ KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 SILENT = {"print", "dis", "close", "zero_grad"}  # they return nothing
 NOTE = (
     "The cells of a chapter of *{book}*, as they are printed there. They need "
-    "the book's library, `scratchlm`, and its rules, `compliance`, where a cell "
-    "imports them; the page *Setting up* says how to get both."
+    "the library, `scratchlm`, and where a cell imports it, `compliance`; "
+    "the page *Setting up* says how to get both."
 )
 
 
