@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -248,26 +249,42 @@ def coverage_key() -> str:
     return hashlib.sha256(versions()).hexdigest() + digest(files)
 
 
-def measure_coverage() -> str:
-    """Run the library's tests; keep which test runs which line.
+def halves() -> list[list[str]]:
+    """The files of tests that are measured, for two processes.
 
-    A file's tests stay in one process: what they share is made once, by the
-    same test each time, and so the numbers that the book prints stay.
+    Always the same ones in the same order: what tests share is made by the
+    first that needs it, and the book says how many tests run a line.
     """
-    tests = [f"tests/{name}" for name in SHOWN_TESTS]
-    tests = [name for name in tests if (ROOT / name).exists()]
-    command = [sys.executable, "-m", "pytest", *tests]
-    command += ["-n", "2", "--dist", "loadfile"]
+    folders = [ROOT / "tests" / name for name in SHOWN_TESTS]
+    found = [path for folder in folders for path in folder.rglob("test_*.py")]
+    files = sorted(path.relative_to(ROOT).as_posix() for path in found)
+    return [half for half in (files[0::2], files[1::2]) if half]
+
+
+def measure_half(number: int, files: list[str]) -> Path:
+    """Run some files of tests, and measure; returns the log."""
+    command = [sys.executable, "-m", "pytest", *files]
     command += ["--cov=scratchlm", "--cov=solutions"]
     command += ["--cov=compliance", "--cov-report="]
     command += ["--cov-context=test", "-p", "no:cacheprovider"]
-    log = run("tests", command)
+    data = {"COVERAGE_FILE": str(BUILD / f"coverage-{number}.data")}
+    return run(f"tests-{number}", command, more=data)
+
+
+def measure_coverage() -> str:
+    """Run the library's tests; keep which test runs which line."""
+    parts = dict(enumerate(halves(), 1))
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        logs = list(pool.map(measure_half, parts, parts.values()))
+    python = [sys.executable, "-m", "coverage"]
+    data = [str(BUILD / f"coverage-{number}.data") for number in parts]
+    run("coverage", [*python, "combine", *data])
     report = BUILD / "coverage-raw.json"
-    command = [sys.executable, "-m", "coverage", "json", "--show-contexts"]
-    run("coverage", [*command, "-o", str(report)])
+    command = [*python, "json", "--show-contexts", "-o", str(report)]
+    run("coverage", command)
     compact(json.loads(report.read_text(encoding="utf-8")))
     report.unlink()
-    return tail(log, 1)
+    return ", ".join(tail(log, 1) for log in logs)
 
 
 def run_other_tests() -> None:

@@ -265,6 +265,19 @@ def test_tests_are_run_once_whatever_asks_for_them(
     assert done == ["measured", "rest", "rest"]
 
 
+def test_each_measured_file_is_in_one_half() -> None:
+    one, two = build.halves()
+    assert not set(one) & set(two)
+    assert abs(len(one) - len(two)) <= 1
+    wanted = {
+        path.relative_to(ROOT).as_posix()
+        for name in build.SHOWN_TESTS
+        for path in (ROOT / "tests" / name).rglob("test_*.py")
+    }
+    assert set(one) | set(two) == wanted
+    assert build.halves() == [one, two]
+
+
 # --- listings ----------------------------------------------------------------
 
 
