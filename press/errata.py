@@ -66,9 +66,9 @@ def load(path: Path = FILE) -> list[Erratum]:
     """
     text = path.read_text(encoding="utf-8")
     try:
-        tree = yaml.compose(text, Loader=yaml.BaseLoader)
-        data = yaml.load(text, Loader=yaml.BaseLoader)  # words, no dates
-    except yaml.YAMLError as error:
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # a date that is none, bare
         raise ErrataError(f"{path.name}: {error}") from error
 
     def wrong(where: list[Any], why: str) -> ErrataError:

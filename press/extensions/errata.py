@@ -35,7 +35,8 @@ class Errata(SphinxDirective):
             ("Right is:", entry.right),
         ):
             line = nodes.paragraph("", "", nodes.strong("", label))
-            words += line + [nodes.Text(" "), nodes.inline(text, text)]
+            line += [nodes.Text(" "), nodes.inline(text, text)]
+            words += line
         known = f"Version {entry.edition}, mended on {day}, "
         words += nodes.paragraph("", f"{known}reported by {entry.reported}.")
         return nodes.definition_list_item("", place, words)

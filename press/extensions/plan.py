@@ -76,9 +76,9 @@ class Milestones(SphinxDirective):
             name = name_of(track)
             write_offered(track)
             self.env.note_dependency(str(FOLDER / name))
-            path = (FOLDER / name).relative_to(ROOT).as_posix()
+            offered = (FOLDER / name).relative_to(ROOT).as_posix()
             line += nodes.Text(" As a calendar: ")
-            line += download(self.env.docname, path, name)
+            line += download(self.env.docname, offered, name)
             day = f"{FIRST_DAY.day} {FIRST_DAY:%B %Y}"
             line += nodes.Text(f", whose week 1 begins on {day}.")
         return [self.table(found), line]
@@ -97,7 +97,8 @@ class Milestones(SphinxDirective):
     def cells(self, phase: Phase) -> list[list[nodes.Node]]:
         """What stands in a row: milestone, weeks, hours, result."""
         milestone = phase.milestone
-        name = nodes.paragraph("", "", reference("ref", label(milestone.id), ""))
+        link = reference("ref", label(milestone.id), "")
+        name = nodes.paragraph("", "", link)
         return [
             [name],
             [nodes.paragraph("", phase.span)],

@@ -33,14 +33,15 @@ def test_no_entry_is_newer_than_the_last_commit() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("date: 2026-11-27", "date: 2026-11-31", "2026-11-31 is no date"),
-        ("date: 2026-11-27", "date: 27 November", "does not match"),
-        ("date: 2026-11-27", "date: 2026-11-01", "behind an older entry"),
+        ('date: "2026-11-27"', 'date: "2026-11-31"', "2026-11-31 is no date"),
+        ('date: "2026-11-27"', "date: 27 November", "does not match"),
+        ('date: "2026-11-27"', 'date: "2026-11-01"', "behind an older"),
         ("  place: server", "  page: server", "'place' is a required"),
         ("edition: 0.1.0", "edition: first", "does not match"),
         ("  reported: the authors\n", "", "'reported' is a required"),
         ("errata:\n", "errors:\n", "'errata' is a required"),
         ("errata:\n", "errata: [\n", "errata.yml: "),
+        ('date: "2026-11-27"', "date: 2026-11-31", "day is out of range"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(
@@ -65,7 +66,7 @@ def test_the_line_is_the_right_one(tmp_path: Path) -> None:
 
 
 ENTRY = """errata:
-- date: 2026-01-02
+- date: "2026-01-02"
   edition: 0.1.0
   place: page
   stood: The answer is 41.
@@ -77,8 +78,9 @@ ENTRY = """errata:
 def test_the_list_is_printed_or_said_to_be_empty(small_book: Any) -> None:
     """And a place that the book lacks fails the build."""
     small_book.write("book/last.md", "# Errata\n\n```{errata}\n```\n")
-    page = (small_book.folder / "book" / "page.md").read_text(encoding="utf-8")
-    small_book.write("book/page.md", page.replace(", and {cite}`someone2026`", ""))
+    path = small_book.folder / "book" / "page.md"
+    page = path.read_text(encoding="utf-8")
+    path.write_text(page.replace(", and {cite}`someone2026`", ""))
     said = {}
     for name, text in (("none", "errata: []\n"), ("one", ENTRY)):
         small_book.write("book/errata.yml", text)
@@ -90,7 +92,8 @@ def test_the_list_is_printed_or_said_to_be_empty(small_book: Any) -> None:
     assert "No mistake of fact is known." in said["none"]
     for words in ("The answer is 41.", "mended on 2 January 2026", "a reader"):
         assert words in said["one"]
-    small_book.write("book/errata.yml", ENTRY.replace("place: page", "place: x"))
+    nowhere = ENTRY.replace("place: page", "place: x")
+    small_book.write("book/errata.yml", nowhere)
     done = small_book.build("html")
     assert done.returncode == 1
     assert "undefined label: 'x'" in done.stderr

@@ -18,7 +18,6 @@ from press import plan
 from press.effort import effort
 from press.ical import Event, calendar, escaped, folded
 from press.plan import (
-    PlanError,
     core,
     evenings,
     main,
@@ -39,7 +38,7 @@ CONTENT = re.compile(
     r"(?P<parameters>(?:;[A-Za-z0-9-]+=[^\x00-\x08\x0a-\x1f\x7f\":;,]*)*)"
     r":(?P<value>[^\x00-\x08\x0a-\x1f\x7f]*)"
 )
-TEXT = re.compile(r'(?:[^\\;,\x00-\x08\x0a-\x1f\x7f]|\\[\\;,nN])*')
+TEXT = re.compile(r"(?:[^\\;,\x00-\x08\x0a-\x1f\x7f]|\\[\\;,nN])*")
 FORMS = {
     ("DTSTAMP", ""): r"\d{8}T\d{6}Z",  # section 3.8.7.2: in UTC
     ("DTSTART", ""): r"\d{8}T\d{6}",
@@ -99,9 +98,7 @@ def read(content: bytes) -> Read:
 
 def plain(value: str) -> str:
     """A TEXT value as it was before it was escaped."""
-    return re.sub(
-        r"\\(.)", lambda m: "\n" if m[1] in "nN" else m[1], value
-    )
+    return re.sub(r"\\(.)", lambda m: "\n" if m[1] in "nN" else m[1], value)
 
 
 def moment(value: str) -> datetime:
