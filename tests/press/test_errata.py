@@ -36,7 +36,7 @@ def test_no_entry_is_newer_than_the_last_commit() -> None:
         ('date: "2026-11-27"', 'date: "2026-11-31"', "2026-11-31 is no date"),
         ('date: "2026-11-27"', "date: 27 November", "does not match"),
         ('date: "2026-11-27"', 'date: "2026-11-01"', "behind an older"),
-        ("  place: server", "  page: server", "'place' is a required"),
+        ("  place: pitfalls", "  page: server", "'place' is a required"),
         ("edition: 0.1.0", "edition: first", "does not match"),
         ("  reported: the authors\n", "", "'reported' is a required"),
         ("errata:\n", "errors:\n", "'errata' is a required"),
@@ -57,7 +57,7 @@ def test_a_mistake_is_named_with_its_line(
 
 def test_the_line_is_the_right_one(tmp_path: Path) -> None:
     path = tmp_path / "errata.yml"
-    path.write_text(GOOD.replace("place: server", "place: 7th", 1))
+    path.write_text(GOOD.replace("place: pitfalls", "place: 7th", 1))
     with pytest.raises(ErrataError) as error:
         load(path)
     number = int(str(error.value).split(":")[1])
