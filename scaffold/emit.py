@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 import tomlkit
 
+from scaffold.checks import progress
 from scaffold.needs import (
     constraints,
     imported_names,
@@ -89,7 +90,7 @@ def copies(plan: Plan) -> dict[str, Path]:
             places["check"].parent / "__init__.py"
         )
         starts += [places["module"], places["check"], places["tests"]]
-    for name in ("__init__", "__main__", "expect"):
+    for name in ("__init__", "__main__", "expect", "progress"):
         found[f"checks/{name}.py"] = HERE / "checks" / f"{name}.py"
     for folder in ("compliance", "tests/compliance"):
         for path in sorted((ROOT / folder).glob("*.*")):
@@ -135,6 +136,10 @@ def render(plan: Plan, folder: Path, name: str) -> None:
         place = folder / (".gitignore" if target == "gitignore" else target)
         place.write_text(text, encoding="utf-8")
     (folder / "config.toml").write_text(config(plan), encoding="utf-8")
+    # The checks keep it, once it is there.
+    (folder / "progress.json").write_text(progress.text({}), encoding="utf-8")
+    if plan.start:
+        (folder / "plan.ics").write_text(plan.calendar, encoding="utf-8")
 
 
 def config(plan: Plan) -> str:

@@ -11,6 +11,7 @@ import torch
 
 from press.roadmap import load
 from scaffold.checks import __main__ as runner
+from scaffold.checks import progress
 from scaffold.checks.expect import CheckFailed, close, equal, raises, true
 
 TOPICS = sorted(topic.id for topic in load().topics)
@@ -275,3 +276,95 @@ def test_packing_may_be_written_in_another_way(
     monkeypatch.setattr(packing, "best_fit", spread_out)
     monkeypatch.setattr(packing, "document_mask", block_mask)
     assert runner.run_topic("packing") == 0
+
+
+# --- what has passed ---------------------------------------------------------
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of progress in which nothing has passed."""
+    path = tmp_path / "progress.json"
+    path.write_text('{"topics": {}}', encoding="utf-8")
+    monkeypatch.setattr(runner, "PROGRESS", path)
+    return path
+
+
+def test_the_root_of_this_repository_has_the_progress() -> None:
+    root = Path(__file__).parents[1]
+    assert runner.PROGRESS.relative_to(root) == Path("progress.json")
+
+
+def test_what_passed_is_kept_and_what_fails_again_too(
+    kept: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert runner.main(["tokens", "attention"]) == 0
+    assert progress.read(kept) == {"tokens": True, "attention": True}
+    before = kept.read_bytes()
+    assert runner.main(["attention"]) == 0
+    assert kept.read_bytes() == before  # no date, no order of its own
+    monkeypatch.setattr(runner, "run_topic", lambda topic: 2)
+    assert runner.main(["attention"]) == 1
+    assert progress.read(kept) == {"tokens": True, "attention": False}
+    capsys.readouterr()
+    assert runner.main(["--status"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  ✓ tokens" in lines
+    assert "  ✗ attention" in lines
+    assert "  · bpe" in lines
+    assert lines[-1] == f"1 of {len(TOPICS)} topics have passed"
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_where_there_is_no_file_nothing_is_kept(
+    kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept.unlink()
+    assert runner.main(["tokens"]) == 0
+    assert runner.main(["--status"]) == 0
+    assert "nothing is kept" in capsys.readouterr().out
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"topics": ["bpe"]}',
+        '{"topics": {"bpe": true}}',
+        '{"topics": {"bpe": {"passed": 1}}}',
+    ],
+)
+def test_a_file_of_something_else_is_left_alone(
+    kept: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept.write_text(text, encoding="utf-8")
+    for words in (["tokens"], ["--status"]):
+        assert runner.main(words) == 2
+        said = capsys.readouterr()
+        assert said.err.startswith(f"error: {kept} is no file of progress")
+        assert "tokens" not in said.out
+    assert kept.read_text(encoding="utf-8") == text
+
+
+def test_status_stands_alone() -> None:
+    with pytest.raises(SystemExit) as stop:
+        runner.main(["--status", "bpe"])
+    assert stop.value.code == 2
+
+
+def test_the_file_stays_as_it_was_when_writing_fails(
+    kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(progress.os, "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        progress.keep(kept, "bpe", passed=True)
+    assert kept.read_text(encoding="utf-8") == '{"topics": {}}'
+    assert list(kept.parent.iterdir()) == [kept]

@@ -3,11 +3,16 @@
     python -m checks                 every check of this repository
     python -m checks attention bpe   the checks of these topics
     python -m checks --list          the topics that have checks
+    python -m checks --status        what has passed, by progress.json
     python -m checks --bugs bpe      plant known bugs; each must be caught
 
 A check ends with ✓, or with what it expected, what it got, and the likely
 cause. The exit code is 0 when all pass, 1 when one fails, and 2 when a
 topic's name is not known.
+
+Where a file progress.json lies beside this package, the checks keep there
+which topics passed the last time. An emitted repository has one; in a clone of
+the book, begin with {"topics": {}}.
 """
 
 import argparse
@@ -22,8 +27,11 @@ from pathlib import Path
 from types import ModuleType
 
 from .expect import CheckFailed
+from .progress import ProgressError, keep, read
 
 HERE = Path(__file__).parent
+# The root of the repository: `checks` lies there, `scaffold.checks` deeper.
+PROGRESS = HERE.parents[str(__package__).count(".")] / "progress.json"
 
 
 class OtherCode(ValueError):
@@ -105,6 +113,14 @@ def run_topic(topic: str) -> int:
     return failed
 
 
+def run_and_keep(topic: str) -> int:
+    """Run a topic's checks, and keep whether they passed, where that is."""
+    failed = run_topic(topic)
+    if PROGRESS.exists():
+        keep(PROGRESS, topic, passed=not failed)
+    return failed
+
+
 def subject(module: ModuleType) -> ModuleType:
     """The module under check: the one of the same name as the topic."""
     topic = module.__name__.rpartition("check_")[2]
@@ -163,6 +179,21 @@ def show_bugs(topic: str) -> int:
     return escaped
 
 
+def show_status(known: list[str]) -> None:
+    """Print what has passed, what has not, and what comes next.
+
+    Raises ProgressError for a file that is none of ours.
+    """
+    passed = read(PROGRESS)
+    signs = {True: "✓", False: "✗", None: "·"}
+    for topic in known:
+        print(f"  {signs[passed.get(topic)]} {topic}")
+    done = sum(passed.get(topic) is True for topic in known)
+    print(f"{done} of {len(known)} topics have passed")
+    if not PROGRESS.exists():
+        print(f"nothing is kept: there is no {PROGRESS.name}")
+
+
 @contextmanager
 def nothing_left() -> Iterator[None]:
     """Temporary files of the checks are gone when the last has run."""
@@ -186,13 +217,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--bugs", action="store_true", help="plant bugs; all must be caught"
     )
+    parser.add_argument(
+        "--status", action="store_true", help="what has passed so far"
+    )
     options = parser.parse_args(arguments)
     known = topics()
     if options.list and (options.topics or options.bugs):
         parser.error("--list stands alone: it lists every topic")
+    if options.status and (options.topics or options.bugs or options.list):
+        parser.error("--status stands alone: it shows every topic")
     if options.list:
         print("\n".join(known))
         return 0
+    try:
+        if options.status:
+            show_status(list(known))
+            return 0
+        read(PROGRESS)  # before anything takes its time
+    except ProgressError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     unknown = [name for name in options.topics if name not in known]
     if unknown:
         print(
@@ -202,7 +246,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     start = time.perf_counter()
-    run = show_bugs if options.bugs else run_topic
+    run = show_bugs if options.bugs else run_and_keep
     chosen = list(dict.fromkeys(options.topics)) or list(known)
     try:
         with nothing_left():
