@@ -115,6 +115,21 @@ def test_its_tests_and_checks_are_found(repository: Path) -> None:
     counts = re.findall(r"^tests/\S+\.py: (\d+)$", out, re.M)
     assert sum(map(int, counts)) > 1000
     assert "attention" in run(repository, "-m", "checks", "--list").split()
+    listed = run(repository, "-m", "check", "list")
+    track = git(repository, "log", "--format=%s").split(": ")[1].split(",")[0]
+    names = [line.split()[0] for line in listed.splitlines()]
+    assert names == [topic.id for topic in Plan(track, "cpu").topics]
+    assert "1 pass" in run(repository, "-m", "check", "attention")
+    (repository / "progress.json").unlink()
+
+
+def test_it_has_a_reference_to_compare_with(repository: Path) -> None:
+    files = sorted((repository / "scratchlm").rglob("*.*"))
+    for path in files:
+        if path.suffix != ".pyc":
+            name = path.relative_to(repository)
+            copy = repository / "check" / "reference" / name
+            assert copy.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.slow
