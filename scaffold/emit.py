@@ -148,8 +148,8 @@ def render(plan: Plan, folder: Path, name: str) -> None:
 
 def entry(topic: Topic) -> dict[str, Any]:
     """What the checks know of a topic, and where the book tells it."""
-    names = ("id", "title", "package", "part", "requires", "gives")
-    names += ("explanation", "hazard", "done")
+    told = ("gives", "explanation", "hazard", "done")
+    names = ("id", "title", "package", "part", "requires", *told)
     page = (ROOT / topic.files["chapter"]).read_text(encoding="utf-8")
     title, sections = told_in(page)
     found = {name: getattr(topic, name) for name in names}

@@ -111,3 +111,115 @@ def test_names_that_are_not_there_are_told(
         given = f"{tmp_path / 'my_model.py'}:{name}"
         assert main(["attention", "--mine", given], site) == 1
         assert said in capsys.readouterr().out
+
+
+HEADS = """\
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Attn(nn.Module):
+    def __init__(self, channels, n_head, n_kv=None, dropout=0.0, bias=True,
+                 rotary=None, reference=False):
+        super().__init__()
+        n_kv = n_kv or n_head
+        if channels % n_head or n_head % n_kv:
+            raise ValueError("heads")
+        self.d, self.rotary, self.g = channels // n_head, rotary, n_head // n_kv
+        self.W_q = nn.Linear(channels, n_head * self.d, bias=bias)
+        self.W_k = nn.Linear(channels, n_kv * self.d, bias=bias)
+        self.W_v = nn.Linear(channels, n_kv * self.d, bias=bias)
+        self.W_o = nn.Linear(channels, channels, bias=bias)
+
+    def cut(self, x, layer):
+        return layer(x).unflatten(2, (-1, self.d)).transpose(1, 2)
+
+    def forward(self, x, store=None):
+        q, k, v = (self.cut(x, w) for w in (self.W_q, self.W_k, self.W_v))
+        start = store.length if store else 0
+        if self.rotary is not None:
+            q = self.rotary.apply_rotary(q, start)
+            k = self.rotary.apply_rotary(k, start)
+        if store is not None:
+            k, v = store.append(k, v)
+        k, v = (x.REPEAT(self.g, 1) for x in (k, v))
+        seen = torch.ones(q.shape[2], k.shape[2]).tril(k.shape[2] - q.shape[2])
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen.bool())
+        return self.W_o(y.transpose(1, 2).flatten(2))
+"""
+HEADS_ADAPTER = """\
+from my_heads import Attn
+MultiHeadAttention = Attn
+weights = {"qkv": "W_q + W_k + W_v", "out": "W_o"}
+"""
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_heads_whose_projections_stand_apart(
+    code: int,
+    site: Site,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The book has one layer for queries, keys and values; this has three."""
+    right, wrong = "repeat_interleave", "repeat_cards"
+    text = HEADS.replace("REPEAT", wrong if code else right)
+    text = text.replace(
+        "x.repeat_cards(self.g, 1)", "x.repeat(1, self.g, 1, 1)"
+    )
+    (tmp_path / "my_heads.py").write_text(text, encoding="utf-8")
+    adapter = tmp_path / "adapter_heads.py"
+    adapter.write_text(HEADS_ADAPTER, encoding="utf-8")
+    assert main(["heads", "--mine", str(adapter)], site) == code
+    out = " ".join(capsys.readouterr().out.split())
+    assert ("groups are dealt out like cards" in out) is bool(code)
+
+
+PIECES = """\
+def glue(word, pair, new):
+    found = []
+    for token in word:
+        if found and (found[-1], token) == tuple(pair):
+            found[-1] = new
+        else:
+            found.append(token)
+    return found
+"""
+FILTER = """\
+import torch
+def nucleus(logits, p):
+    shares, ids = logits.softmax(-1).sort(descending=True)
+    gone = shares.cumsum(-1) - shares >= max(p, 1e-30)
+    gone = torch.zeros_like(gone).scatter(-1, ids, gone)
+    return logits.masked_fill(gone, {score})
+"""
+
+
+@pytest.mark.parametrize(
+    ("topic", "text", "given", "cause"),
+    [
+        ("bpe", PIECES, "glue as merge_word", ""),
+        ("sampling", FILTER.format(score="-1e9"), "nucleus as keep_top_p", ""),
+        (
+            "sampling",
+            FILTER.format(score="0.0"),
+            "nucleus as keep_top_p",
+            "what is ruled out gets the score 0",
+        ),
+    ],
+)
+def test_functions_of_other_topics(
+    topic: str,
+    text: str,
+    given: str,
+    cause: str,
+    site: Site,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(text, encoding="utf-8")
+    code = main([topic, "--mine", f"{path}:{given}"], site)
+    out = " ".join(capsys.readouterr().out.split())
+    assert code == int(bool(cause))
+    assert cause in out

@@ -2,6 +2,8 @@
 
 import json
 import re
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from check import progress
 from check.commands import main
 from check.places import Site
 from check.values import distance, freeze
+from check.watch import changes
 
 SCALE = "scores / math.sqrt(q.shape[-1])"
 
@@ -213,3 +216,17 @@ def test_the_cache_is_not_needed(site: Site, tmp_path: Path) -> None:
     site.cache.mkdir()
     (site.cache / "verified.json").write_text("nonsense")
     assert main(["attention"], site) == 0
+
+
+def test_a_change_is_seen(site: Site) -> None:
+    seen = changes(site, pause=0.01)
+    path = site.path(site.topics["attention"])
+
+    def write() -> None:
+        time.sleep(0.2)
+        path.write_text(path.read_text(encoding="utf-8") + "\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert next(seen) == {"attention"}
+    writer.join()
