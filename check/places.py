@@ -20,8 +20,8 @@ import yaml
 
 LIBRARY = "scratchlm"
 HERE = Path(__file__).parent
-# The packages of check files: in the book's repository, in a reader's.
-CHECKS = ("scaffold.checks", "checks")
+# The folders of check files: in the book's repository, in a reader's.
+CHECKS = ("scaffold/checks", "checks")
 HEADING = re.compile(r"^#{1,4} (.+)$|^`{3,}\{listing\} (\S+)", re.M)
 
 
@@ -106,12 +106,12 @@ class Site:
     @cached_property
     def is_book(self) -> bool:
         """Whether this is the book's own repository."""
-        return (self.root / CHECKS[0].replace(".", "/")).is_dir()
+        return (self.root / CHECKS[0]).is_dir()
 
     @property
     def checks(self) -> str:
         """The package in which the topics' checks stand."""
-        return CHECKS[0] if self.is_book else CHECKS[1]
+        return CHECKS[not self.is_book].replace("/", ".")
 
     @property
     def sources(self) -> Path:

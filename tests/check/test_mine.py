@@ -142,7 +142,7 @@ class Attn(nn.Module):
             k = self.rotary.apply_rotary(k, start)
         if store is not None:
             k, v = store.append(k, v)
-        k, v = (x.REPEAT(self.g, 1) for x in (k, v))
+        k, v = (x.repeat_interleave(self.g, 1) for x in (k, v))
         seen = torch.ones(q.shape[2], k.shape[2]).tril(k.shape[2] - q.shape[2])
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen.bool())
         return self.W_o(y.transpose(1, 2).flatten(2))
@@ -162,17 +162,13 @@ def test_heads_whose_projections_stand_apart(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The book has one layer for queries, keys and values; this has three."""
-    right, wrong = "repeat_interleave", "repeat_cards"
-    text = HEADS.replace("REPEAT", wrong if code else right)
-    text = text.replace(
-        "x.repeat_cards(self.g, 1)", "x.repeat(1, self.g, 1, 1)"
-    )
+    text = HEADS.replace("return self.W_o", "return ") if code else HEADS
     (tmp_path / "my_heads.py").write_text(text, encoding="utf-8")
     adapter = tmp_path / "adapter_heads.py"
     adapter.write_text(HEADS_ADAPTER, encoding="utf-8")
     assert main(["heads", "--mine", str(adapter)], site) == code
     out = " ".join(capsys.readouterr().out.split())
-    assert ("groups are dealt out like cards" in out) is bool(code)
+    assert ("the output projection is forgotten" in out) is bool(code)
 
 
 PIECES = """\
