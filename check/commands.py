@@ -116,6 +116,8 @@ class Desk:
         """One topic's verdict, entered and printed."""
         topic = self.site.topics[name]
         before = progress.state(self.site, known, topic)
+        if mine.given:  # of whose past nothing is known
+            before = "todo"
         verdict = judge(self.site, topic, before, mine, whisper)
         if not mine.given:
             progress.enter(self.site, known, topic, verdict.state)

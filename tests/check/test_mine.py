@@ -75,6 +75,7 @@ def test_a_mistake_in_them_is_named(
     assert main(["attention", "--mine", str(adapter)], site) == 1
     out = capsys.readouterr().out
     assert "query and key are exchanged" in out
+    assert "1 topics: 1 fail" in out
     assert "adapter.py" in out
 
 

@@ -213,7 +213,7 @@ def test_values_are_compared_by_what_they_are(
 
 
 def test_the_cache_is_not_needed(site: Site, tmp_path: Path) -> None:
-    site.cache.mkdir()
+    site.cache.mkdir(exist_ok=True)
     (site.cache / "verified.json").write_text("nonsense")
     assert main(["attention"], site) == 0
 
