@@ -176,7 +176,7 @@ def fresh(stamp: Path, key: str) -> bool:
 def inputs() -> str:
     """A hash of all that the outputs are made from, and say of themselves."""
     folders = ["book", "src", "solutions", "scaffold", "tests", "press"]
-    folders += ["records", "benchmarks", "compliance"]
+    folders += ["records", "benchmarks", "compliance", "check"]
     files = {path for name in folders for path in everything(ROOT / name)}
     files |= everything(RUN)
     files |= {path for path in ROOT.iterdir() if path.is_file()}

@@ -35,6 +35,7 @@ FOLDERS = {
     "records": ROOT,
     "benchmarks": ROOT,
     "compliance": ROOT,
+    "check": ROOT,
 }
 CELL = re.compile(
     r"^ {0,3}(`{3,}|:{3,}|~{3,})\{code-cell\}[^\n]*\n(.*?)^ {0,3}\1",
@@ -64,7 +65,7 @@ APART = {"__pycache__", ".git", Path(os.environ.get("VENV", ".venv")).name}
 # by the code that makes them; tests fetch a corpus while a book is built.
 FETCHED = {"data", "runs"}
 # The scaffold reads all of these to write its repositories.
-SCAFFOLDED = ("scaffold", "src", "tests", "solutions", "compliance")
+SCAFFOLDED = ("scaffold", "src", "tests", "solutions", "compliance", "check")
 
 
 def module_path(name: str) -> Path | None:

@@ -119,6 +119,21 @@ def test_its_tests_and_checks_are_found(repository: Path) -> None:
     counts = re.findall(r"^tests/\S+\.py: (\d+)$", out, re.M)
     assert sum(map(int, counts)) > 1000
     assert "attention" in run(repository, "-m", "checks", "--list").split()
+    listed = run(repository, "-m", "check", "list")
+    track = git(repository, "log", "--format=%s").split(": ")[1].split(",")[0]
+    names = [line.split()[0] for line in listed.splitlines()]
+    assert names == [topic.id for topic in Plan(track, "cpu").topics]
+    assert "1 pass" in run(repository, "-m", "check", "attention")
+    (repository / "progress.json").unlink()
+
+
+def test_it_has_a_reference_to_compare_with(repository: Path) -> None:
+    files = sorted((repository / "scratchlm").rglob("*.*"))
+    for path in files:
+        if path.suffix != ".pyc":
+            name = path.relative_to(repository)
+            copy = repository / "check" / "reference" / name
+            assert copy.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.slow
@@ -462,13 +477,11 @@ def test_its_progress_is_kept_from_the_first_check_on(
     assert not (repository / "plan.ics").exists()
     folder = tmp_path / "llm"
     shutil.copytree(repository, folder)
-    assert "0 of" in run(folder, "-m", "checks", "--status")
-    run(folder, "-m", "checks", "toytown")
-    status = run(folder, "-m", "checks", "--status")
-    assert "✓ toytown" in status
-    assert "1 of" in status
+    run(folder, "-m", "check", "toytown")
     kept = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
-    assert kept == {"topics": {"toytown": {"passed": True}}}
+    assert kept["version"] == 1
+    assert kept["topics"] == {"toytown": "pass"}
+    assert "1 pass" in run(folder, "-m", "check", "--status")
 
 
 def test_nothing_is_copied_that_does_not_exist() -> None:
