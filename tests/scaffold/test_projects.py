@@ -86,7 +86,7 @@ def test_a_text_that_is_not_there_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ScaffoldError, match="village.txt is no text"):
+    with pytest.raises(ScaffoldError, match=r"village\.txt is no text"):
         Plan("practitioner", "cpu", Path("village.txt"))
 
 
