@@ -366,14 +366,16 @@ def test_public_symbols_leave_out_what_is_private() -> None:
     )
 
 
-def test_the_tests_of_a_listing_are_counted(
+def test_the_files_of_tests_that_run_a_listing_are_counted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     snippet = sources.find("scratchlm.training.schedule.linear")
     last = str(snippet.last)
-    file = {"tests": {last: [0, 4], "1": [1]}, "missing": [snippet.first]}
+    file = {"tests": {last: [0, 2, 3], "1": [1]}, "missing": [snippet.first]}
+    tests = [f"tests/test_{name}" for name in ("a.py::x", "b.py", "a.py::y")]
+    data = {"files": {snippet.file: file}, "tests": [*tests, "tests/test_c.py"]}
     path = tmp_path / "coverage.json"
-    path.write_text(json.dumps({"files": {snippet.file: file}}))
+    path.write_text(json.dumps(data))
     monkeypatch.setattr(sources, "COVERAGE", path)
     sources.read_coverage.cache_clear()
     assert sources.coverage_of(snippet) == (2, [snippet.first])
