@@ -52,6 +52,7 @@ SHELLS_OWN = re.compile(
     r"SCRATCHLM_|PYTHONOPTIMIZE$|PYTHONSTARTUP$|PYTEST_|FORCE_COLOR$|LINES$"
 )
 SHOWN_TESTS = [*PACKAGES, "solutions", "cli", "compliance"]
+SHARES = 6  # of the measured tests
 
 
 class BuildError(RuntimeError):
@@ -249,19 +250,20 @@ def coverage_key() -> str:
     return hashlib.sha256(versions()).hexdigest() + digest(files)
 
 
-def halves() -> list[list[str]]:
-    """The files of tests that are measured, for two processes.
+def shares() -> list[list[str]]:
+    """The files of tests that are measured, in shares for two processes.
 
     Always the same ones in the same order: what tests share is made by the
-    first that needs it, and the book says how many tests run a line.
+    first that needs it, and the book says which files' tests run a line. There
+    are several for each process, so that neither waits long for the other.
     """
     folders = [ROOT / "tests" / name for name in SHOWN_TESTS]
     found = [path for folder in folders for path in folder.rglob("test_*.py")]
     files = sorted(path.relative_to(ROOT).as_posix() for path in found)
-    return [half for half in (files[0::2], files[1::2]) if half]
+    return [files[n::SHARES] for n in range(min(SHARES, len(files)))]
 
 
-def measure_half(number: int, files: list[str]) -> Path:
+def measure_share(number: int, files: list[str]) -> Path:
     """Run some files of tests, and measure; returns the log."""
     command = [sys.executable, "-m", "pytest", *files]
     command += ["--cov=scratchlm", "--cov=solutions"]
@@ -273,9 +275,9 @@ def measure_half(number: int, files: list[str]) -> Path:
 
 def measure_coverage() -> str:
     """Run the library's tests; keep which test runs which line."""
-    parts = dict(enumerate(halves(), 1))
+    parts = dict(enumerate(shares(), 1))
     with ThreadPoolExecutor(max_workers=2) as pool:
-        logs = list(pool.map(measure_half, parts, parts.values()))
+        logs = list(pool.map(measure_share, parts, parts.values()))
     python = [sys.executable, "-m", "coverage"]
     data = [str(BUILD / f"coverage-{number}.data") for number in parts]
     run("coverage", [*python, "combine", *data])
@@ -284,7 +286,8 @@ def measure_coverage() -> str:
     run("coverage", command)
     compact(json.loads(report.read_text(encoding="utf-8")))
     report.unlink()
-    return ", ".join(tail(log, 1) for log in logs)
+    passed = re.findall(r"(\d+) passed", "".join(tail(x, 1) for x in logs))
+    return f"{sum(map(int, passed)):,} passed"
 
 
 def run_other_tests() -> None:

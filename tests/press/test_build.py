@@ -265,17 +265,18 @@ def test_tests_are_run_once_whatever_asks_for_them(
     assert done == ["measured", "rest", "rest"]
 
 
-def test_each_measured_file_is_in_one_half() -> None:
-    one, two = build.halves()
-    assert not set(one) & set(two)
-    assert abs(len(one) - len(two)) <= 1
+def test_each_measured_file_is_in_one_share() -> None:
+    shares = build.shares()
+    files = [file for share in shares for file in share]
     wanted = {
         path.relative_to(ROOT).as_posix()
         for name in build.SHOWN_TESTS
         for path in (ROOT / "tests" / name).rglob("test_*.py")
     }
-    assert set(one) | set(two) == wanted
-    assert build.halves() == [one, two]
+    assert len(files) == len(set(files)) and set(files) == wanted
+    sizes = [len(share) for share in shares]
+    assert len(sizes) == build.SHARES and max(sizes) - min(sizes) <= 1
+    assert build.shares() == shares
 
 
 # --- listings ----------------------------------------------------------------
