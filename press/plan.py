@@ -173,7 +173,7 @@ def phases(roadmap: Roadmap, track: str, hours: float) -> list[Phase]:
 
 def checks(topics: tuple[Topic, ...]) -> str:
     """The command that runs the checks of some topics."""
-    return "python -m checks " + " ".join(topic.id for topic in topics)
+    return "python -m check " + " ".join(topic.id for topic in topics)
 
 
 # --- the calendar ------------------------------------------------------------
@@ -212,7 +212,7 @@ def evening(name: str, day: date, sitting: Sitting) -> Event:
     begin = datetime.combine(day, BEGIN)
     words = [
         f"{topic.title}: {minutes} minutes\n{chapter(topic)}\n"
-        f"python -m checks {topic.id}"
+        f"python -m check {topic.id}"
         for topic, minutes in sitting.work
     ]
     names = ", ".join(topic.id for topic, _ in sitting.work)

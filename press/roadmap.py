@@ -336,7 +336,7 @@ def contents(roadmap: Roadmap, track: str = "") -> dict[str, Any]:
             if topic.part == name
         ]
         appendix["chapters"].append(chapter)
-    pages = ["commands", "omitted", "errata", "glossary"]
+    pages = ["commands", "checks", "omitted", "errata", "glossary"]
     pages += ["bibliography", "colophon"]
     appendix["chapters"] += [{"file": f"book/appendix/{x}"} for x in pages]
     parts.append(appendix)

@@ -103,7 +103,7 @@ class Card(SphinxDirective):
         return [
             *found,
             ("Takes", self.takes(topic)),
-            ("Check", [nodes.literal("", f"python -m checks {topic.id}")]),
+            ("Check", [nodes.literal("", f"python -m check {topic.id}")]),
             ("Files", self.files(topic)),
             ("Links", self.links(topic)),
         ]
