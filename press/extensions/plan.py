@@ -30,7 +30,7 @@ from press.roadmap import TRACKS, Topic, load, of_edition
 WIDTHS = (24, 10, 10, 56)  # of the milestones' columns, in percent
 NUMBERS = (44, 30, 26)  # of the columns of a table of numbers
 ASKED = (  # what a page of notes asks, and the lines for an answer
-    ("What I did", 4),
+    ("What I did", 3),
     ("What surprised me", 3),
     ("What I would ask", 3),
 )
@@ -92,7 +92,8 @@ class Milestones(SphinxDirective):
         texts = [nodes.paragraph("", text) for text in heads]
         body = nodes.tbody("", *(row(self.cells(phase)) for phase in found))
         group += [nodes.thead("", row([[text] for text in texts])), body]
-        return nodes.table("", group, classes=["colwidths-given"])
+        kinds = ["colwidths-given", "longtable"]  # may go on behind a page
+        return nodes.table("", group, classes=kinds)
 
     def cells(self, phase: Phase) -> list[list[nodes.Node]]:
         """What stands in a row: milestone, weeks, hours, result."""
