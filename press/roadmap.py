@@ -32,6 +32,7 @@ DEPTHS = ("core", "optional", "skim")
 SHORT = {"beginner"}  # tracks whose edition has nothing but the core
 # Chapters that belong to no topic, in book/guide.
 GUIDE = ("notes", "cards", "pitfalls", "components", "safety", "projects")
+GUIDE += ("teachers",)
 
 NAME = {"type": "string", "pattern": "^[a-z][a-z_]*$"}
 TEXT = {"type": "string", "minLength": 3}
