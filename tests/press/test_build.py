@@ -273,9 +273,11 @@ def test_each_measured_file_is_in_one_share() -> None:
         for name in build.SHOWN_TESTS
         for path in (ROOT / "tests" / name).rglob("test_*.py")
     }
-    assert len(files) == len(set(files)) and set(files) == wanted
+    assert len(files) == len(set(files))
+    assert set(files) == wanted
     sizes = [len(share) for share in shares]
-    assert len(sizes) == build.SHARES and max(sizes) - min(sizes) <= 1
+    assert len(sizes) == build.SHARES
+    assert max(sizes) - min(sizes) <= 1
     assert build.shares() == shares
 
 
