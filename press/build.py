@@ -414,10 +414,14 @@ def jupyter_book(
         command += ["-n", "-W", "--keep-going"]
     # Sphinx does not warn again of pages that it has read. What it knows of
     # a run that failed, or was killed, is therefore thrown away.
-    unfinished = out / "unfinished"
-    if unfinished.exists():
+    # So are the pages of other contents, which would stay in the output.
+    unfinished, last = out / "unfinished", out / "contents.yml"
+    listed = toc.read_text(encoding="utf-8")
+    other = last.exists() and last.read_text(encoding="utf-8") != listed
+    if other or unfinished.exists():
         shutil.rmtree(out / "_build", ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
+    write_whole(last, listed)
     unfinished.touch()
     log = run(name, command, bar=True)
     unfinished.unlink()

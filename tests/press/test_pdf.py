@@ -57,7 +57,7 @@ def test_it_says_title_author_language_licence_version_commit(
     with pikepdf.open(finished) as pdf:
         data = pdf.open_metadata()
         assert data["dc:title"] == "A Book"
-        assert data["dc:creator"] == ["The authors"]
+        assert data["dc:creator"] == list(identity().authors)
         assert set(data["dc:language"]) == {"en"}
         assert "CC BY 4.0" in data["dc:rights"]
         assert "licenses/by/4.0" in data["xmpRights:WebStatement"]
