@@ -31,8 +31,15 @@ TRACKS = ("beginner", "practitioner", "researcher")
 DEPTHS = ("core", "optional", "skim")
 SHORT = {"beginner"}  # tracks whose edition has nothing but the core
 # Chapters that belong to no topic, in book/guide.
-GUIDE = ("notes", "cards", "pitfalls", "components", "safety", "projects")
-GUIDE += ("teachers",)
+GUIDE = (
+    "notes",
+    "cards",
+    "pitfalls",
+    "components",
+    "safety",
+    "projects",
+    "teachers",
+)
 
 NAME = {"type": "string", "pattern": "^[a-z][a-z_]*$"}
 TEXT = {"type": "string", "minLength": 3}
