@@ -69,7 +69,7 @@ class SmallBook:
         folder.mkdir()
         for name in ("_config.yml", "roadmap.yml", "requirements.lock"):
             shutil.copy(ROOT / name, folder / name)
-        for name in ("pyproject.toml", "CITATION.cff"):
+        for name in ("pyproject.toml", "CITATION.cff", "book.yml"):
             shutil.copy(ROOT / name, folder / name)
         skip = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "press", folder / "press", ignore=skip)

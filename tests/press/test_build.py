@@ -122,9 +122,10 @@ def test_what_a_failed_or_killed_run_left_is_thrown_away(
         return tmp_path / "log"
 
     monkeypatch.setattr(build, "run", sphinx)
+    toc, out = tmp_path / "_toc.yml", tmp_path / "site"
+    toc.write_text("root: one", encoding="utf-8")
 
     def attempt() -> None:
-        toc, out = tmp_path / "_toc.yml", tmp_path / "site"
         build.jupyter_book("html", toc, out, True, "html")
 
     for kind in (build.BuildError, KeyboardInterrupt):
@@ -134,7 +135,10 @@ def test_what_a_failed_or_killed_run_left_is_thrown_away(
     error = None
     attempt()
     attempt()
-    assert seen == [False, False, False, True]
+    toc.write_text("root: other", encoding="utf-8")  # pages may be gone
+    attempt()
+    attempt()
+    assert seen == [False, False, False, True, False, True]
 
 
 def test_a_docstring_does_not_train_the_model_again(tmp_path: Path) -> None:
