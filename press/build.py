@@ -262,8 +262,8 @@ def shares() -> list[list[str]]:
     """The files of tests that are measured, in shares for two processes.
 
     Always the same ones in the same order: what tests share is made by the
-    first that needs it, and the book says which files' tests run a line. There
-    are several for each process, so that neither waits long for the other.
+    first that needs it. There are several shares for each process, so that
+    neither waits long for the other.
     """
     folders = [ROOT / "tests" / name for name in SHOWN_TESTS]
     found = [path for folder in folders for path in folder.rglob("test_*.py")]
@@ -276,13 +276,13 @@ def measure_share(number: int, files: list[str]) -> Path:
     command = [sys.executable, "-m", "pytest", *files]
     command += ["--cov=scratchlm", "--cov=solutions"]
     command += ["--cov=compliance", "--cov-report="]
-    command += ["--cov-context=test", "-p", "no:cacheprovider"]
+    command += ["-p", "no:cacheprovider"]
     data = {"COVERAGE_FILE": str(BUILD / f"coverage-{number}.data")}
     return run(f"tests-{number}", command, more=data)
 
 
 def measure_coverage() -> str:
-    """Run the library's tests; keep which test runs which line."""
+    """Run the library's tests; keep which lines they do not run."""
     parts = dict(enumerate(shares(), 1))
     with ThreadPoolExecutor(max_workers=2) as pool:
         logs = list(pool.map(measure_share, parts, parts.values()))
@@ -290,9 +290,9 @@ def measure_coverage() -> str:
     data = [str(BUILD / f"coverage-{number}.data") for number in parts]
     run("coverage", [*python, "combine", *data])
     report = BUILD / "coverage-raw.json"
-    command = [*python, "json", "--show-contexts", "-o", str(report)]
+    command = [*python, "json", "-o", str(report)]
     run("coverage", command)
-    compact(json.loads(report.read_text(encoding="utf-8")))
+    keep_missing(json.loads(report.read_text(encoding="utf-8")))
     report.unlink()
     passed = re.findall(r"(\d+) passed", "".join(tail(x, 1) for x in logs))
     return f"{sum(map(int, passed)):,} passed"
@@ -306,21 +306,15 @@ def run_other_tests() -> None:
         raise BuildError("tests failed (see above)")
 
 
-def compact(report: dict[str, Any]) -> None:
-    """Write which tests run which lines, each test named once."""
-    numbers: dict[str, int] = {}
-    files = {}
-    for name, file in report["files"].items():
-        tests = {}
-        for line, contexts in file["contexts"].items():
-            names = {c.partition("|")[0] for c in contexts if c}
-            runs = [numbers.setdefault(n, len(numbers)) for n in sorted(names)]
-            if runs:
-                tests[line] = runs
-        missing = file["missing_lines"]
-        files[name] = {"tests": tests, "missing": missing}
-    text = json.dumps({"tests": list(numbers), "files": files})
-    write_whole(COVERAGE, text)
+def keep_missing(report: dict[str, Any]) -> None:
+    """Write which lines no test runs, file by file.
+
+    Nothing else is kept: how many tests run a line depends on threads, and
+    on how busy the machine was.
+    """
+    files = report["files"].items()
+    missing = {name: file["missing_lines"] for name, file in files}
+    write_whole(COVERAGE, json.dumps(missing))
 
 
 def gather_references() -> None:

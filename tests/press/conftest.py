@@ -91,8 +91,7 @@ class SmallBook:
 
     def tested(self, missing: list[int]) -> None:
         """Pretend that tests run all lines but the missing ones."""
-        file = {"tests": {"5": [0]}, "missing": missing}
-        data = {"tests": ["t"], "files": {"src/scratchlm/sums.py": file}}
+        data = {"src/scratchlm/sums.py": missing}
         self.write("_build/coverage.json", json.dumps(data))
 
     def build(

@@ -197,17 +197,14 @@ def test_references_are_joined_without_doubles(
     assert "Other" not in text
 
 
-def test_coverage_names_each_test_once(
+def test_of_the_coverage_the_lines_that_no_test_runs_are_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(build, "COVERAGE", tmp_path / "coverage.json")
-    contexts = {"3": ["a|run", "b|run", ""], "4": ["a|run", "a|setup"]}
-    files = {"src/x.py": {"contexts": contexts, "missing_lines": [5]}}
-    build.compact({"files": files})
+    file = {"executed_lines": [3, 4], "missing_lines": [5]}
+    build.keep_missing({"files": {"src/x.py": file}})
     data = json.loads((tmp_path / "coverage.json").read_text())
-    assert data["tests"] == ["a", "b"]
-    file = data["files"]["src/x.py"]
-    assert file == {"tests": {"3": [0, 1], "4": [0]}, "missing": [5]}
+    assert data == {"src/x.py": [5]}
 
 
 def test_a_chapter_that_is_not_there_is_refused(
@@ -373,19 +370,16 @@ def test_public_symbols_leave_out_what_is_private() -> None:
     )
 
 
-def test_the_files_of_tests_that_run_a_listing_are_counted(
+def test_the_lines_of_a_listing_that_no_test_runs_are_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     snippet = sources.find("scratchlm.training.schedule.linear")
-    last = str(snippet.last)
-    file = {"tests": {last: [0, 2, 3], "1": [1]}, "missing": [snippet.first]}
-    tests = [f"tests/test_{name}" for name in ("a.py::x", "b.py", "a.py::y")]
-    data = {"files": {snippet.file: file}, "tests": [*tests, "tests/test_c.py"]}
     path = tmp_path / "coverage.json"
-    path.write_text(json.dumps(data))
     monkeypatch.setattr(sources, "COVERAGE", path)
+    assert sources.untested(snippet) is None
+    path.write_text(json.dumps({snippet.file: [1, snippet.first]}))
     sources.read_coverage.cache_clear()
-    assert sources.coverage_of(snippet) == (2, [snippet.first])
+    assert sources.untested(snippet) == [snippet.first]
     sources.read_coverage.cache_clear()
 
 
