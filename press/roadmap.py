@@ -354,7 +354,9 @@ def contents(
         return {"format": "jb-book", "root": "book/index", "parts": parts}
     if guide:
         parts.append(part("The guide", [f"book/guide/{x}" for x in guide]))
-    first = ["notation", "names", "toytown"]
+    first = ["notation", "names"]
+    if "toytown" in roadmap.by_id:  # the appendix of that topic
+        first.append("toytown")
     appendix = part("Appendix", [f"book/appendix/{x}" for x in first])
     for name in (x for x in roadmap.parts if x in parts_there):
         chapter: dict[str, Any] = {"file": f"book/appendix/solutions-{name}"}
