@@ -115,10 +115,13 @@ def marked(lines: Sequence[str], start: int) -> tuple[str, ...]:
 
 
 def left_out(text: str, track: str) -> list[bool]:
-    """For each line of a page, whether it is not for the track."""
+    """For each line of a page, whether it is not for the track.
+
+    Without a track, every section is for its reader.
+    """
     out = [False] * len(text.splitlines())
     for part in sections(text):
-        if part.tracks and track not in part.tracks:
+        if track and part.tracks and track not in part.tracks:
             out[part.start : part.end] = [True] * (part.end - part.start)
     return out
 

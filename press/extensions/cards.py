@@ -24,6 +24,7 @@ from press.extensions.exports import RUNS_NOTHING
 from press.extensions.listing import source_link
 from press.extensions.roadmap_figure import COLORS
 from press.files import ROOT
+from press.identity import book_roadmap
 from press.roadmap import Topic, load
 from press.sources import find
 
@@ -60,6 +61,8 @@ class Card(SphinxDirective):
         topic = load().by_id.get(self.arguments[0])
         if topic is None:
             raise self.error(f"no topic {self.arguments[0]} in the roadmap")
+        if topic.id not in book_roadmap().by_id:
+            return []  # this book is a course
         frame = card(color=COLORS[topic.part][1].lstrip("#"))
         frame["names"].append(place(topic.id))
         self.state.document.note_explicit_target(frame, frame)
@@ -153,7 +156,7 @@ class Card(SphinxDirective):
     def links(self, topic: Topic) -> list[nodes.Node]:
         """Links to the chapter, to the neighbors' cards, and back."""
         line: list[nodes.Node] = [reference("ref", topic.id, "chapter")]
-        for words, found in neighbors(topic, load()):
+        for words, found in neighbors(topic, book_roadmap()):
             line.append(nodes.Text(f" · {words.lower()} "))
             for i, name in enumerate(found):
                 line += [nodes.Text(", ")] if i else []
