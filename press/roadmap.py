@@ -127,6 +127,7 @@ SCHEMA = {
                     "hazard": SENTENCE,
                     "done": SENTENCE,
                     "compliance": SENTENCE,
+                    "gpus": {"type": "integer", "minimum": 1},
                 },
             },
         },
@@ -175,6 +176,7 @@ class Topic:
     hazard: str  # the mistake that costs most
     done: str  # how a reader knows that the topic is finished
     compliance: str = ""  # where it touches data, weights or people
+    gpus: int = 0  # without them its chapter runs, but not what it is for
 
     @property
     def module(self) -> str:
