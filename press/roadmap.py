@@ -285,7 +285,7 @@ def contents(roadmap: Roadmap, track: str = "") -> dict[str, Any]:
         if name in parts_there:
             parts.append(part(title, files))
     if track in SHORT:
-        pages = ["notation", "names", "glossary", "bibliography"]
+        pages = ["notation", "glossary", "bibliography"]
         parts.append(part("Appendix", [f"book/appendix/{x}" for x in pages]))
         return {"format": "jb-book", "root": "book/index", "parts": parts}
     parts.append(part("The guide", [f"book/guide/{x}" for x in GUIDE]))

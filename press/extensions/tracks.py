@@ -18,7 +18,7 @@ from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 
 from press.roadmap import TRACKS, load, of_edition
-from press.tracks import CUT, END, cut, labels, shorter, titles
+from press.tracks import CUT, END, cut, labels, shorter, titles, unmarked
 
 GLOSSARY = "book/appendix/glossary"
 ELSEWHERE = "°"  # after what only the whole book has
@@ -67,6 +67,7 @@ def cut_page(app: Sphinx, docname: str, source: list[str]) -> None:
     """Leave out what is not for the track whose edition is made."""
     track = app.config.book_track
     if not track:
+        source[0] = unmarked(source[0])
         return
     if docname == GLOSSARY:
         paths = frozenset(map(app.env.doc2path, app.env.found_docs))
