@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ SHELLS_OWN = re.compile(
     r"SCRATCHLM_|PYTHONOPTIMIZE$|PYTHONSTARTUP$|PYTEST_|FORCE_COLOR$|LINES$"
 )
 SHOWN_TESTS = [*PACKAGES, "solutions", "cli", "compliance"]
+SHARES = 6  # of the measured tests
 
 
 class BuildError(RuntimeError):
@@ -176,7 +178,7 @@ def fresh(stamp: Path, key: str) -> bool:
 def inputs() -> str:
     """A hash of all that the outputs are made from, and say of themselves."""
     folders = ["book", "src", "solutions", "scaffold", "tests", "press"]
-    folders += ["records", "benchmarks", "compliance"]
+    folders += ["records", "benchmarks", "compliance", "check"]
     files = {path for name in folders for path in everything(ROOT / name)}
     files |= everything(RUN)
     files |= {path for path in ROOT.iterdir() if path.is_file()}
@@ -249,21 +251,44 @@ def coverage_key() -> str:
     return hashlib.sha256(versions()).hexdigest() + digest(files)
 
 
-def measure_coverage() -> str:
-    """Run the library's tests; keep which test runs which line."""
-    tests = [f"tests/{name}" for name in SHOWN_TESTS]
-    tests = [name for name in tests if (ROOT / name).exists()]
-    command = [sys.executable, "-m", "pytest", *tests, "-n", "2"]
+def shares() -> list[list[str]]:
+    """The files of tests that are measured, in shares for two processes.
+
+    Always the same ones in the same order: what tests share is made by the
+    first that needs it, and the book says which files' tests run a line. There
+    are several for each process, so that neither waits long for the other.
+    """
+    folders = [ROOT / "tests" / name for name in SHOWN_TESTS]
+    found = [path for folder in folders for path in folder.rglob("test_*.py")]
+    files = sorted(path.relative_to(ROOT).as_posix() for path in found)
+    return [files[n::SHARES] for n in range(min(SHARES, len(files)))]
+
+
+def measure_share(number: int, files: list[str]) -> Path:
+    """Run some files of tests, and measure; returns the log."""
+    command = [sys.executable, "-m", "pytest", *files]
     command += ["--cov=scratchlm", "--cov=solutions"]
     command += ["--cov=compliance", "--cov-report="]
     command += ["--cov-context=test", "-p", "no:cacheprovider"]
-    log = run("tests", command)
+    data = {"COVERAGE_FILE": str(BUILD / f"coverage-{number}.data")}
+    return run(f"tests-{number}", command, more=data)
+
+
+def measure_coverage() -> str:
+    """Run the library's tests; keep which test runs which line."""
+    parts = dict(enumerate(shares(), 1))
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        logs = list(pool.map(measure_share, parts, parts.values()))
+    python = [sys.executable, "-m", "coverage"]
+    data = [str(BUILD / f"coverage-{number}.data") for number in parts]
+    run("coverage", [*python, "combine", *data])
     report = BUILD / "coverage-raw.json"
-    command = [sys.executable, "-m", "coverage", "json", "--show-contexts"]
-    run("coverage", [*command, "-o", str(report)])
+    command = [*python, "json", "--show-contexts", "-o", str(report)]
+    run("coverage", command)
     compact(json.loads(report.read_text(encoding="utf-8")))
     report.unlink()
-    return tail(log, 1)
+    passed = re.findall(r"(\d+) passed", "".join(tail(x, 1) for x in logs))
+    return f"{sum(map(int, passed)):,} passed"
 
 
 def run_other_tests() -> None:

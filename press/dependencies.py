@@ -35,6 +35,7 @@ FOLDERS = {
     "records": ROOT,
     "benchmarks": ROOT,
     "compliance": ROOT,
+    "check": ROOT,
 }
 CELL = re.compile(
     r"^ {0,3}(`{3,}|:{3,}|~{3,})\{code-cell\}[^\n]*\n(.*?)^ {0,3}\1",
@@ -48,7 +49,14 @@ DOTTED = re.compile(rf"\b(?:{'|'.join(FOLDERS)})\b(?:\.\w+)*")
 RECORD = re.compile(r"\brecord\(\s*([\"'])([\w-]+)\1")
 CALLED = re.compile(r"^([\w.]+):\w+$")  # module:function, imported by name
 FROM_ROADMAP = {"roadmap", "plan", "topic", "check", "card", "components"}
-COUNTED = {"plan", "topic", "card"}  # they say how long a topic takes
+FROM_ROADMAP |= {"milestones", "notes"}
+COUNTED = {"plan", "milestones", "topic", "card"}  # how long a topic takes
+PLANS = {"plan", "milestones"}  # of all topics
+OWN_LISTS = {  # directive → the file that it prints
+    "renamed": "book/renamed.yml",
+    "errata": "book/errata.yml",
+    "milestones": "scaffold/tracks.yml",
+}
 FROM_FILES = {"figure", "image", "literalinclude"}
 JOINING = {"Path", "join", "joinpath", "PurePath"}
 # Not followed: an environment is known by its locked versions.
@@ -57,7 +65,7 @@ APART = {"__pycache__", ".git", Path(os.environ.get("VENV", ".venv")).name}
 # by the code that makes them; tests fetch a corpus while a book is built.
 FETCHED = {"data", "runs"}
 # The scaffold reads all of these to write its repositories.
-SCAFFOLDED = ("scaffold", "src", "tests", "solutions", "compliance")
+SCAFFOLDED = ("scaffold", "src", "tests", "solutions", "compliance", "check")
 
 
 def module_path(name: str) -> Path | None:
@@ -265,11 +273,11 @@ def used_by_directives(text: str) -> set[Path]:
         if name in FROM_ROADMAP:
             files.add(ROOT / "roadmap.yml")
         if name in COUNTED:
-            files |= counted("*" if name == "plan" else argument)
+            files |= counted("*" if name in PLANS else argument)
         if name == "check":
             files |= checked(argument)
-        elif name == "renamed":
-            files.add(ROOT / "book" / "renamed.yml")
+        elif name in OWN_LISTS:
+            files.add(ROOT / OWN_LISTS[name])
         elif name in FROM_FILES:
             files |= files_named(argument)
         elif name == "listing":

@@ -23,10 +23,11 @@ from press.gates.typed import SOLUTIONS, is_printed
 
 FOLDER = ROOT / "_build" / "cells"
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
-SILENT = {"print", "dis"}  # they print, and return nothing
+SILENT = {"print", "dis", "close", "zero_grad"}  # they return nothing
 NOTE = (
     "The cells of a chapter of *{book}*, as they are printed there. They need "
-    "the book's library, `scratchlm`; its page *Setting up* says how to get it."
+    "the library, `scratchlm`, and where a cell imports it, `compliance`; "
+    "the page *Setting up* says how to get both."
 )
 
 

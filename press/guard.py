@@ -36,7 +36,7 @@ SITE = Path(__file__).parent / "site"
 SEED = 2026
 OUR = (
     *("scratchlm", "solutions", "scaffold", "records", "benchmarks"),
-    *("compliance", "press"),
+    *("compliance", "check", "press"),
 )
 LOCAL = {"localhost", "127.0.0.1", "::1", "", None}
 # What Python's own `platform` and matplotlib ask about this machine.

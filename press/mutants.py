@@ -44,7 +44,7 @@ ROOT = Path(__file__).parent.parent
 REASONS = ROOT / "press" / "judges" / "mutants.yml"
 OWN = (
     *("scratchlm", "solutions", "scaffold", "records", "benchmarks"),
-    "compliance",
+    *("compliance", "check"),
 )
 OPTIONS = (
     *("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"),

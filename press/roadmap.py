@@ -29,7 +29,7 @@ TRACKS = ("beginner", "practitioner", "researcher")
 DEPTHS = ("core", "optional", "skim")
 SHORT = {"beginner"}  # tracks whose edition has nothing but the core
 # Chapters that belong to no topic, in book/guide.
-GUIDE = ("cards", "pitfalls", "components", "safety")
+GUIDE = ("notes", "cards", "pitfalls", "components", "safety", "projects")
 
 NAME = {"type": "string", "pattern": "^[a-z][a-z_]*$"}
 TEXT = {"type": "string", "minLength": 3}
@@ -42,6 +42,18 @@ TOOL = {
         "name": {"type": "string", "minLength": 2},
         "url": {"type": "string", "pattern": r"^https://\S+$"},
         "for": TEXT,
+    },
+}
+MILESTONE = {
+    "type": "object",
+    "required": ["id", "title", "parts", "holds", "shows"],
+    "additionalProperties": False,
+    "properties": {
+        "id": NAME,
+        "title": TEXT,
+        "parts": {"type": "array", "minItems": 1, "items": NAME},
+        "holds": {"type": "string", "pattern": r"^[a-z].{15,}[a-z]$"},
+        "shows": {"type": "string", "pattern": r"^python -m \S+ \S"},
     },
 }
 LONGEST = 45  # words of an explanation
@@ -59,6 +71,7 @@ SCHEMA = {
                 "properties": {"id": NAME, "title": TEXT},
             },
         },
+        "milestones": {"type": "array", "items": MILESTONE},
         "topics": {
             "type": "array",
             "items": {
@@ -125,6 +138,17 @@ class Tool:
 
 
 @dataclass(frozen=True)
+class Milestone:
+    """A phase of a plan: what a reader holds in hands at its end."""
+
+    id: str
+    title: str
+    parts: tuple[str, ...]  # their topics are the phase's
+    holds: str
+    shows: str  # the command that shows it
+
+
+@dataclass(frozen=True)
 class Topic:
     """One topic: a chapter, a module, its tests and its check."""
 
@@ -165,6 +189,7 @@ class Roadmap:
 
     parts: dict[str, str]
     topics: tuple[Topic, ...] = field(default_factory=tuple)
+    milestones: tuple[Milestone, ...] = ()
 
     @cached_property
     def by_id(self) -> dict[str, Topic]:
@@ -242,7 +267,18 @@ def parse(text: str, name: str) -> Roadmap:
             )
         seen.add(item["id"])
         topics.append(topic_of(item))
-    return Roadmap(parts, tuple(topics))
+    phases = data.get("milestones", [])
+    order = [name for item in phases for name in item["parts"]]
+    if phases and order != list(parts):
+        raise wrong(
+            ["milestones"],
+            f"the phases have the parts {', '.join(order)}; they need each "
+            f"once, in this order: {', '.join(parts)}",
+        )
+    milestones = [
+        Milestone(**{**item, "parts": tuple(item["parts"])}) for item in phases
+    ]
+    return Roadmap(parts, tuple(topics), tuple(milestones))
 
 
 def topic_of(item: dict[str, Any]) -> Topic:
@@ -285,6 +321,7 @@ def contents(roadmap: Roadmap, track: str = "") -> dict[str, Any]:
         if name in parts_there:
             parts.append(part(title, files))
     if track in SHORT:
+        parts.append(part("The guide", ["book/guide/notes"]))
         pages = ["notation", "glossary", "bibliography"]
         parts.append(part("Appendix", [f"book/appendix/{x}" for x in pages]))
         return {"format": "jb-book", "root": "book/index", "parts": parts}
@@ -299,7 +336,8 @@ def contents(roadmap: Roadmap, track: str = "") -> dict[str, Any]:
             if topic.part == name
         ]
         appendix["chapters"].append(chapter)
-    pages = ["commands", "omitted", "glossary", "bibliography", "colophon"]
+    pages = ["commands", "omitted", "errata", "glossary"]
+    pages += ["bibliography", "colophon"]
     appendix["chapters"] += [{"file": f"book/appendix/{x}"} for x in pages]
     parts.append(appendix)
     return {"format": "jb-book", "root": "book/index", "parts": parts}

@@ -195,9 +195,10 @@ def read_coverage(path: Path, stamp: int) -> dict[str, Any]:
 
 
 def coverage_of(snippet: Snippet) -> tuple[int, list[int]] | None:
-    """How many tests run the snippet, and its lines that none runs.
+    """How many files of tests run the snippet, and its lines that none runs.
 
-    None where no coverage was measured yet (a preview of one page).
+    Files, since a thread may end in this test or in the next one. None where
+    no coverage was measured yet (a preview of one page).
     """
     if not COVERAGE.exists():
         return None
@@ -210,5 +211,6 @@ def coverage_of(snippet: Snippet) -> tuple[int, list[int]] | None:
     for line, runs in file["tests"].items():
         if int(line) in inside:
             tests |= set(runs)
+    files = {data["tests"][test].partition("::")[0] for test in tests}
     missing = [line for line in file["missing"] if line in inside]
-    return len(tests), missing
+    return len(files), missing

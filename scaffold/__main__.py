@@ -19,6 +19,7 @@ examples:
   python -m scaffold --track beginner --out ~/my-first-model
   python -m scaffold --track practitioner --data ~/letters.txt
   python -m scaffold --track researcher --budget gpu24 --out ~/lab
+  python -m scaffold --track practitioner --start 2026-12-01
 
 then, in the new folder:
   python3 -m venv .venv && . .venv/bin/activate
@@ -60,6 +61,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="a text of your own: a UTF-8 file, JSON lines, or a folder "
         "that `scratchlm corpus prepare` wrote (Toytown)",
     )
+    parser.add_argument(
+        "--start",
+        default="",
+        help="the first day of week 1, as 2026-12-01: writes plan.ics, a "
+        "calendar of the plan (no calendar)",
+    )
     return parser
 
 
@@ -67,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code: 2 for what the user can mend."""
     options = make_parser().parse_args(arguments)
     try:
-        plan = Plan(options.track, options.budget, options.data)
+        plan = Plan(options.track, options.budget, options.data, options.start)
         out = emit(plan, options.out or Path(f"llm-{options.track}"))
     except ScaffoldError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """Make a repository from the sources that the book shows."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from typing import Any
 import jinja2
 import tomlkit
 
+from check.places import told_in
+from press.roadmap import Topic
 from scaffold.needs import (
     constraints,
     imported_names,
@@ -23,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 HERE = Path(__file__).parent
 SOURCES = ROOT / "src"
 PROJECT = "scratchlm"
-OWN = {PROJECT, "scaffold", "checks", "train", "compliance"}
+OWN = {PROJECT, "scaffold", "check", "checks", "train", "compliance"}
 TEMPLATES = {
     "README.md": "README.md.j2",
     "pyproject.toml": "pyproject.toml.j2",
@@ -91,6 +94,8 @@ def copies(plan: Plan) -> dict[str, Path]:
         starts += [places["module"], places["check"], places["tests"]]
     for name in ("__init__", "__main__", "expect"):
         found[f"checks/{name}.py"] = HERE / "checks" / f"{name}.py"
+    for path in sorted((ROOT / "check").glob("*.py")):
+        found[f"check/{path.name}"] = path
     for folder in ("compliance", "tests/compliance"):
         for path in sorted((ROOT / folder).glob("*.*")):
             found[path.relative_to(ROOT).as_posix()] = path
@@ -98,6 +103,7 @@ def copies(plan: Plan) -> dict[str, Path]:
     for path in library_files(starts):
         inside = path.relative_to(SOURCES)
         found[inside.as_posix()] = path
+        found[f"check/reference/{inside.as_posix()}"] = path
         tests = f"tests/{inside.parent.name}/test_{inside.name}"
         if (ROOT / tests).exists():  # those of helpers from other tracks too
             found[tests] = ROOT / tests
@@ -135,6 +141,21 @@ def render(plan: Plan, folder: Path, name: str) -> None:
         place = folder / (".gitignore" if target == "gitignore" else target)
         place.write_text(text, encoding="utf-8")
     (folder / "config.toml").write_text(config(plan), encoding="utf-8")
+    topics = {"topics": [entry(topic) for topic in plan.topics]}
+    text = json.dumps(topics, indent=1, ensure_ascii=False) + "\n"
+    (folder / "check" / "topics.json").write_text(text, encoding="utf-8")
+    if plan.start:
+        (folder / "plan.ics").write_text(plan.calendar, encoding="utf-8")
+
+
+def entry(topic: Topic) -> dict[str, Any]:
+    """What the checks know of a topic, and where the book tells it."""
+    told = ("gives", "explanation", "hazard", "done")
+    names = ("id", "title", "package", "part", "requires", *told)
+    page = (ROOT / topic.files["chapter"]).read_text(encoding="utf-8")
+    title, sections = told_in(page)
+    found = {name: getattr(topic, name) for name in names}
+    return found | {"chapter": title, "sections": sections}
 
 
 def config(plan: Plan) -> str:

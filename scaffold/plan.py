@@ -3,12 +3,13 @@
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from press.effort import effort
+from press.plan import Phase, PlanError, day, phases, plan_text, sittings
 from press.roadmap import Topic, load
 
 HERE = Path(__file__).parent
@@ -40,15 +41,17 @@ def budgets() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Week:
-    """A week of reading and running: its topics and its hours."""
+    """A week of reading and running: the topics that begin in it."""
 
     number: int
     topics: tuple[Topic, ...]
+    minutes: int  # of its evenings
+    reached: tuple[Phase, ...]  # the milestones on its last evenings
 
     @property
     def hours(self) -> float:
-        """Hours of the week's topics."""
-        return sum(effort(topic).minutes for topic in self.topics) / 60
+        """Hours of the week's evenings."""
+        return self.minutes / 60
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Plan:
     track: str
     budget: str
     data: Path | None = None  # UTF-8 text, JSON lines, or a prepared folder
+    start: str = ""  # the first day of the calendar; "": no calendar
 
     def __post_init__(self) -> None:
         """Refuse unknown names, and a text that cannot be trained on."""
@@ -66,6 +70,10 @@ class Plan:
             if name not in known:
                 names = ", ".join(known)
                 raise ScaffoldError(f"no {kind} {name!r}; there are: {names}")
+        try:
+            _ = self.calendar
+        except PlanError as error:
+            raise ScaffoldError(f"--start {error}") from error
         if self.data is not None:
             check_text(self.data, self.tokens)
             window = self.settings["context"]
@@ -84,15 +92,40 @@ class Plan:
 
     @cached_property
     def weeks(self) -> list[Week]:
-        """The topics in weeks of the hours that the track has."""
-        limit = 60 * tracks()[self.track]["hours"]
-        weeks: list[list[Topic]] = [[]]
-        for topic in self.topics:
-            used = sum(effort(t).minutes for t in weeks[-1])
-            if weeks[-1] and used + effort(topic).minutes > limit:
-                weeks.append([])
-            weeks[-1].append(topic)
-        return [Week(i, tuple(w)) for i, w in enumerate(weeks, 1)]
+        """What is core to the track, in weeks of the hours that it has."""
+        hours = float(tracks()[self.track]["hours"])
+        core = [t for t in self.topics if t not in self.later]
+        ends = phases(load(), self.track, hours)
+        plan, begun = sittings(core, hours), set[str]()
+        found = []
+        for number, group in groupby(plan, key=lambda s: s.week):
+            evenings = list(group)
+            work = [topic for s in evenings for topic, _ in s.work]
+            new = dict.fromkeys(t.id for t in work if t.id not in begun)
+            begun |= set(new)
+            found.append(
+                Week(
+                    number,
+                    tuple(load().by_id[name] for name in new),
+                    sum(s.minutes for s in evenings),
+                    tuple(p for p in ends if p.last.week == number),
+                )
+            )
+        return found
+
+    @cached_property
+    def calendar(self) -> str:
+        """The plan as an iCalendar file, empty where no start is named."""
+        if not self.start:
+            return ""
+        hours = float(tracks()[self.track]["hours"])
+        return plan_text(self.track, day(self.start), hours)
+
+    @cached_property
+    def later(self) -> tuple[Topic, ...]:
+        """The topics that can wait for a second reading."""
+        track = self.track
+        return tuple(t for t in self.topics if t.tracks[track] == "optional")
 
     @cached_property
     def tokens(self) -> int:

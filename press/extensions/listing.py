@@ -100,10 +100,10 @@ class Listing(SphinxDirective):
             text = f", line {snippet.first}"
         measured = coverage_of(snippet)
         if measured is not None:
-            tests, missing = measured
-            if tests:
-                word = "test" if tests == 1 else "tests"
-                text += f"; run by {tests} {word}"
+            files, missing = measured
+            if files:
+                word = "file" if files == 1 else "files"
+                text += f"; run by tests in {files} {word}"
             for line in missing:
                 LOG.warning(
                     "%s:%d is shown, but no test runs it",

@@ -18,7 +18,7 @@ from press.files import ROOT
 
 LOG = logging.getLogger(__name__)
 KEPT = ["book", "src", "press", "solutions", "scaffold", "records", "tests"]
-KEPT += ["benchmarks", "docs", ".ci", "compliance"]
+KEPT += ["benchmarks", "docs", ".ci", "compliance", "check"]
 START = """from pathlib import Path
 
 from press.guard import start

@@ -36,6 +36,7 @@ PICKLES |= {"shelve", "joblib", "jsonpickle", "copyreg"}
 CODE = (
     *("src", "press", "scaffold", "solutions", "records", "benchmarks"),
     "compliance",
+    "check",
 )
 PLUGINS = (
     "ArtifactoryDetector",
@@ -67,6 +68,7 @@ SEARCHED = (
     "records",
     "benchmarks",
     "compliance",
+    "check",
     "tests",
     "docs",
     ".ci",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from press.gates.book import Book
 
 PYTHON = ["src", "scaffold", "solutions", "records", "tests", "press"]
-PYTHON += ["benchmarks", "compliance"]
+PYTHON += ["benchmarks", "compliance", "check"]
 SPELLED = [*PYTHON, "book", "README.md", "CONTRIBUTING.md"]
 IGNORED = "modell,abd,atention,gage,caf,ned,fo,nd,te,ser,pres,ans,ue,ot,ist"
 

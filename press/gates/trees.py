@@ -18,10 +18,11 @@ MAY = {
     "scratchlm": set[str](),
     "press": set[str](),
     "solutions": {"scratchlm", "press"},
-    "scaffold": {"scratchlm", "press"},
+    "scaffold": {"scratchlm", "press", "check"},
     "records": {"scratchlm", "press"},
     "benchmarks": {"scratchlm", "press"},
     "compliance": {"scratchlm"},
+    "check": set[str](),
 }
 EMITTED = (*ORDER, "compliance")  # whose tests a reader's repository has
 FOLDERS = {"scratchlm": "src/scratchlm"}

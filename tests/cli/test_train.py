@@ -134,7 +134,8 @@ def test_a_share_of_the_peak_is_told_where_it_is_known(
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda d, n=name: n)
         assert words in train.pace(trainer, lines)
         assert ("%" in train.pace(trainer, lines)) == (name != "X")
-    assert train.pace(trainer, lines[:1]) == "too short to be timed"
+    for few in (lines[:1], lines[:1] * 2):
+        assert train.pace(trainer, few) == "too short to be timed"
 
 
 def test_batches_are_fetched_ahead_by_one_process_on_a_card(

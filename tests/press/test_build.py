@@ -265,6 +265,20 @@ def test_tests_are_run_once_whatever_asks_for_them(
     assert done == ["measured", "rest", "rest"]
 
 
+def test_each_measured_file_is_in_one_share() -> None:
+    shares = build.shares()
+    files = [file for share in shares for file in share]
+    wanted = {
+        path.relative_to(ROOT).as_posix()
+        for name in build.SHOWN_TESTS
+        for path in (ROOT / "tests" / name).rglob("test_*.py")
+    }
+    assert len(files) == len(set(files)) and set(files) == wanted
+    sizes = [len(share) for share in shares]
+    assert len(sizes) == build.SHARES and max(sizes) - min(sizes) <= 1
+    assert build.shares() == shares
+
+
 # --- listings ----------------------------------------------------------------
 
 
@@ -353,14 +367,16 @@ def test_public_symbols_leave_out_what_is_private() -> None:
     )
 
 
-def test_the_tests_of_a_listing_are_counted(
+def test_the_files_of_tests_that_run_a_listing_are_counted(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     snippet = sources.find("scratchlm.training.schedule.linear")
     last = str(snippet.last)
-    file = {"tests": {last: [0, 4], "1": [1]}, "missing": [snippet.first]}
+    file = {"tests": {last: [0, 2, 3], "1": [1]}, "missing": [snippet.first]}
+    tests = [f"tests/test_{name}" for name in ("a.py::x", "b.py", "a.py::y")]
+    data = {"files": {snippet.file: file}, "tests": [*tests, "tests/test_c.py"]}
     path = tmp_path / "coverage.json"
-    path.write_text(json.dumps({"files": {snippet.file: file}}))
+    path.write_text(json.dumps(data))
     monkeypatch.setattr(sources, "COVERAGE", path)
     sources.read_coverage.cache_clear()
     assert sources.coverage_of(snippet) == (2, [snippet.first])

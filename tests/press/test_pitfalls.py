@@ -8,8 +8,8 @@ from types import ModuleType
 import pytest
 import torch
 
+from check.running import HERE
 from records import make_pitfalls as pitfalls
-from scaffold.checks.__main__ import topics
 from scratchlm.model import attention, gpt, heads
 
 PAGE = Path(__file__).parents[2] / "book" / "guide" / "pitfalls.md"
@@ -28,7 +28,7 @@ def sections() -> dict[str, str]:
 
 def checks(topic: str) -> ModuleType:
     """The module with the checks of a topic."""
-    return importlib.import_module(topics()[topic])
+    return importlib.import_module(HERE.check_module(HERE.topics[topic]))
 
 
 def test_there_are_pitfalls_enough() -> None:
@@ -47,7 +47,7 @@ def test_the_checks_that_are_named_exist(title: str) -> None:
 def test_mistakes_of_the_record_are_those_of_the_checks() -> None:
     known = {
         (module.rpartition(".")[2].removeprefix("check_"), *bug)
-        for module in topics().values()
+        for module in map(HERE.check_module, HERE.topics.values())
         for bug in importlib.import_module(module).BUGS.values()
     }
     planted = {

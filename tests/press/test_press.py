@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 READ_AS_TEXT = {"scratchlm", "scaffold", "solutions", "records", "benchmarks"}
-READ_AS_TEXT |= {"compliance"}
+READ_AS_TEXT |= {"compliance", "check"}
 
 
 def imported(path: Path) -> set[str]:
@@ -33,11 +33,13 @@ def test_nobody_edits_the_search_path() -> None:
     # The guard of cells comes into a kernel before any module; a script that
     # a reader takes along runs where the repository cannot be seen; and in an
     # emitted repository tests start processes though nobody installed it. An
-    # engine that the book does not need is put beside what is installed.
+    # engine that the book does not need is put beside what is installed. A
+    # check runs on the library that its job names, in a process of its own.
     own = ("press/guard.py", "tests/press/test_exports.py")
     own += ("tests/conftest.py", "tests/solutions/test_shards.py")
+    own += ("check/process.py", "check/mine.py")
     spared = {Path(__file__), *(ROOT / name for name in own)}
-    for folder in (*folders, "benchmarks", "compliance"):
+    for folder in (*folders, "benchmarks", "compliance", "check"):
         for path in (ROOT / folder).rglob("*.py"):
             if path in spared:
                 continue

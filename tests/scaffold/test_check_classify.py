@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scaffold.checks import __main__ as runner
+from check import running as runner
 from scratchlm.tuning import classify
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from scaffold.checks import __main__ as runner
+from check import running as runner
 from scratchlm.training import device
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scaffold.checks.__main__ import check_functions
+from check.running import check_functions
 from scaffold.checks.tuning import check_reward
 from scratchlm.model.gpt import GPT
 from scratchlm.training.memory import IGNORED

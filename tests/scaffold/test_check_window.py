@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scaffold.checks import __main__ as runner
+from check import running as runner
 from scratchlm.model import window as module
 from scratchlm.model.embeddings import wave_frequencies
 from scratchlm.model.window import masked_attention

@@ -1,10 +1,12 @@
 """An emitted repository is complete, committed, and passes its own tests."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ import tomlkit
 from packaging.requirements import Requirement
 
 from compliance.card import read_card
+from press.plan import SLIVER, plan_text
+from press.roadmap import load
 from scaffold.__main__ import main
 from scaffold.emit import copies, emit
 from scaffold.needs import requirements
@@ -115,6 +119,21 @@ def test_its_tests_and_checks_are_found(repository: Path) -> None:
     counts = re.findall(r"^tests/\S+\.py: (\d+)$", out, re.M)
     assert sum(map(int, counts)) > 1000
     assert "attention" in run(repository, "-m", "checks", "--list").split()
+    listed = run(repository, "-m", "check", "list")
+    track = git(repository, "log", "--format=%s").split(": ")[1].split(",")[0]
+    names = [line.split()[0] for line in listed.splitlines()]
+    assert names == [topic.id for topic in Plan(track, "cpu").topics]
+    assert "1 pass" in run(repository, "-m", "check", "attention")
+    (repository / "progress.json").unlink()
+
+
+def test_it_has_a_reference_to_compare_with(repository: Path) -> None:
+    files = sorted((repository / "scratchlm").rglob("*.*"))
+    for path in files:
+        if path.suffix != ".pyc":
+            name = path.relative_to(repository)
+            copy = repository / "check" / "reference" / name
+            assert copy.read_bytes() == path.read_bytes()
 
 
 @pytest.mark.slow
@@ -420,8 +439,49 @@ def test_the_plan_of_weeks_holds_each_topic_once() -> None:
     for track, facts in tracks().items():
         plan = Plan(track, "cpu")
         topics = [topic for week in plan.weeks for topic in week.topics]
-        assert tuple(topics) == plan.topics
-        assert all(w.hours <= facts["hours"] for w in plan.weeks)
+        assert sorted([*topics, *plan.later], key=plan.topics.index) == list(
+            plan.topics
+        )
+        assert len(topics) + len(plan.later) == len(plan.topics)
+        assert {t.tracks[track] for t in topics} == {"core"}
+        longest = facts["hours"] + 7 * SLIVER / 60
+        assert all(w.hours <= longest for w in plan.weeks)
+        assert [p.milestone for w in plan.weeks for p in w.reached] == list(
+            load().milestones
+        )
+
+
+def test_it_carries_its_plan_as_a_calendar(tmp_path: Path) -> None:
+    words = ["--track", "beginner", "--out", str(tmp_path / "llm")]
+    assert main([*words, "--start", "2026-12-01"]) == 0
+    kept = (tmp_path / "llm" / "plan.ics").read_bytes()
+    hours = tracks()["beginner"]["hours"]
+    assert kept == plan_text("beginner", date(2026, 12, 1), hours).encode()
+    readme = (tmp_path / "llm" / "README.md").read_text(encoding="utf-8")
+    assert "calendar from 2026-12-01 on" in readme
+
+
+def test_a_start_that_is_none_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--track", "beginner", "--out", str(tmp_path / "llm")]
+    assert main([*words, "--start", "2026-13-01"]) == 2
+    assert "--start '2026-13-01' is no date" in capsys.readouterr().err
+    assert not (tmp_path / "llm").exists()
+
+
+def test_its_progress_is_kept_from_the_first_check_on(
+    repository: Path, tmp_path: Path
+) -> None:
+    """By the emitted checks themselves, which import nothing of ours."""
+    assert not (repository / "plan.ics").exists()
+    folder = tmp_path / "llm"
+    shutil.copytree(repository, folder)
+    run(folder, "-m", "check", "toytown")
+    kept = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+    assert kept["version"] == 1
+    assert kept["topics"] == {"toytown": "pass"}
+    assert "1 pass" in run(folder, "-m", "check", "--status")
 
 
 def test_nothing_is_copied_that_does_not_exist() -> None:

@@ -692,7 +692,7 @@ def find_tensorboard() -> None:
 
 def pace(trainer: Trainer, lines: list[LogRecord]) -> str:
     """How fast it went, and which share of the device's peak that is."""
-    if len(lines) < 2:
+    if len(lines) < 2 or lines[0]["seconds"] == lines[-1]["seconds"]:
         return "too short to be timed"
     config, rate = trainer.model.config, tokens_per_second(lines)
     text = f"{rate:,.0f} tokens a second, "

@@ -1,0 +1,14 @@
+"""One command that checks what you wrote, and names the mistake.
+
+`python -m check --help` tells how. This package is the engine; what each
+topic has to do stands in the files that `check.places.CHECKS` names.
+"""
+
+from typing import Any
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """What `%load_ext check` calls: `%check TOPIC` works from then on."""
+    from check.notebook import magic
+
+    shell.register_magic_function(magic, "line_cell", "check")

@@ -1,0 +1,207 @@
+"""Which known mistake is it? By comparison, never by a guess.
+
+Each topic's checks come with known mistakes: a text of the book's source, and
+what it becomes. Planted one at a time, each sends the checks on a way of its
+own: what they compared, what they got, and how they failed. Code that goes the
+same way, number by number, has most likely the same mistake.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from check.places import PlaceError, Site, Topic
+from check.process import Job, Report, run
+from check.running import OtherCode, plant
+from check.values import FAR, NEAR, distance
+
+SHOWN = 3  # of several that fit
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Cause:
+    """The known mistakes whose values are those of the reader's code."""
+
+    names: tuple[str, ...]  # those that fit, the nearest first
+    gap: float  # the largest distance of two values
+    known: int  # how many mistakes were tried
+    whole: bool  # whether every check agrees, or the first failing one
+
+    @property
+    def text(self) -> str:
+        """In a sentence or two."""
+        if not self.known:
+            return ""
+        if not self.names:
+            return f"none of the {self.known} known mistakes gives your values"
+        shown = "; or ".join(self.names[:SHOWN])
+        more = len(self.names) - SHOWN
+        shown += f"; or {more} more" if more > 0 else ""
+        near = f", within {self.gap:.0e}," if self.gap else ""
+        return f"{shown} (your values equal{near} those of this mistake)"
+
+
+def stored(path: Path) -> Any:
+    """What an earlier run left, None where there is nothing of use."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def store(path: Path, data: Any) -> None:
+    """Keep data for the next run; whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(data), encoding="utf-8")
+    part.replace(path)
+
+
+def reference_seconds(site: Site, topic: Topic) -> float:
+    """How long the book's own module takes here; measured once."""
+    key = site.fingerprint(topic, site.reference)
+    path = site.cache / f"{topic.id}-seconds.json"
+    known = stored(path)
+    if not isinstance(known, dict) or known.get("key") != key:
+        report = run(Job(site, topic, site.reference))
+        known = {"key": key, "seconds": report.get("seconds", 60.0)}
+        store(path, known)
+    return float(known["seconds"])
+
+
+def slim(report: Report) -> Report:
+    """What is compared of a report."""
+    keys = ("name", "title", "passed", "told", "noted")
+    checks = [
+        {
+            key: None if key == "noted" and c["passed"] else c[key]
+            for key in keys
+        }
+        for c in report["checks"]
+    ]
+    return {
+        "checks": checks,
+        "broken": report["broken"],
+        "ended": report.get("ended"),
+    }
+
+
+def known_bugs(site: Site, topic: Topic) -> dict[str, tuple[str, str]]:
+    """The known mistakes of a topic: name → text and its replacement."""
+    report = run(Job(site, topic, site.reference, naming=True))
+    return {name: (old, new) for name, (old, new) in report["bugs"].items()}
+
+
+def with_bug(site: Site, topic: Topic, bug: tuple[str, str]) -> Job:
+    """The book's own code with a mistake in it."""
+    path = site.reference / topic.file
+    text = plant(path.read_text(encoding="utf-8"), *bug, path.name)
+    return Job(site, topic, site.reference, text=text)
+
+
+def known_ways(site: Site, topic: Topic, say: Say) -> dict[str, Report]:
+    """How the checks go with each known mistake; computed once, then kept."""
+    key = site.fingerprint(topic, site.reference)
+    path = site.cache / f"{topic.id}-mistakes.json"
+    kept = stored(path)
+    if isinstance(kept, dict) and kept.get("key") == key:
+        return dict(kept["ways"])
+    if not (site.reference / topic.file).exists():
+        raise PlaceError(f"{topic.file} is not in what was committed last")
+    bugs = known_bugs(site, topic)
+    say(f"comparing with {len(bugs)} known mistakes (only this first time) …")
+    limit = 2 * reference_seconds(site, topic) + 2
+    ways = {}
+    for name, bug in bugs.items():
+        try:
+            job = with_bug(site, topic, bug)
+        except OtherCode:  # the check is newer than what was committed
+            continue
+        ways[name] = slim(run(job, lambda: limit))
+    store(path, {"key": key, "ways": ways})
+    return ways
+
+
+def failures(report: Report) -> dict[str, Any]:
+    """The failing checks by name, with all that is compared of them."""
+    found = {c["name"]: c for c in report["checks"] if not c["passed"]}
+    for end in ("broken", "ended"):
+        if report.get(end):
+            found[end] = {"noted": [], "told": report[end]}
+    return found
+
+
+def gap(mine: Any, theirs: Any) -> float:
+    """The distance of two failures of one check."""
+    a, b = mine["told"], theirs["told"]
+    if a["kind"] != b["kind"]:
+        return FAR
+    return distance(mine["noted"], theirs["noted"])
+
+
+def first_words(told: Any) -> str:
+    """Python's own words, which tell apart errors before any value."""
+    return str(told["message"])
+
+
+def fitting(
+    mine: dict[str, Any], ways: dict[str, Report], names: list[str]
+) -> Iterator[tuple[float, str]]:
+    """The mistakes that agree on the checks named, with their distance."""
+    for bug, report in ways.items():
+        theirs = failures(report)
+        if not all(name in theirs for name in names):
+            continue
+        gaps = [gap(mine[name], theirs[name]) for name in names]
+        if max(gaps) <= NEAR:
+            yield max(gaps), bug
+
+
+def same_words(mine: Any, ways: dict[str, Report], name: str) -> set[str]:
+    """The mistakes whose error has the very words of the reader's."""
+    return {
+        bug
+        for bug, report in ways.items()
+        if name in (found := failures(report))
+        and first_words(found[name]["told"]) == first_words(mine["told"])
+    }
+
+
+def diagnose(
+    site: Site, topic: Topic, report: Report, say: Say = lambda text: None
+) -> Cause:
+    """The likely cause of a report's failures.
+
+    First the mistakes that fail the same checks in the same way; if there is
+    none, those that fail the first of them so.
+    """
+    mine = failures(report)
+    if not mine:
+        return Cause((), 0.0, 0, False)
+    ways = known_ways(site, topic, say)
+    return compare(mine, ways)
+
+
+def compare(mine: dict[str, Any], ways: dict[str, Report]) -> Cause:
+    """The known ways that are also the reader's."""
+    first = next(iter(mine))
+    same = {
+        bug: report
+        for bug, report in ways.items()
+        if failures(report).keys() == mine.keys()
+    }
+    whole = True
+    found = list(fitting(mine, same, list(mine)))
+    if not found and first not in ("broken", "ended"):
+        whole = False
+        found = list(fitting(mine, ways, [first]))
+    exact = same_words(mine[first], ways, first)
+    nearest = sorted(found, key=lambda each: (each[1] not in exact, each[0]))
+    if any(bug in exact for _, bug in nearest):
+        nearest = [each for each in nearest if each[1] in exact]
+    names = tuple(bug for _, bug in nearest)
+    largest = max((distance for distance, _ in nearest), default=0.0)
+    return Cause(names, largest, len(ways), whole)

@@ -1,0 +1,90 @@
+"""Functions that wait for their body, and how to make one wait."""
+
+import ast
+from dataclasses import dataclass
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+KEPT = {"__init__", "__post_init__"}  # what a class is made of
+HOLE = "raise NotImplementedError"
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A function without a body, and where it begins."""
+
+    name: str
+    line: int
+
+
+def functions(node: ast.AST, inside: str = "") -> list[tuple[str, Function]]:
+    """The functions and methods of a module by name, none inside another."""
+    found: list[tuple[str, Function]] = []
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, Function):
+            found.append((inside + child.name, child))
+        elif isinstance(child, ast.ClassDef):
+            found += functions(child, f"{inside}{child.name}.")
+    return found
+
+
+def is_empty(function: Function) -> bool:
+    """Whether nothing but a docstring, `...`, `pass` or a refusal is there."""
+    for node in function.body:
+        if isinstance(node, ast.Pass):
+            continue
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node, ast.Raise) and "NotImplementedError" in ast.dump(
+            node
+        ):
+            continue
+        return False
+    return True
+
+
+def holes(text: str, reference: str) -> list[Hole]:
+    """Functions that are empty here and not in the reference.
+
+    >>> holes("def f():\\n    ...\\n", "def f():\\n    return 1\\n")
+    [Hole(name='f', line=1)]
+    """
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return []
+    filled = {
+        name
+        for name, function in functions(ast.parse(reference))
+        if not is_empty(function)
+    }
+    return [
+        Hole(name, function.lineno)
+        for name, function in functions(tree)
+        if name in filled and is_empty(function)
+    ]
+
+
+def stub(text: str) -> str:
+    """The module with the bodies of its functions taken out.
+
+    Signatures and docstrings stay, and so does what makes a class.
+
+    >>> print(stub('def f():\\n    "Say one."\\n    return 1\\n'), end="")
+    def f():
+        "Say one."
+        raise NotImplementedError
+    """
+    lines = text.splitlines()
+    for name, function in reversed(functions(ast.parse(text))):
+        if is_empty(function) or name.rpartition(".")[2] in KEPT:
+            continue
+        body = function.body
+        first, start = body[0], body[0].lineno
+        if ast.get_docstring(function) is not None:
+            start = (first.end_lineno or start) + 1
+        indent = " " * first.col_offset
+        if start <= function.lineno:  # all on one line
+            continue
+        end = body[-1].end_lineno or start
+        lines[start - 1 : end] = [indent + HOLE]
+    return "\n".join(lines) + "\n"

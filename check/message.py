@@ -1,0 +1,164 @@
+"""What a reader is told: in at most 25 lines, the reader's files and lines."""
+
+import ast
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from check.diagnose import failures
+from check.holes import functions
+from check.places import Site
+from check.verdict import Verdict
+
+LINES, WIDTH = 25, 79
+MARGIN = 6
+HINT = "python -m check hint {}"
+
+
+def item(label: str, text: str) -> list[str]:
+    """A label and its text, on as many lines as it needs.
+
+    >>> item("got", "1.5")
+    ['      got       1.5']
+    """
+    first = f"{' ' * MARGIN}{label:<10}"
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        max_lines=4,
+        placeholder=" …",
+    )
+
+
+def shown_path(site: Site, file: str) -> str:
+    """A file as one would type it from the repository's root."""
+    path = Path(file)
+    if path.is_relative_to(site.root):
+        return path.relative_to(site.root).as_posix()
+    return path.name
+
+
+def place(site: Site, verdict: Verdict, failed: dict[str, Any]) -> str:
+    """File and line: of the error, else of the first definition in use."""
+    told = failed["told"]
+    if told["file"]:
+        return f"{shown_path(site, told['file'])}:{told['line']}"
+    if verdict.mine.given:
+        return verdict.mine.given[0][0]
+    path = site.path(verdict.topic)
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return shown_path(site, str(path))
+    used = set(failed.get("used", ()))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name in used:
+            inner = {n: f for n, f in functions(node) if n in used}
+            line = min([f.lineno for f in inner.values()] or [node.lineno])
+            return f"{shown_path(site, str(path))}:{line} ({node.name})"
+        if isinstance(node, ast.FunctionDef) and node.name in used:
+            where = shown_path(site, str(path))
+            return f"{where}:{node.lineno} ({node.name})"
+    return shown_path(site, str(path))
+
+
+def chapter(verdict: Verdict, failed: dict[str, Any]) -> str:
+    """Where the book tells it."""
+    topic = verdict.topic
+    section = topic.section(set(failed.get("used", ())))
+    title = f"chapter “{topic.chapter or topic.title}”"
+    return f"{title}, “{section}”" if section else title
+
+
+def first_failure(verdict: Verdict) -> dict[str, Any]:
+    """The first check that fails, with all that is known of it."""
+    return dict(next(iter(failures(verdict.report).values())))
+
+
+def explained(site: Site, verdict: Verdict) -> list[str]:
+    """The first failure, in its parts."""
+    failed = first_failure(verdict)
+    told = failed["told"]
+    lines = textwrap.wrap(
+        told["what"],
+        WIDTH,
+        initial_indent=" " * MARGIN,
+        subsequent_indent=" " * MARGIN,
+        max_lines=4,
+        placeholder=" …",
+    )
+    for label, key in (("expected", "wanted"), ("got", "got")):
+        lines += item(label, told[key]) if told[key] else []
+    lines += item("allowed", told["allowed"]) if told["allowed"] else []
+    lines += item("in", place(site, verdict, failed))
+    printed = " ".join(verdict.report["printed"].split())
+    lines += item("printed", printed) if printed else []
+    if verdict.state == "blocked":
+        lines += item(
+            "blocked",
+            f"your {verdict.topic.id} is right: it passes "
+            f"on the book's other modules. Mend {verdict.blocker} "
+            "first",
+        )
+    elif verdict.cause is not None and verdict.cause.text:
+        label = "likely" if verdict.cause.names else "cause"
+        lines += item(label, verdict.cause.text)
+    lines += item("read", chapter(verdict, failed))
+    follow = HINT.format(verdict.topic.id)
+    if verdict.state == "blocked":
+        follow = f"python -m check {verdict.blocker}"
+    return lines + item("next", follow)
+
+
+def waiting(site: Site, verdict: Verdict) -> list[str]:
+    """What is still to be written."""
+    name = shown_path(site, str(site.path(verdict.topic)))
+    lines = []
+    for hole in verdict.holes[:5]:
+        lines.append(f"  ○ write {hole.name}, {name}:{hole.line}")
+    if more := len(verdict.holes) - 5:
+        lines += [f"  ○ and {more} more"] if more > 0 else []
+    if not verdict.holes:
+        told = first_failure(verdict)["told"]
+        where = f"{shown_path(site, told['file'])}:{told['line']}"
+        lines.append(f"  ○ write what stands at {where}")
+    title = verdict.topic.chapter or verdict.topic.title
+    return [*lines, *item("read", f"chapter “{title}”")]
+
+
+def summary(site: Site, verdict: Verdict) -> list[str]:
+    """All that is printed of a topic, its checks in their order."""
+    report = verdict.report
+    title = report["title"] or verdict.topic.title
+    lines = [f"{verdict.topic.id}: {title}"]
+    checks = report["checks"]
+    if verdict.state == "todo":
+        done = [f"  ✓ {c['title']}" for c in checks if c["passed"]]
+        return fit(lines, done, waiting(site, verdict), [])
+    good = [f"  ✓ {c['title']}" for c in checks if c["passed"]]
+    if not failures(report):
+        return lines + good  # the present form, whatever its length
+    bad = [c for c in checks if not c["passed"]]
+    name = bad[0]["title"] if bad else ending(report)
+    details = [f"  ✗ {name}", *explained(site, verdict)]
+    others = [f"  ✗ {c['title']}" for c in bad[1:]]
+    return fit(lines, good, details, others)
+
+
+def ending(report: dict[str, Any]) -> str:
+    """Why there is no check to name."""
+    return "it cannot be imported" if report["broken"] else "it came to an end"
+
+
+def fit(
+    head: list[str], good: list[str], details: list[str], bad: list[str]
+) -> list[str]:
+    """At most 25 lines: what passes gives way first, then what else fails."""
+    if len(head + good + details + bad) > LINES and good:
+        good = [f"  ✓ {len(good)} checks pass"]
+    room = LINES - len(head + good + details)
+    if len(bad) > room:
+        bad = [*bad[: max(0, room - 1)], f"  ✗ {len(bad)} others fail, too"]
+    return (head + good + details + bad)[:LINES]

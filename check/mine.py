@@ -1,0 +1,230 @@
+"""A reader's own code, of any name, in the place of the book's.
+
+    --mine my_model.py:MyAttention              a class for the book's class
+    --mine "my_model.py:attend as scaled_dot_product_attention"
+    --mine adapter.py                           names that the file sets
+
+An adapter is a file that gives the book's names to other things, and says
+what the layers are called there:
+
+    from my_model import Attn
+    SingleHeadAttention = Attn
+    weights = {"query": "W_q", "key": "W_k", "value": "W_v"}
+
+`weights` leads from the book's name of a layer to yours. A layer that holds
+three in one is cut by rows: `{"query": "qkv[0/3]", "key": "qkv[1/3]"}`. The
+other way, `{"qkv": "W_q + W_k + W_v"}` joins three layers to the book's one.
+"""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+GIVEN = re.compile(
+    r"(?P<file>.+?\.py)(?::(?P<name>\w+)(?:\s+as\s+(?P<book>\w+))?)?"
+)
+SLICE = re.compile(r"(?P<name>[\w.]+)\[(?P<part>\d+)/(?P<parts>\d+)\]")
+
+
+class MineError(Exception):
+    """What was given as one's own code cannot be used; says why."""
+
+
+@dataclass(frozen=True)
+class Mine:
+    """What to put in the place of the book's: (file, name, book's name)."""
+
+    given: tuple[tuple[str, str, str], ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files in which it stands."""
+        return tuple(Path(file).resolve() for file, _, _ in self.given)
+
+
+def read_mine(texts: list[str]) -> Mine:
+    """From what was typed; raises MineError for what makes no sense.
+
+    >>> read_mine(["a.py:f as attend"]).given
+    Traceback (most recent call last):
+    check.mine.MineError: --mine a.py: there is no such file
+    """
+    given = []
+    for text in texts:
+        found = GIVEN.fullmatch(text.strip())
+        if not found:
+            raise MineError(
+                f"--mine {text}: write FILE.py, FILE.py:NAME, or "
+                '"FILE.py:NAME as BOOKS_NAME"'
+            )
+        if not Path(found["file"]).is_file():
+            raise MineError(f"--mine {found['file']}: there is no such file")
+        parts = (found["file"], found["name"] or "", found["book"] or "")
+        given.append(parts)
+    return Mine(tuple(given))
+
+
+def put_in_place(mine: Mine, module: ModuleType) -> None:
+    """Set the reader's classes and functions as the module's."""
+    for file, name, book in mine.given:
+        path = Path(file).resolve()
+        sys.path.insert(0, str(path.parent))
+        spec = importlib.util.spec_from_file_location(f"mine_{path.stem}", path)
+        assert spec is not None
+        assert spec.loader is not None
+        own = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = own
+        spec.loader.exec_module(own)
+        mapping = dict(getattr(own, "weights", {}))
+        for target, thing in wanted(own, name, book, module):
+            if isinstance(thing, type) and mapping:
+                thing = adapted(thing, mapping)
+            setattr(module, target, thing)
+
+
+def wanted(
+    own: ModuleType, name: str, book: str, module: ModuleType
+) -> Iterator[tuple[str, Any]]:
+    """The book's names and what stands for each."""
+    theirs = {
+        key: value
+        for key, value in vars(module).items()
+        if getattr(value, "__module__", "") == module.__name__
+        and isinstance(value, type | FunctionType)
+    }
+    if not name:
+        found = {k: v for k, v in vars(own).items() if k in theirs}
+        if not found:
+            names = ", ".join(theirs)
+            raise MineError(f"{own.__file__} sets none of the names {names}")
+        yield from found.items()
+        return
+    if not hasattr(own, name):
+        raise MineError(f"{own.__file__} has no {name}")
+    thing = getattr(own, name)
+    if not book:
+        book = name if name in theirs else guess(thing, theirs, module)
+    if book not in theirs:
+        names = ", ".join(theirs)
+        raise MineError(f"the topic has no {book}; it has: {names}")
+    yield book, thing
+
+
+def guess(thing: Any, theirs: dict[str, Any], module: ModuleType) -> str:
+    """The book's name for a class: the only layer that the topic defines."""
+    layers = [
+        key
+        for key, value in theirs.items()
+        if isinstance(value, type) and issubclass(value, nn.Module)
+    ]
+    if isinstance(thing, type) and layers:
+        return layers[-1]
+    names = ", ".join(theirs)
+    raise MineError(
+        f"which of the book's is {thing.__name__}? Write "
+        f'"FILE.py:{thing.__name__} as NAME", with one of: {names}'
+    )
+
+
+class Part:
+    """Some rows of a layer's weights, as if they were a layer."""
+
+    def __init__(self, layer: nn.Module, part: int, parts: int) -> None:
+        """The rows of `part` of `parts`."""
+        self.layer, self.part, self.parts = layer, part, parts
+
+    def rows(self, name: str) -> Tensor | None:
+        """Those of the weights or of the biases; a view."""
+        whole = getattr(self.layer, name, None)
+        return None if whole is None else whole.chunk(self.parts)[self.part]
+
+    @property
+    def weight(self) -> Tensor | None:
+        """The rows of the weights."""
+        return self.rows("weight")
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The biases of these rows."""
+        return self.rows("bias")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """What the layer would give for these rows."""
+        assert self.weight is not None
+        return F.linear(x, self.weight, self.bias)
+
+
+class Rows:
+    """The weights of several layers as one matrix that can be set."""
+
+    def __init__(self, parts: list[Tensor]) -> None:
+        """Of the parts, one below the other."""
+        self.parts = parts
+
+    def copy_(self, value: Tensor) -> None:
+        """Set all of them."""
+        sizes = [len(part) for part in self.parts]
+        for part, rows in zip(self.parts, value.split(sizes), strict=True):
+            part.copy_(rows)
+
+    def zero_(self) -> None:
+        """Set all of them to 0."""
+        for part in self.parts:
+            part.zero_()
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else is asked, the joined matrix answers."""
+        return getattr(torch.cat(self.parts), name)
+
+
+class Joined:
+    """Several layers as if they were one."""
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        """One below the other."""
+        self.layers = layers
+
+    def __getattr__(self, name: str) -> Any:
+        """The joined weights or biases."""
+        parts = [getattr(layer, name) for layer in self.layers]
+        return None if parts[0] is None else Rows(parts)
+
+
+def find(layer: nn.Module, way: str) -> Any:
+    """The layer that a text of `weights` leads to."""
+    if "+" in way:
+        return Joined([find(layer, name.strip()) for name in way.split("+")])
+    if cut := SLICE.fullmatch(way):
+        whole = layer.get_submodule(cut["name"])
+        return Part(whole, int(cut["part"]), int(cut["parts"]))
+    return layer.get_submodule(way)
+
+
+def adapted(theirs: type, mapping: dict[str, str]) -> type:
+    """The reader's class, whose layers answer to the book's names, too."""
+    back = {mine: book for book, mine in mapping.items()}
+
+    class Adapted(theirs):  # type: ignore[misc, valid-type]
+        __doc__ = theirs.__doc__
+
+        def __getattr__(self, name: str) -> Any:
+            if name in mapping:
+                return find(self, mapping[name])
+            return super().__getattr__(name)
+
+        def named_parameters(self, *args: Any, **more: Any) -> Any:
+            for name, value in super().named_parameters(*args, **more):
+                stem, _, last = name.rpartition(".")
+                yield f"{back.get(stem, stem)}.{last}".lstrip("."), value
+
+    Adapted.__name__ = Adapted.__qualname__ = theirs.__name__
+    return Adapted

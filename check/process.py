@@ -1,0 +1,275 @@
+"""Each run of a topic's checks has a process of its own, with a time limit.
+
+The process is a fork where forks are safe, so that torch need not be imported
+again. In it the library comes from the folder that the job names; nobody
+types, nothing connects to another machine, and what is printed is caught.
+"""
+
+import contextlib
+import gc
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import io
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from time import perf_counter  # checks replace time's own
+from types import FrameType
+from typing import Any
+
+import torch
+
+from check.errors import InputAsked, NetworkUsed, Told, TooLong, tell
+from check.mine import Mine, put_in_place
+from check.places import CHECKS, LIBRARY, Site, Topic
+from check.running import check_functions, first_line, outcome
+
+FORK = sys.platform == "linux"
+PATIENCE = 5.0  # seconds that every run may take
+PRINTED = 500  # characters of output that are kept
+GRACE = 2.0  # seconds between the request to stop and the end
+LOCAL = ("127.", "::1", "localhost")
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run: a topic's checks, on which code."""
+
+    site: Site
+    topic: Topic
+    sources: Path  # where the library comes from
+    text: str | None = None  # the module's source, in place of its file's
+    mine: Mine = field(default_factory=Mine)
+    naming: bool = False  # run nothing, name the known mistakes
+
+    @property
+    def own(self) -> tuple[Path, ...]:
+        """Files and folders whose code may be at fault."""
+        return (self.sources / LIBRARY, *self.mine.files)
+
+
+class Replaced(importlib.machinery.SourceFileLoader):
+    """Loads a module from a text instead of its file's."""
+
+    def __init__(self, name: str, path: str, text: str) -> None:
+        """Of the module at `path`."""
+        super().__init__(name, path)
+        self.text = text
+
+    def get_code(self, fullname: str) -> Any:
+        """The text, compiled as if it stood in the file."""
+        return compile(self.text, self.path, "exec", dont_inherit=True)
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """Finds one module, whose text is replaced."""
+
+    def __init__(self, name: str, path: Path, text: str) -> None:
+        """Its name, its place, and its text."""
+        self.name = name
+        self.loader = Replaced(name, str(path), text)
+
+    def find_spec(
+        self, fullname: str, path: Any, target: Any = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The module's, None for all others."""
+        if fullname != self.name:
+            return None
+        return importlib.util.spec_from_loader(fullname, self.loader)
+
+
+class Nobody(io.TextIOBase):
+    """A standard input at which nobody sits."""
+
+    def readline(self, size: int | None = -1, /) -> str:  # type: ignore
+        """Refuse."""
+        raise InputAsked
+
+
+def refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook: no connection but to this machine."""
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event in ("socket.connect", "socket.sendto"):
+        if getattr(arguments[0], "family", None) == socket.AF_UNIX:
+            return
+        address = arguments[1]
+        host = address[0] if isinstance(address, tuple) else ""
+    else:
+        return
+    name = host.decode() if isinstance(host, bytes) else str(host or "")
+    if name and not name.startswith(LOCAL) and name != socket.gethostname():
+        raise NetworkUsed(name)
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    """A signal's handler: the time is over."""
+    raise TooLong("it ran out of time here")
+
+
+def forget(names: Sequence[str]) -> None:
+    """Modules of these packages are looked for anew."""
+    for name in list(sys.modules):
+        if any(name == n or name.startswith(f"{n}.") for n in names):
+            del sys.modules[name]
+
+
+def find_library(job: Job) -> None:
+    """From here on, library and checks are those of the job."""
+    forget((LIBRARY, *(name.split("/")[0] for name in CHECKS)))
+    sys.path[:0] = [str(job.sources), str(job.site.root)]
+    importlib.invalidate_caches()
+    path = job.sources / job.topic.file
+    text = job.text
+    if text is not None:
+        sys.meta_path.insert(0, Finder(job.topic.module, path, text))
+
+
+def run_here(job: Job, send: Callable[[Report], None]) -> None:
+    """Run the job's checks in this process, and send a report of each."""
+    started = perf_counter()
+    find_library(job)
+    try:
+        with contextlib.suppress(ImportError):
+            module = importlib.import_module(job.topic.module)
+            put_in_place(job.mine, module)
+        checks = importlib.import_module(job.site.check_module(job.topic))
+    except BaseException as error:
+        send({"broken": tell(error, job.own).as_data()})
+        return
+    send({"title": first_line(checks)})
+    if job.naming:
+        send({"bugs": checks.BUGS})
+    for check in () if job.naming else check_functions(checks):
+        found = outcome(check, job.own)
+        send({"check": found})
+        if found["told"] and found["told"]["kind"] == "TooLong":
+            break
+    send({"seconds": perf_counter() - started})
+
+
+def work(job: Job, pipe: Connection, folder: str) -> None:
+    """What the process does: settle, run, send, and go without a word."""
+    if FORK:
+        gc.freeze()
+        os.setsid()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    tempfile.tempdir = folder
+    os.environ["TMPDIR"] = folder
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, stop)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with open(Path(folder) / "printed", "w", encoding="utf-8") as out:
+        for stream in (1, 2):
+            os.dup2(out.fileno(), stream)
+        sys.stdin = Nobody()
+        sys.stdout = sys.stderr = out
+        sys.addaudithook(refuse_network)
+
+        def send(part: Report) -> None:
+            pipe.send_bytes(json.dumps(part).encode())
+
+        try:
+            run_here(job, send)
+        except BaseException as error:
+            send({"broken": tell(error, job.own).as_data()})
+        with contextlib.suppress(ValueError):  # closed by the reader's code
+            out.flush()
+    os._exit(0)
+
+
+def run(job: Job, limit: Callable[[], float] = lambda: 600.0) -> Report:
+    """Run a job in a process of its own; returns what it reported.
+
+    `limit` is asked when some seconds have passed, for how many the process
+    may take in all. The report has `title`, `checks`, `broken` (why nothing
+    could be run), `printed` and `seconds`.
+    """
+    method = "fork" if FORK else "spawn"
+    context: Any = multiprocessing.get_context(method)
+    report: Report = {"title": "", "checks": [], "broken": None}
+    with tempfile.TemporaryDirectory(
+        prefix="check-", ignore_cleanup_errors=True
+    ) as folder:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=work, args=(job, theirs, folder))
+        sys.stdout.flush()
+        process.start()
+        theirs.close()
+        try:
+            listen(process, ours, report, limit)
+        finally:
+            end(process)
+            ours.close()
+        printed = Path(folder) / "printed"
+        report["printed"] = ""
+        if printed.exists():
+            text = printed.read_bytes()[: 4 * PRINTED]
+            report["printed"] = text.decode("utf-8", "replace")[:PRINTED]
+    return report
+
+
+def listen(
+    process: BaseProcess,
+    pipe: Connection,
+    report: Report,
+    limit: Callable[[], float],
+) -> None:
+    """Take in what the process sends, until it ends or its time does."""
+    started = perf_counter()
+    until, known, asked = PATIENCE, False, False
+    while True:
+        left = started + until - perf_counter()
+        if pipe.poll(max(0.0, left)):
+            try:
+                take(json.loads(pipe.recv_bytes()), report)
+            except EOFError:
+                break
+        elif not known:
+            until, known = max(PATIENCE, limit()), True
+        elif not asked and hasattr(signal, "SIGALRM"):
+            os.kill(int(process.pid or 0), signal.SIGALRM)
+            until, asked = until + GRACE, True
+        else:
+            late = TooLong("it had to be stopped from outside")
+            report["ended"] = tell(late, ()).as_data()
+            return
+    process.join(GRACE)
+    if "seconds" not in report and not report["broken"]:
+        code = process.exitcode
+        kinds = [c["told"]["kind"] for c in report["checks"] if c["told"]]
+        if "TooLong" in kinds:
+            return
+        what = f"the code ended the whole process (exit code {code})"
+        report["ended"] = Told("Ended", what).as_data()
+
+
+def take(part: Report, report: Report) -> None:
+    """Put a part of what was sent in its place."""
+    if "check" in part:
+        report["checks"].append(part["check"])
+    else:
+        report.update(part)
+
+
+def end(process: BaseProcess) -> None:
+    """The process and what it started are gone afterwards."""
+    if FORK and process.pid:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()

@@ -1,0 +1,51 @@
+"""A reader's repository, as small as the checks need."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from check.places import LIBRARY, Site
+from scaffold.emit import entry
+from scaffold.plan import Plan
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the ways of known mistakes lie, once a test has computed them."""
+    return tmp_path_factory.mktemp("computed")
+
+
+@pytest.fixture
+def site(tmp_path: Path, computed: Path) -> Iterator[Site]:
+    """A repository whose reader has the book's code and no progress.
+
+    What no test writes to is the book's own; compiled files come along.
+    """
+    root = tmp_path / "llm"
+    reference = root / "check" / "reference"
+    reference.mkdir(parents=True)
+    library = ROOT / "src" / LIBRARY
+    (reference / LIBRARY).symlink_to(library)
+    (root / "checks").symlink_to(ROOT / "scaffold" / "checks")
+    without = shutil.ignore_patterns("cli", "*.pyc.*")
+    shutil.copytree(library, root / LIBRARY, ignore=without)
+    topics = Plan("beginner", "cpu").topics
+    data = {"topics": [entry(topic) for topic in topics]}
+    text = json.dumps(data)
+    (root / "check" / "topics.json").write_text(text, encoding="utf-8")
+    made = Site(root)
+    shutil.copytree(computed, made.cache)
+    yield made
+    for path in made.cache.glob("*-mistakes.json"):
+        shutil.copy(path, computed)
+
+
+@pytest.fixture(scope="session")
+def book() -> Site:
+    """The book's own repository."""
+    return Site(ROOT)

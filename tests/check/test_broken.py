@@ -1,0 +1,151 @@
+"""Broken code: one kind and exact message each, and never our traceback."""
+
+import pytest
+
+from check import process
+from check.commands import main
+from check.places import Site
+
+WEIGHTS = "    scores = q @ k.transpose(-2, -1)  # (..., Tq, Tk)\n"
+# What is done to the module: text, replacement; and what is said of it.
+BROKEN = {
+    "syntax": (
+        WEIGHTS,
+        "    scores = (q @\n",
+        ["Python cannot read this line", "attention.py:45"],
+    ),
+    "a name": (
+        WEIGHTS,
+        "    scores = q @ keys\n",
+        ["a name is used that was never set: name 'keys' is not defined"],
+    ),
+    "no return": (
+        "    return scores.softmax(dim=-1)\n",
+        "    scores.softmax(dim=-1)\n",
+        ["a function returned nothing: is its body written"],
+    ),
+    "a text": (
+        "    return scores.softmax(dim=-1)\n",
+        "    return 'weights'\n",
+        ["TypeError: unsupported operand", "attention.py:67"],
+    ),
+    "a shape": (
+        WEIGHTS,
+        "    scores = q @ k\n",
+        ["shapes that do not fit together", "attention.py:45"],
+    ),
+    "another shape": (
+        "    return scores.softmax(dim=-1)\n",
+        "    return scores.softmax(dim=-1)[None]\n",
+        ["the shape", "expected  (3, 3)", "got       (1, 3, 3)"],
+    ),
+    "a dtype": (
+        WEIGHTS,
+        "    scores = q @ k.double().transpose(-2, -1)\n",
+        ["types of numbers that do not fit together", "attention.py:45"],
+    ),
+    "exit": (
+        WEIGHTS,
+        "    raise SystemExit\n",
+        ["the code ends the program (exit)", "attention.py:45"],
+    ),
+    "the end of the process": (
+        WEIGHTS,
+        "    import os; os._exit(3)\n",
+        ["the code ended the whole process (exit code 3)"],
+    ),
+    "a question": (
+        WEIGHTS,
+        "    scores = float(input('scores? '))\n",
+        ["the code asks for input()", "attention.py:45"],
+    ),
+    "the network": (
+        WEIGHTS,
+        "    import urllib.request as r; r.urlopen('http://192.0.2.1/')\n",
+        ["the code uses the network (192.0.2.1)", "attention.py:45"],
+    ),
+    "without end": (
+        WEIGHTS,
+        "    return attention_weights(q, k, causal)\n",
+        ["a function calls itself again and again"],
+    ),
+    "a missing name": (
+        "def causal_mask(",
+        "def mask(",
+        ["name 'causal_mask' is not defined"],
+    ),
+    "a wrong call": (
+        "def causal_mask(\n    queries: int, keys: int,",
+        "def causal_mask(\n    queries: int,",
+        ["takes from 1 to 2 positional arguments but 3 were given"],
+    ),
+    "an import": (
+        "import math\n",
+        "import nothing_at_all\n",
+        ["nothing_at_all", "attention.py:11"],
+    ),
+}
+
+
+def break_it(site: Site, old: str, new: str) -> None:
+    path = site.path(site.topics["attention"])
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_each_kind_has_its_message(
+    kind: str, site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old, new, said = BROKEN[kind]
+    break_it(site, old, new)
+    assert main(["attention"], site) == 1
+    out = capsys.readouterr().out
+    words = " ".join(out.split())
+    for part in said:
+        assert " ".join(part.split()) in words, out
+    assert "Traceback" not in out
+    assert "check/running.py" not in out
+    assert len(out.splitlines()) <= 25 + 1
+
+
+def test_the_line_that_never_ends_is_named(
+    site: Site,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "PATIENCE", 0.5)
+    monkeypatch.setattr("check.verdict.limit_of", lambda *a: lambda: 0.5)
+    break_it(site, WEIGHTS, "    while True:\n        pass\n")
+    assert main(["attention"], site) == 1
+    out = capsys.readouterr().out
+    assert "the code does not come to an end" in out
+    assert "attention.py:4" in out
+
+
+def test_what_cannot_be_interrupted_is_ended(
+    site: Site,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "PATIENCE", 0.3)
+    monkeypatch.setattr(process, "GRACE", 0.3)
+    monkeypatch.setattr("check.verdict.limit_of", lambda *a: lambda: 0.3)
+    loop = "    while True:\n        try:\n            while True: q.sum()\n"
+    break_it(site, WEIGHTS, f"{loop}        except BaseException: pass\n")
+    assert main(["attention"], site) == 1
+    words = " ".join(capsys.readouterr().out.split())
+    assert "it had to be stopped from outside" in words
+
+
+def test_prints_are_caught_and_cut(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = "    print('here ' * 10_000)\n    scores = q @ k.transpose(-2, -1)\n"
+    break_it(site, WEIGHTS, more + "    return scores.softmax(dim=-1)\n")
+    assert main(["attention"], site) == 1
+    out = capsys.readouterr().out
+    assert "printed   here here" in out
+    assert out.count("here") < 110  # of 10,000
+    assert len(out.splitlines()) <= 25 + 1

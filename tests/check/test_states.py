@@ -1,0 +1,232 @@
+"""A topic's way: todo, fail, pass, regressed; blocked and stale."""
+
+import json
+import re
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from check import progress
+from check.commands import main
+from check.places import Site
+from check.values import distance, freeze
+from check.watch import changes
+
+SCALE = "scores / math.sqrt(q.shape[-1])"
+
+
+def change(site: Site, name: str, old: str, new: str) -> None:
+    path = site.path(site.topics[name])
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def state(site: Site, name: str) -> str:
+    return progress.state(site, progress.read(site), site.topics[name])
+
+
+def test_a_topic_goes_from_todo_to_regressed(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert state(site, "attention") == "todo"
+    assert main(["reset", "attention", "--stub", "--yes"], site) == 0
+    assert (
+        site.path(site.topics["attention"]).parent / "attention.py.1"
+    ).exists()
+    assert main(["attention"], site) == 0  # to do is no failure
+    assert state(site, "attention") == "todo"
+    assert "○ write causal_mask" in capsys.readouterr().out
+    assert main(["reset", "attention", "--yes"], site) == 0
+    change(site, "attention", SCALE, "scores")
+    assert main(["attention"], site) == 1
+    assert state(site, "attention") == "fail"
+    out = capsys.readouterr().out
+    assert "likely    the scale is missing" in out
+    assert len(out.splitlines()) <= 30
+    change(
+        site, "attention", "    scores = scores\n", f"    scores = {SCALE}\n"
+    )
+    assert main(["attention"], site) == 0
+    assert state(site, "attention") == "pass"
+    change(site, "attention", SCALE, "scores")
+    assert state(site, "attention") == "stale"
+    capsys.readouterr()
+    assert main([], site) == 1  # the next topic passes, this one no more
+    assert state(site, "attention") == "regressed"
+    assert "attention had passed before" in capsys.readouterr().out
+    assert main(["--status"], site) == 1
+    assert "attention     regressed" in re.sub(
+        r" +", "     ", capsys.readouterr().out
+    )
+
+
+def test_a_module_that_others_break_is_blocked(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(site, "attention", SCALE, "scores")
+    assert main(["heads"], site) == 1
+    assert state(site, "heads") == "blocked"
+    out = capsys.readouterr().out
+    assert "Mend attention first" in " ".join(out.split())
+    assert "python -m check attention" in out
+
+
+def test_the_file_of_progress_has_the_form_that_others_read(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["attention"], site) == 0
+    data = json.loads(site.progress.read_text(encoding="utf-8"))
+    assert data["version"] == 1
+    assert data["topics"] == {"attention": "pass"}
+    before = site.progress.read_bytes()
+    assert main(["attention"], site) == 0
+    assert site.progress.read_bytes() == before  # no clock
+    site.progress.write_text("[]", encoding="utf-8")
+    assert main(["attention"], site) == 2
+    assert "move it away" in capsys.readouterr().err
+
+
+def test_results_for_programs(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(site, "attention", SCALE, "scores")
+    assert main(["attention", "--json"], site) == 1
+    data = json.loads(capsys.readouterr().out)
+    assert data["version"] == 3
+    assert data["status"] == "fail"
+    assert {t["status"] for t in data["tests"]} == {"pass", "fail"}
+    assert data["topics"] == {"attention": "fail"}
+    assert main(["--status", "--json"], site) == 1
+    data = json.loads(capsys.readouterr().out)
+    assert data["topics"]["attention"] == "fail"
+    assert [t["name"] for t in data["tests"]] == ["attention"]
+
+
+def test_hints_grow_stronger(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(site, "attention", SCALE, "scores")
+    said = []
+    for level in "1234":
+        assert main(["hint", "attention", "--level", level], site) == 0
+        said.append(capsys.readouterr().out)
+    assert "look at: 4 / sqrt(4) = 2" in said[0]
+    assert "the scale is missing" not in said[0]
+    assert "the scale is missing" in said[1]
+    assert SCALE in said[2]
+    assert f"+    scores = {SCALE}" in said[3]
+    assert main(["hint", "bpe"], site) == 0
+    assert "nothing to hint at" in capsys.readouterr().out
+
+
+def test_when_all_passes_the_last_page_has_numbers(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = progress.read(site)
+    for topic in site.topics.values():
+        progress.enter(site, known, topic, "pass")
+        progress.remember(site, topic, True)
+    progress.write(site, known)
+    run = site.root / "runs" / "1"
+    run.mkdir(parents=True)
+    (run / "log.jsonl").write_text('{"step": 1, "validation_loss": 2.5}\n')
+    (run / "config.json").write_text(
+        '{"data": {"entropy_nats": 30.0, "validation_tokens": 21}}'
+    )
+    assert main([], site) == 0
+    out = capsys.readouterr().out
+    assert "Everything passes." in out
+    assert f"{len(site.topics)} topics" in out
+    assert "a validation loss of 2.500 nats; no model can be below 1.500" in out
+
+
+def test_a_mistake_can_be_looked_for(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = "7"
+    codes = [
+        main(["break", "attention", "--answer", str(n)], site)
+        for n in range(1, int(known) + 1)
+    ]
+    assert sorted(codes) == [0] + [1] * 6  # one of the answers is right
+    out = capsys.readouterr().out
+    assert "planted in a copy" in out
+    reference = site.reference / "scratchlm" / "model" / "attention.py"
+    mine = site.path(site.topics["attention"])
+    assert mine.read_bytes() == reference.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["atention"], "did you mean attention"),
+        (["--chapter", "nowhere"], "the parts are"),
+        (["--mine", "gone.py"], "there is no such file"),
+        (["--frobnicate"], "--help"),
+    ],
+)
+def test_what_cannot_be_done_is_told(
+    words: list[str],
+    said: str,
+    site: Site,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(words, site) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_lists_and_explanations(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list"], site) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == list(site.topics)
+    assert main(["explain", "attention"], site) == 0
+    assert "the scale is missing" in capsys.readouterr().out
+    assert main(["doctor"], site) == 0
+    assert main(["--help"], site) == 0
+    assert "--mine" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "gap"),
+    [
+        (1.0, 1.0 + 2**-20, 2**-20 / (1 + 2**-20)),
+        ([1, "x 0.5"], [1, "x 0.5"], 0.0),
+        (True, 1, float("inf")),
+        (None, 0, float("inf")),
+        ((1, 2), [1, 2], 0.0),
+        ({"a": 1}, {"a": 2}, 0.5),
+        ({1, 2}, {2, 1}, 0.0),
+        (float("nan"), float("nan"), 0.0),
+        (b"ab", b"ac", float("inf")),
+        (object(), object(), 0.0),
+    ],
+)
+def test_values_are_compared_by_what_they_are(
+    a: object, b: object, gap: float
+) -> None:
+    assert distance(freeze(a), freeze(b)) == gap
+
+
+def test_the_cache_is_not_needed(site: Site, tmp_path: Path) -> None:
+    site.cache.mkdir(exist_ok=True)
+    (site.cache / "verified.json").write_text("nonsense")
+    assert main(["attention"], site) == 0
+
+
+def test_a_change_is_seen(site: Site) -> None:
+    seen = changes(site, pause=0.01)
+    path = site.path(site.topics["attention"])
+
+    def write() -> None:
+        time.sleep(0.2)
+        path.write_text(path.read_text(encoding="utf-8") + "\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert next(seen) == {"attention"}
+    writer.join()
