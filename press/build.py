@@ -36,7 +36,7 @@ from press.margins import collisions
 from press.pages import FEW, papers, sparse, stranded
 from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
-from press.roadmap import PACKAGES, TRACKS, contents_text, load
+from press.roadmap import PACKAGES, SHORT, TRACKS, contents_text, load
 from press.sources import COVERAGE
 from press.tracks import PAGES
 from press.web import MODEL_PAGE
@@ -390,6 +390,8 @@ def typeset(
     write_edition(folder, edition())
     setting = f"\\renewcommand{{\\bookpaper}}{{{paper}}}\n"
     setting += f"\\renewcommand{{\\booktrack}}{{{track}}}\n"
+    if track in SHORT:
+        setting += "\\renewcommand{\\bookdepth}{0}\n"
     write_whole(folder / "paper.tex", setting)
     clock = {"SOURCE_DATE_EPOCH": str(edition().epoch)}
     clock |= {"FORCE_SOURCE_DATE": "1", "TZ": "UTC"}

@@ -50,6 +50,8 @@ TASK = re.compile(r"`{3,}\{(exercise|solution)\} *(.*)")
 NAME, GRADE = re.compile(r":name: *(\S+)"), re.compile(r":hours: *(\d)")
 CELL = re.compile(r" {0,3}(?:`{3,}|~{3,}|:{3,})\{code-cell\}")
 REFERENCE = re.compile(r"\{ref\}`(?:[^`<]*<)?([\w-]+)>?`")
+PLACE = r"\{ref\}`[^`]+`"
+SEE = re.compile(rf"\bSee\s+{PLACE}(?:(?:,\s+|\s+and\s+){PLACE})*\.")
 
 
 class TracksError(ValueError):
@@ -267,13 +269,48 @@ def labels(text: str) -> set[str]:
     return {found[1] for found in matches if found}
 
 
-def shorter(glossary: str, there: set[str]) -> str:
-    """The glossary without what is explained only on pages left out."""
+def said(text: str) -> str:
+    """What a page says, without its cells: one line, in small letters."""
+    lines = text.splitlines()
+    kept = []
+    cell = False
+    for line, inside in zip(lines, fenced(lines), strict=True):
+        cell = inside and (cell or bool(CELL.match(line)))
+        if not cell:
+            kept.append(line)
+    return " ".join(" ".join(kept).split()).casefold()
+
+
+def places(sentence: str, there: set[str]) -> str:
+    """A glossary's "See …", with the pages that are there.
+
+    >>> places("See {ref}`a`, {ref}`b` and {ref}`c`.", {"a", "c"})
+    'See {ref}`a` and {ref}`c`.'
+    """
+    found = re.findall(PLACE, sentence)
+    kept = [x for x in found if REFERENCE.findall(x)[0] in there]
+    first = ", ".join(kept[:-1])
+    last = " and ".join([first, *kept[-1:]] if first else kept)
+    return f"See {last}." if kept else ""
+
+
+def shorter(glossary: str, there: set[str], words: str) -> str:
+    """The glossary without what an edition neither explains nor says.
+
+    An entry stays if one of the labels that it names is `there`, and one of
+    its names stands in `words`, which `said` has made of the pages. Of the
+    pages that it sends its reader to, those that are there stay.
+    """
     head, fence, rest = glossary.partition("```{glossary}\n")
     body, close, tail = rest.partition("\n```")
     kept = []
     for entry in re.split(r"\n\n(?=\S)", body):
-        names = set(REFERENCE.findall(entry))
-        if not names or names & there:
-            kept.append(entry)
+        pages = set(REFERENCE.findall(entry))
+        names = [x for x in entry.splitlines() if not x.startswith(" ")]
+        used = any(
+            re.search(rf"\b{re.escape(name.casefold())}", words)
+            for name in names
+        )
+        if used and (not pages or pages & there):
+            kept.append(SEE.sub(lambda see: places(see[0], there), entry))
     return head + fence + "\n\n".join(kept) + close + tail

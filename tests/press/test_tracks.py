@@ -14,9 +14,11 @@ from press.tracks import (
     CUT,
     END,
     PAGES,
+    TASK,
     TracksError,
     blank,
     cut,
+    said,
     sections,
     shorter,
     titles,
@@ -107,13 +109,20 @@ def test_a_track_that_there_is_not_is_refused(names: str) -> None:
         cut(page, "beginner")
 
 
-def test_the_glossary_keeps_what_a_page_that_is_there_explains() -> None:
+def test_the_glossary_keeps_what_the_pages_that_are_there_use() -> None:
     head = "# Glossary\n\n```{glossary}\n"
-    entries = ["one\n  A. See {ref}`a`.", "two\n  B. See {ref}`b`."]
+    entries = ["one\nOne thing\n  A. See {ref}`a`.", "two\n  See {ref}`b`."]
     entries += ["both\n  See {ref}`the b <b>` and {ref}`a`.", "none\n  C."]
+    entries += ["three\n  Of a page, and not used. See {ref}`a`."]
     whole = head + "\n\n".join(entries) + "\n```\n\n## Names\n"
-    short = shorter(whole, {"a"})
-    assert short == whole.replace(entries[1] + "\n\n", "")
+    page = "One\nthings, two, both, none.\n\n```{code-cell}\nthree = 3\n```\n"
+    short = shorter(whole, {"a"}, said(page))
+    kept = [entries[0], "both\n  See {ref}`a`.", entries[3]]
+    assert short == head + "\n\n".join(kept) + "\n```\n\n## Names\n"
+    more = "a\n  See\n  {ref}`a`, {ref}`x`, {ref}`b` and\n  {ref}`c`.\n```\n"
+    seen = "a\n  See {ref}`a`, {ref}`b` and {ref}`c`.\n```\n"
+    assert shorter(head + more, {"a", "b", "c"}, "a") == head + seen
+    assert said(page).strip() == "one things, two, both, none."
 
 
 PASSAGES = """# A
@@ -214,10 +223,30 @@ def edition_pages() -> list[str]:
 
 
 def test_the_beginners_edition_stays_a_book_for_some_weeks() -> None:
-    """A page holds about 450 words, or 38 lines of code (measured)."""
+    """Prose and code alone, if 450 words or 38 lines filled a page."""
     found = [count(text) for text in edition_pages()]
     pages = sum(x.words / 450 + x.lines / 38 for x in found)
-    assert 0.5 * PAGES["beginner"] < pages < 400
+    assert 130 < pages < 155
+
+
+@pytest.mark.parametrize("track", TRACKS)
+def test_a_topic_of_an_edition_has_its_card_and_its_check(track: str) -> None:
+    for topic in of_edition(load(), track):
+        path = ROOT / topic.files["chapter"]
+        text = blank(path.read_text(encoding="utf-8"), track)
+        for box in ("topic", "check"):
+            assert f"```{{{box}}} {topic.id}\n" in text, (box, topic.id)
+
+
+def test_what_a_page_asks_and_answers_is_cut_together() -> None:
+    answered = 0
+    for text in edition_pages():
+        found = [(x[1], x[2]) for x in map(TASK.match, text.splitlines()) if x]
+        solved = {name.strip() for kind, name in found if kind == "solution"}
+        asked = set(re.findall(r"^:name: (ex-\S+)$", text, flags=re.M))
+        assert not solved or solved == asked
+        answered += len(solved)
+    assert answered > 10
 
 
 def test_an_edition_that_is_too_thick_is_refused() -> None:
