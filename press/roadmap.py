@@ -300,7 +300,7 @@ def contents(roadmap: Roadmap, track: str = "") -> dict[str, Any]:
 
     With a track, that of its edition: without the topics that the track
     skims. A short edition has no optional topics, either, and of the
-    appendix only what helps to read it.
+    guide and the appendix only what helps to read it, in one part.
     """
 
     def part(caption: str, files: list[str]) -> dict[str, Any]:
@@ -321,9 +321,9 @@ def contents(roadmap: Roadmap, track: str = "") -> dict[str, Any]:
         if name in parts_there:
             parts.append(part(title, files))
     if track in SHORT:
-        parts.append(part("The guide", ["book/guide/notes"]))
-        pages = ["notation", "glossary", "bibliography"]
-        parts.append(part("Appendix", [f"book/appendix/{x}" for x in pages]))
+        pages = ["guide/notes", "appendix/notation", "appendix/glossary"]
+        pages += ["appendix/bibliography"]
+        parts.append(part("Appendix", [f"book/{x}" for x in pages]))
         return {"format": "jb-book", "root": "book/index", "parts": parts}
     parts.append(part("The guide", [f"book/guide/{x}" for x in GUIDE]))
     first = ["notation", "names", "toytown"]

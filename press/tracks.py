@@ -308,7 +308,7 @@ def shorter(glossary: str, there: set[str], words: str) -> str:
         pages = set(REFERENCE.findall(entry))
         names = [x for x in entry.splitlines() if not x.startswith(" ")]
         used = any(
-            re.search(rf"\b{re.escape(name.casefold())}", words)
+            re.search(rf"\b{re.escape(name.casefold())}(s|es)?\b", words)
             for name in names
         )
         if used and (not pages or pages & there):
