@@ -10,7 +10,7 @@ export VENV
 .PHONY: help setup system pdf html epub test check judge run page lock clean
 
 help: ## list the targets
-	@echo "A Large Language Model from Scratch. Targets:"
+	@echo "Targets:"
 	@grep -E '^[a-z]+:.*##' Makefile \
 	  | awk -F':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
 	@echo "Options: TORCH=cpu (PyTorch without CUDA), PYTHON=python3.12,"

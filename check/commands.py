@@ -119,6 +119,7 @@ class Desk:
         if mine.given:  # of whose past nothing is known
             before = "todo"
         verdict = judge(self.site, topic, before, mine, whisper)
+        require_reached(verdict)
         if not mine.given:
             progress.enter(self.site, known, topic, verdict.state)
             progress.remember(self.site, topic, verdict.state == "pass")
@@ -426,6 +427,15 @@ def main(arguments: list[str] | None = None, site: Site | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
+
+
+def require_reached(verdict: Verdict) -> None:
+    """Raise Usage where checks have run and none came to the given code."""
+    if verdict.aside and not verdict.passed and not verdict.failing:
+        raise Usage(
+            f"no check of {verdict.topic.id} runs the code that you gave; "
+            "give what they ask for, with --mine FILE.py:NAME for each"
+        )
 
 
 # --- the older command --------------------------------------------------------

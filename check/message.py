@@ -133,18 +133,29 @@ def summary(site: Site, verdict: Verdict) -> list[str]:
     report = verdict.report
     title = report["title"] or verdict.topic.title
     lines = [f"{verdict.topic.id}: {title}"]
-    checks = report["checks"]
+    good = [f"  ✓ {c['title']}" for c in verdict.passed]
     if verdict.state == "todo":
-        done = [f"  ✓ {c['title']}" for c in checks if c["passed"]]
-        return fit(lines, done, waiting(site, verdict), [])
-    good = [f"  ✓ {c['title']}" for c in checks if c["passed"]]
-    if not failures(report):
-        return lines + good  # the present form, whatever its length
-    bad = [c for c in checks if not c["passed"]]
+        return fit(lines, good, waiting(site, verdict), [])
+    if not failures(report):  # the present form, whatever its length
+        return lines + good + aside(verdict)
+    bad = [c for c in report["checks"] if not c["passed"]]
     name = bad[0]["title"] if bad else ending(report)
     details = [f"  ✗ {name}", *explained(site, verdict)]
-    others = [f"  ✗ {c['title']}" for c in bad[1:]]
+    others = [f"  ✗ {c['title']}" for c in bad[1:]] + aside(verdict)
     return fit(lines, good, details, others)
+
+
+def aside(verdict: Verdict) -> list[str]:
+    """How many checks do not run the reader's code, and what they ask for."""
+    left = verdict.aside
+    if not left:
+        return []
+    given = {book or name for _, name, book in verdict.mine.given}
+    asked = {name for check in left for name in check["used"]} - given
+    names = [n for n, _ in verdict.topic.sections if n in asked]
+    text = f"  – {len(left)} checks do not run your code"
+    text += f"; they ask for {', '.join(names)}" if names else ""
+    return textwrap.wrap(text, WIDTH, subsequent_indent=" " * 4, max_lines=3)
 
 
 def ending(report: dict[str, Any]) -> str:

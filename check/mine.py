@@ -17,12 +17,13 @@ other way, `{"qkv": "W_q + W_k + W_v"}` joins three layers to the book's one.
 """
 
 import importlib.util
+import inspect
 import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from torch.nn import functional as F
 GIVEN = re.compile(
     r"(?P<file>.+?\.py)(?::(?P<name>\w+)(?:\s+as\s+(?P<book>\w+))?)?"
 )
+NOT_THEIRS = {"builtins", "torch", "scratchlm"}
 SLICE = re.compile(r"(?P<name>[\w.]+)\[(?P<part>\d+)/(?P<parts>\d+)\]")
 
 
@@ -73,8 +75,12 @@ def read_mine(texts: list[str]) -> Mine:
     return Mine(tuple(given))
 
 
-def put_in_place(mine: Mine, module: ModuleType) -> None:
-    """Set the reader's classes and functions as the module's."""
+def put_in_place(mine: Mine, module: ModuleType) -> frozenset[CodeType]:
+    """Set the reader's classes and functions as the module's.
+
+    Returns the code of what was set, by which a check that runs it is known.
+    """
+    code: set[CodeType] = set()
     for file, name, book in mine.given:
         path = Path(file).resolve()
         sys.path.insert(0, str(path.parent))
@@ -86,9 +92,26 @@ def put_in_place(mine: Mine, module: ModuleType) -> None:
         spec.loader.exec_module(own)
         mapping = dict(getattr(own, "weights", {}))
         for target, thing in wanted(own, name, book, module):
+            code |= set(code_of(thing))
             if isinstance(thing, type) and mapping:
                 thing = adapted(thing, mapping)
             setattr(module, target, thing)
+    return frozenset(code)
+
+
+def code_of(thing: Any) -> Iterator[CodeType]:
+    """The code of a function, or of a class and those that it builds on."""
+    if isinstance(thing, type):
+        for each in thing.__mro__:
+            if each.__module__.partition(".")[0] not in NOT_THEIRS:
+                for part in vars(each).values():
+                    yield from code_of(part)
+        return
+    for name in ("fget", "__func__"):  # a property; a static or class method
+        thing = getattr(thing, name, thing)
+    found = getattr(inspect.unwrap(thing), "__code__", None)
+    if isinstance(found, CodeType):
+        yield found
 
 
 def wanted(

@@ -26,7 +26,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import perf_counter  # checks replace time's own
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -142,10 +142,11 @@ def run_here(job: Job, send: Callable[[Report], None]) -> None:
     """Run the job's checks in this process, and send a report of each."""
     started = perf_counter()
     find_library(job)
+    code: frozenset[CodeType] = frozenset()
     try:
         with contextlib.suppress(ImportError):
             module = importlib.import_module(job.topic.module)
-            put_in_place(job.mine, module)
+            code = put_in_place(job.mine, module)
         checks = importlib.import_module(job.site.check_module(job.topic))
     except BaseException as error:
         send({"broken": tell(error, job.own).as_data()})
@@ -154,7 +155,7 @@ def run_here(job: Job, send: Callable[[Report], None]) -> None:
     if job.naming:
         send({"bugs": checks.BUGS})
     for check in () if job.naming else check_functions(checks):
-        found = outcome(check, job.own)
+        found = outcome(check, job.own, code)
         send({"check": found})
         if found["told"] and found["told"]["kind"] == "TooLong":
             break

@@ -40,6 +40,7 @@ def of_verdicts(verdicts: list[Verdict]) -> str:
                 report["printed"],
             )
             for check in report["checks"]
+            if check["reached"]
         ]
     status = "fail" if any(v.failing for v in verdicts) else "pass"
     data: dict[str, Any] = {"version": 3, "status": status, "tests": tests}

@@ -6,10 +6,11 @@ end, block or litter as it likes. Here are the parts that need no process.
 
 import importlib
 import random
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -140,15 +141,41 @@ def catch_bugs(topic: str) -> dict[str, list[str]]:
 # --- what a process reports --------------------------------------------------
 
 
-def outcome(check: Callable[[], None], own: tuple[Path, ...]) -> dict[str, Any]:
-    """One check as plain data: its state, its failure, what it compared."""
-    told, noted = run_noting(check, own)
+@contextmanager
+def watched(code: frozenset[CodeType]) -> Iterator[list[str]]:
+    """What of some code is called first, while this lasts; [] for nothing."""
+    called: list[str] = []
+
+    def look(frame: FrameType, event: str, argument: object) -> None:
+        if frame.f_code in code:
+            called.append(frame.f_code.co_name)
+            sys.setprofile(None)
+
+    sys.setprofile(look if code else None)
+    try:
+        yield called
+    finally:
+        sys.setprofile(None)
+
+
+def outcome(
+    check: Callable[[], None],
+    own: tuple[Path, ...],
+    code: frozenset[CodeType] = frozenset(),
+) -> dict[str, Any]:
+    """One check as plain data: its state, its failure, what it compared.
+
+    With some code, also whether the check ran any of it.
+    """
+    with watched(code) as called:
+        told, noted = run_noting(check, own)
     return {
         "name": check.__name__,
         "title": first_line(check),
         "passed": told is None,
         "told": told.as_data() if told else None,
         "noted": noted,
+        "reached": bool(called) or not code,
         "used": sorted(used_names(check)),
     }
 

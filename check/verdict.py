@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from check.diagnose import (
     Cause,
@@ -46,6 +47,18 @@ class Verdict:
     def failing(self) -> int:
         """How many checks fail."""
         return len(failures(self.report))
+
+    @property
+    def passed(self) -> list[dict[str, Any]]:
+        """The checks that pass and have run the reader's code."""
+        checks = self.report["checks"]
+        return [c for c in checks if c["passed"] and c["reached"]]
+
+    @property
+    def aside(self) -> list[dict[str, Any]]:
+        """The checks that pass without the code that the reader gave."""
+        checks = self.report["checks"]
+        return [c for c in checks if c["passed"] and not c["reached"]]
 
 
 def limit_of(site: Site, topic: Topic) -> Callable[[], float]:

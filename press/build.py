@@ -11,6 +11,7 @@ calls this; `make help` lists the targets.
 import argparse
 import ast
 import hashlib
+import html
 import json
 import os
 import re
@@ -31,12 +32,19 @@ from press.dependencies import BUILD, RUN, closure, everything, versions
 from press.edition import edition, edition_for
 from press.epub import finish as finish_epub
 from press.files import ROOT, write_whole
+from press.identity import (
+    Identity,
+    IdentityError,
+    book_roadmap,
+    guide,
+    identity,
+)
 from press.labels import SMALLEST, too_small
 from press.margins import collisions
 from press.pages import FEW, papers, sparse, stranded
 from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
-from press.roadmap import PACKAGES, SHORT, TRACKS, contents_text, load
+from press.roadmap import PACKAGES, SHORT, TRACKS, contents_text
 from press.sources import COVERAGE
 from press.tracks import PAGES
 from press.web import MODEL_PAGE
@@ -255,8 +263,8 @@ def shares() -> list[list[str]]:
     """The files of tests that are measured, in shares for two processes.
 
     Always the same ones in the same order: what tests share is made by the
-    first that needs it, and the book says which files' tests run a line. There
-    are several for each process, so that neither waits long for the other.
+    first that needs it. There are several shares for each process, so that
+    neither waits long for the other.
     """
     folders = [ROOT / "tests" / name for name in SHOWN_TESTS]
     found = [path for folder in folders for path in folder.rglob("test_*.py")]
@@ -269,13 +277,13 @@ def measure_share(number: int, files: list[str]) -> Path:
     command = [sys.executable, "-m", "pytest", *files]
     command += ["--cov=scratchlm", "--cov=solutions"]
     command += ["--cov=compliance", "--cov-report="]
-    command += ["--cov-context=test", "-p", "no:cacheprovider"]
+    command += ["-p", "no:cacheprovider"]
     data = {"COVERAGE_FILE": str(BUILD / f"coverage-{number}.data")}
     return run(f"tests-{number}", command, more=data)
 
 
 def measure_coverage() -> str:
-    """Run the library's tests; keep which test runs which line."""
+    """Run the library's tests; keep which lines they do not run."""
     parts = dict(enumerate(shares(), 1))
     with ThreadPoolExecutor(max_workers=2) as pool:
         logs = list(pool.map(measure_share, parts, parts.values()))
@@ -283,9 +291,9 @@ def measure_coverage() -> str:
     data = [str(BUILD / f"coverage-{number}.data") for number in parts]
     run("coverage", [*python, "combine", *data])
     report = BUILD / "coverage-raw.json"
-    command = [*python, "json", "--show-contexts", "-o", str(report)]
+    command = [*python, "json", "-o", str(report)]
     run("coverage", command)
-    compact(json.loads(report.read_text(encoding="utf-8")))
+    keep_missing(json.loads(report.read_text(encoding="utf-8")))
     report.unlink()
     passed = re.findall(r"(\d+) passed", "".join(tail(x, 1) for x in logs))
     return f"{sum(map(int, passed)):,} passed"
@@ -299,21 +307,15 @@ def run_other_tests() -> None:
         raise BuildError("tests failed (see above)")
 
 
-def compact(report: dict[str, Any]) -> None:
-    """Write which tests run which lines, each test named once."""
-    numbers: dict[str, int] = {}
-    files = {}
-    for name, file in report["files"].items():
-        tests = {}
-        for line, contexts in file["contexts"].items():
-            names = {c.partition("|")[0] for c in contexts if c}
-            runs = [numbers.setdefault(n, len(numbers)) for n in sorted(names)]
-            if runs:
-                tests[line] = runs
-        missing = file["missing_lines"]
-        files[name] = {"tests": tests, "missing": missing}
-    text = json.dumps({"tests": list(numbers), "files": files})
-    write_whole(COVERAGE, text)
+def keep_missing(report: dict[str, Any]) -> None:
+    """Write which lines no test runs, file by file.
+
+    Nothing else is kept: how many tests run a line depends on threads, and
+    on how busy the machine was.
+    """
+    files = report["files"].items()
+    missing = {name: file["missing_lines"] for name, file in files}
+    write_whole(COVERAGE, json.dumps(missing))
 
 
 def gather_references() -> None:
@@ -331,6 +333,42 @@ def gather_references() -> None:
         target.write_text(text, encoding="utf-8")
 
 
+def say_who(config: dict[str, Any], said: Identity) -> None:
+    """Put what ``book.yml`` says into the configuration of Jupyter Book."""
+    year = edition().date.year
+    config |= {"title": said.title, "author": said.author}
+    config["copyright"] = f"{said.author}, {year}"
+    config["html"]["favicon"] = said.icon
+    settings = config["sphinx"]["config"]
+    settings |= {"language": said.language, "book_course": [*said.chapters]}
+    foot = settings["html_theme_options"]["extra_footer"]
+    words = " ".join(filter(None, (said.license["short"], said.notice)))
+    foot = foot.replace("@LICENSE@", html.escape(words, quote=False))
+    settings["html_theme_options"]["extra_footer"] = foot
+    link = said.colors["print"]["links"][1:].upper()
+    setup = [settings["latex_elements"]["sphinxsetup"]]
+    for kind in ("Inner", "Outer"):
+        setup.append(f"{kind}LinkColor={{HTML}}{{{link}}}")
+    settings["latex_elements"]["sphinxsetup"] = ", ".join(setup)
+
+
+def write_accent(said: Identity) -> None:
+    """The site's colors, for both modes: a style sheet beside book.css."""
+    text = "/* Written from book.yml. */\n"
+    for mode in ("light", "dark"):
+        named = said.colors[mode]
+        text += (
+            f'html[data-theme="{mode}"] {{\n'
+            f"  --pst-color-primary: {named['accent']};\n"
+            f"  --pst-color-link: {named['links']};\n"
+            f"  --pst-color-link-hover: {named['hover']};\n}}\n"
+        )
+    path = BUILD / "static" / "accent.css"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_whole(path, text)
+
+
 def write_config(builder: str, track: str = "") -> Path:
     """The configuration with the shared cache of executed pages.
 
@@ -338,6 +376,8 @@ def write_config(builder: str, track: str = "") -> Path:
     """
     text = (ROOT / "_config.yml").read_text(encoding="utf-8")
     config = yaml.safe_load(text)
+    say_who(config, identity())
+    write_accent(identity())
     config["execute"]["cache"] = str(BUILD / "cache")
     config["sphinx"]["config"]["book_track"] = track
     if builder == "html":
@@ -369,10 +409,14 @@ def jupyter_book(
         command += ["-n", "-W", "--keep-going"]
     # Sphinx does not warn again of pages that it has read. What it knows of
     # a run that failed, or was killed, is therefore thrown away.
-    unfinished = out / "unfinished"
-    if unfinished.exists():
+    # So are the pages of other contents, which would stay in the output.
+    unfinished, last = out / "unfinished", out / "contents.yml"
+    listed = toc.read_text(encoding="utf-8")
+    other = last.exists() and last.read_text(encoding="utf-8") != listed
+    if other or unfinished.exists():
         shutil.rmtree(out / "_build", ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
+    write_whole(last, listed)
     unfinished.touch()
     log = run(name, command, bar=True)
     unfinished.unlink()
@@ -431,11 +475,12 @@ def pdf_name(paper: str, track: str) -> str:
 
 
 def contents(track: str) -> Path:
-    """The table of contents of the book, or of a track's edition."""
-    if not track:
+    """The table of contents of the book, a track's edition, or a course."""
+    course = identity().chapters
+    if not track and not course:
         return ROOT / "_toc.yml"
-    path = BUILD / f"toc-{track}.yml"
-    write_whole(path, contents_text(load(), track))
+    path = BUILD / f"toc-{track or 'course'}.yml"
+    write_whole(path, contents_text(book_roadmap(), track, guide()))
     return path
 
 
@@ -493,7 +538,7 @@ def write_model_page(path: Path) -> None:
 
 def write_html() -> str:
     """The site in ``_build/html``."""
-    jupyter_book("html", ROOT / "_toc.yml", BUILD / "site", True, "html")
+    jupyter_book("html", contents(""), BUILD / "site", True, "html")
     source = BUILD / "site" / "_build" / "html"
     write_model_page(source / f"{MODEL_PAGE}.html")
     finish_site(source, BUILD / "html", edition())
@@ -505,7 +550,7 @@ def write_epub() -> str:
     out = BUILD / "ebook"
     # Sphinx packs all that it finds in its folder.
     shutil.rmtree(out / "_build" / "epub", ignore_errors=True)
-    jupyter_book("epub", ROOT / "_toc.yml", out, True, "epub")
+    jupyter_book("epub", contents(""), out, True, "epub")
     epub = next((out / "_build").rglob("*.epub"))
     finish_epub(epub, BUILD / "book.epub", edition())
     return "_build/book.epub"
@@ -585,6 +630,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"{BUILD} cannot be made: {error.strerror}; make room")
     start = time.perf_counter()
     try:
+        identity()  # before any long work
         if file is not None:
             build_page(file)
         elif options.what == "test":
@@ -602,7 +648,7 @@ def main(arguments: list[str] | None = None) -> int:
                 result = BUILD / f"{made}.pdf"
             prepare()
             stage(name, write, inputs, result)
-    except BuildError as error:
+    except (BuildError, IdentityError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     say("all", time.perf_counter() - start)

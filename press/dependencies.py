@@ -352,13 +352,12 @@ def versions() -> bytes:
 
 
 def measured(paths: Iterable[Path]) -> bytes:
-    """What coverage says of the files: captions print it."""
+    """What coverage says of the files: a page warns of what no test runs."""
     if not COVERAGE.exists():
         return b""
     data = read_coverage(COVERAGE, COVERAGE.stat().st_mtime_ns)
-    files = data["files"]
     names = sorted(path.relative_to(ROOT).as_posix() for path in paths)
-    return json.dumps([files.get(name) for name in names]).encode()
+    return json.dumps([data.get(name) for name in names]).encode()
 
 
 def digest(paths: Iterable[Path], more: bytes = b"") -> str:

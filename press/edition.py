@@ -17,17 +17,8 @@ import tomllib
 import yaml
 
 from press.files import ROOT
+from press.identity import load
 
-LICENSE = "https://creativecommons.org/licenses/by/4.0/"
-RIGHTS = (
-    "Text and figures: Creative Commons Attribution 4.0 (CC BY 4.0). "
-    "Program code: MIT license."
-)
-DESCRIPTION = (
-    "A book on building a large language model part by part, from bytes to a "
-    "model that writes, in which every line of code shown is run by a test."
-)
-LANGUAGE = "en"
 MARK = "{{ repository }}"  # stands for the address in a page's commands
 
 
@@ -84,7 +75,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 def read(folder: Path = ROOT) -> Edition:
     """The edition that the files of the folder make."""
-    config = yaml.safe_load((folder / "_config.yml").read_text("utf-8"))
+    identity = load(folder / "book.yml")
     project = (folder / "pyproject.toml").read_text("utf-8")
     version = re.search(r'^version = "([^"]+)"', project, re.M)
     citation = yaml.safe_load((folder / "CITATION.cff").read_text("utf-8"))
@@ -100,8 +91,8 @@ def read(folder: Path = ROOT) -> Edition:
         seconds = int(git(folder, "log", "-1", "--format=%ct"))
         date = datetime.fromtimestamp(seconds, timezone.utc)
     return Edition(
-        title=config["title"],
-        author=config["author"],
+        title=identity.title,
+        author=identity.author,
         version=version[1],
         commit=commit,
         changed=bool(commit and git(folder, "status", "--porcelain")),

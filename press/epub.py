@@ -19,7 +19,9 @@ from pathlib import Path, PurePosixPath
 from latex2mathml.converter import convert
 from lxml import etree
 
-from press.edition import DESCRIPTION, LANGUAGE, LICENSE, RIGHTS, Edition
+from press.edition import Edition
+from press.identity import identity
+from press.pdf import rights
 
 FORMULA = re.compile(
     r'(<span class="math[^"]*"[^>]*>)\\\((.*?)\\\)(?=</span>)'
@@ -81,9 +83,10 @@ def finish_page(text: str, place: str, names: set[str], foot: str) -> str:
     text = FORMULA.sub(mathml, text)
     text = NO_PATH.sub(r'<path\1 d=""/>', text)
     text = OLD_ROLE.sub("", text)
+    language = identity().language
     text = re.sub(
         r'(<html xmlns="[^"]*")(?![^>]*\blang=)',
-        rf'\1 lang="{LANGUAGE}" xml:lang="{LANGUAGE}"',
+        rf'\1 lang="{language}" xml:lang="{language}"',
         text,
         count=1,
     )
@@ -118,13 +121,14 @@ def finish_package(
     root = etree.fromstring(content)
     metadata = root.find(f"{{{OPF}}}metadata")
     when = f"{edition.date:%Y-%m-%dT%H:%M:%SZ}"
+    said = identity()
     values = {
-        "language": LANGUAGE,
+        "language": said.language,
         "title": edition.title,
-        "description": DESCRIPTION,
+        "description": said.description,
         "creator": edition.author,
         "publisher": edition.author,
-        "rights": f"{RIGHTS} {LICENSE}",
+        "rights": f"{rights(said)} {said.license['url']}",
         "identifier": identifier(edition),
         "date": when,
         "source": edition.words,

@@ -160,7 +160,11 @@ class Links(HTMLParser):
 
 def judge_links(short: bool) -> list[str]:
     """every link inside the site leads to a page and a place in it"""
-    site = built(SITE, "html")
+    return dead_links(built(SITE, "html"))
+
+
+def dead_links(site: Path) -> list[str]:
+    """The links of a site to what it does not have, each with its page."""
     pages: dict[str, Links] = {}
     for path in site.rglob("*.html"):
         links = Links()

@@ -12,24 +12,56 @@ from typing import Any
 
 import pikepdf
 
-from press.edition import DESCRIPTION, LANGUAGE, LICENSE, RIGHTS, Edition
+from press.edition import Edition
 from press.files import write_whole
+from press.identity import Identity, identity
 
 NAMES = "names.json"  # token of an attachment → path in the repository
 
 
-def edition_tex(edition: Edition) -> str:
-    """What the printed page says of its edition, as TeX's macros."""
-    return (
-        f"\\newcommand{{\\bookedition}}{{{edition.words}}}\n"
-        f"\\newcommand{{\\bookyear}}{{{edition.date.year}}}\n"
-    )
+SPECIAL = {char: f"\\{char}" for char in "#$%&_{}"}  # to TeX
+SPECIAL |= {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def tex(text: str) -> str:
+    """A text as TeX prints it.
+
+    >>> print(tex("Bits & pieces: 5% of {it}"))
+    Bits \\& pieces: 5\\% of \\{it\\}
+    """
+    return "".join(SPECIAL.get(char, char) for char in text)
+
+
+def edition_tex(edition: Edition, said: Identity) -> str:
+    """What the printed page says of its book and edition, as TeX's macros."""
+    macros = {
+        "bookedition": edition.words,
+        "bookyear": str(edition.date.year),
+        "booktitle": tex(said.title),
+        "bookcoverlines": r"\\".join(tex(line) for line in said.cover),
+        "booksubtitle": tex(said.subtitle),
+        "bookauthor": tex(said.author),
+        "bookrights": tex(said.license["rights"]),
+        "booknotice": tex(said.notice),
+        "bookaccentcode": said.colors["print"]["accent"][1:].upper(),
+    }
+    lines = [f"\\newcommand{{\\{k}}}{{{v}}}" for k, v in macros.items()]
+    return "\n".join(lines) + "\n"
+
+
+def rights(said: Identity) -> str:
+    """Who may do what with it; and from what it was made, if it was."""
+    return " ".join(filter(None, (said.license["rights"], said.notice)))
 
 
 def write_edition(folder: Path, edition: Edition) -> None:
     """``edition.tex`` beside the chapters, if its words have changed."""
     path = folder / "edition.tex"
-    text = edition_tex(edition)
+    text = edition_tex(edition, identity())
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_whole(path, text)
 
@@ -59,15 +91,16 @@ def pdf_date(edition: Edition) -> str:
 
 def describe(pdf: pikepdf.Pdf, edition: Edition) -> None:
     """Metadata: the stream of today and the dictionary of old."""
+    said = identity()
     with pdf.open_metadata(set_pikepdf_as_editor=False) as data:
         data["dc:title"] = edition.title
-        data["dc:creator"] = [edition.author]
-        data["dc:description"] = DESCRIPTION
-        data["dc:language"] = [LANGUAGE]
-        data["dc:rights"] = RIGHTS
+        data["dc:creator"] = list(said.authors)
+        data["dc:description"] = said.description
+        data["dc:language"] = [said.language]
+        data["dc:rights"] = rights(said)
         data["dc:identifier"] = edition.identifier
         data["xmpRights:Marked"] = "True"
-        data["xmpRights:WebStatement"] = LICENSE
+        data["xmpRights:WebStatement"] = said.license["url"]
         data["xmp:CreateDate"] = edition.date.isoformat()
         data["xmp:ModifyDate"] = edition.date.isoformat()
         data["xmpMM:VersionID"] = edition.words
@@ -76,7 +109,7 @@ def describe(pdf: pikepdf.Pdf, edition: Edition) -> None:
     info["/Author"] = edition.author
     info["/Subject"] = edition.words
     info["/CreationDate"] = info["/ModDate"] = pdf_date(edition)
-    pdf.Root.Lang = pikepdf.String(LANGUAGE)
+    pdf.Root.Lang = pikepdf.String(said.language)
     pdf.Root.ViewerPreferences = pikepdf.Dictionary(DisplayDocTitle=True)
 
 

@@ -20,7 +20,8 @@ from press.edition import repository
 from press.effort import effort
 from press.files import ROOT, write_whole
 from press.ical import Event, calendar
-from press.roadmap import TRACKS, Milestone, Roadmap, Topic, load
+from press.identity import book_roadmap
+from press.roadmap import TRACKS, Milestone, Roadmap, Topic
 
 PACE = ROOT / "scaffold" / "tracks.yml"
 EVENING = 120  # minutes, as long as a week has evenings enough
@@ -173,7 +174,7 @@ def phases(roadmap: Roadmap, track: str, hours: float) -> list[Phase]:
 
 def checks(topics: tuple[Topic, ...]) -> str:
     """The command that runs the checks of some topics."""
-    return "python -m checks " + " ".join(topic.id for topic in topics)
+    return "python -m check " + " ".join(topic.id for topic in topics)
 
 
 # --- the calendar ------------------------------------------------------------
@@ -212,7 +213,7 @@ def evening(name: str, day: date, sitting: Sitting) -> Event:
     begin = datetime.combine(day, BEGIN)
     words = [
         f"{topic.title}: {minutes} minutes\n{chapter(topic)}\n"
-        f"python -m checks {topic.id}"
+        f"python -m check {topic.id}"
         for topic, minutes in sitting.work
     ]
     names = ", ".join(topic.id for topic, _ in sitting.work)
@@ -246,7 +247,7 @@ def plan_text(track: str, start: date, hours: float) -> str:
     Raises PlanError as `events` does.
     """
     stamp = datetime.combine(start, time())
-    return calendar(events(load(), track, start, hours), stamp)
+    return calendar(events(book_roadmap(), track, start, hours), stamp)
 
 
 def name_of(track: str) -> str:
@@ -305,10 +306,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     try:
         start, track = day(options.start), options.track
-        core(load(), track)  # before the pace of a track is looked up
+        core(book_roadmap(), track)  # before the pace of a track is looked up
         hours = pace(track) if options.hours is None else options.hours
         text = plan_text(track, start, hours)
-        reached = phases(load(), track, hours)
+        reached = phases(book_roadmap(), track, hours)
         write_whole(options.out, text)
     except PlanError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -5,8 +5,10 @@
 
 import argparse
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,15 @@ TRACKS = ("beginner", "practitioner", "researcher")
 DEPTHS = ("core", "optional", "skim")
 SHORT = {"beginner"}  # tracks whose edition has nothing but the core
 # Chapters that belong to no topic, in book/guide.
-GUIDE = ("notes", "cards", "pitfalls", "components", "safety", "projects")
+GUIDE = (
+    "notes",
+    "cards",
+    "pitfalls",
+    "components",
+    "safety",
+    "projects",
+    "teachers",
+)
 
 NAME = {"type": "string", "pattern": "^[a-z][a-z_]*$"}
 TEXT = {"type": "string", "minLength": 3}
@@ -295,12 +305,32 @@ def of_edition(roadmap: Roadmap, track: str) -> list[Topic]:
     return [t for t in topics if not track or t.tracks[track] not in out]
 
 
-def contents(roadmap: Roadmap, track: str = "") -> dict[str, Any]:
+def course(roadmap: Roadmap, names: Sequence[str]) -> Roadmap:
+    """The roadmap of a course: some topics in an order of their own.
+
+    What a topic needs and the course lacks is not among its needs here.
+    """
+    chosen = [roadmap.by_id[name] for name in names if name in roadmap.by_id]
+    topics = [
+        replace(t, requires=tuple(x for x in t.requires if x in names))
+        for t in chosen
+    ]
+    there = {topic.part for topic in topics}
+    milestones = [m for m in roadmap.milestones if there & {*m.parts}]
+    return replace(
+        roadmap, topics=tuple(topics), milestones=tuple(milestones)
+    )
+
+
+def contents(
+    roadmap: Roadmap, track: str = "", guide: Sequence[str] = GUIDE
+) -> dict[str, Any]:
     """The table of contents that Jupyter Book reads, from the roadmap.
 
     With a track, that of its edition: without the topics that the track
     skims. A short edition has no optional topics, either, and of the
-    guide and the appendix only what helps to read it, in one part.
+    guide and the appendix only what helps to read it, in one part. A course
+    has some pages of the guide.
     """
 
     def part(caption: str, files: list[str]) -> dict[str, Any]:
@@ -315,17 +345,16 @@ def contents(roadmap: Roadmap, track: str = "") -> dict[str, Any]:
     ]
     topics = of_edition(roadmap, track)
     parts_there = {topic.part for topic in topics}
-    for name, title in roadmap.parts.items():
-        here = [t for t in topics if t.part == name]
+    for name, here in groupby(topics, key=lambda topic: topic.part):
         files = [t.files["chapter"].removesuffix(".md") for t in here]
-        if name in parts_there:
-            parts.append(part(title, files))
+        parts.append(part(roadmap.parts[name], files))
     if track in SHORT:
         pages = ["guide/notes", "appendix/notation", "appendix/glossary"]
         pages += ["appendix/bibliography"]
         parts.append(part("Appendix", [f"book/{x}" for x in pages]))
         return {"format": "jb-book", "root": "book/index", "parts": parts}
-    parts.append(part("The guide", [f"book/guide/{x}" for x in GUIDE]))
+    if guide:
+        parts.append(part("The guide", [f"book/guide/{x}" for x in guide]))
     first = ["notation", "names", "toytown"]
     appendix = part("Appendix", [f"book/appendix/{x}" for x in first])
     for name in (x for x in roadmap.parts if x in parts_there):
@@ -336,17 +365,20 @@ def contents(roadmap: Roadmap, track: str = "") -> dict[str, Any]:
             if topic.part == name
         ]
         appendix["chapters"].append(chapter)
-    pages = ["commands", "omitted", "errata", "glossary"]
+    pages = ["commands", "checks", "omitted", "errata", "glossary"]
     pages += ["bibliography", "colophon"]
     appendix["chapters"] += [{"file": f"book/appendix/{x}"} for x in pages]
     parts.append(appendix)
     return {"format": "jb-book", "root": "book/index", "parts": parts}
 
 
-def contents_text(roadmap: Roadmap, track: str = "") -> str:
-    """The file ``_toc.yml``, or that of a track's edition."""
+def contents_text(
+    roadmap: Roadmap, track: str = "", guide: Sequence[str] = GUIDE
+) -> str:
+    """The file ``_toc.yml``, or that of a track's edition or of a course."""
     head = "# Written by `python -m press.roadmap` from roadmap.yml.\n"
-    return head + yaml.safe_dump(contents(roadmap, track), sort_keys=False)
+    found = contents(roadmap, track, guide)
+    return head + yaml.safe_dump(found, sort_keys=False)
 
 
 def main(arguments: list[str] | None = None) -> int:

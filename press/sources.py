@@ -189,28 +189,20 @@ def public_symbols(package: Path) -> list[str]:
 
 
 @lru_cache(maxsize=4)
-def read_coverage(path: Path, stamp: int) -> dict[str, Any]:
-    """The measured coverage; `stamp` (its change time) keys the cache."""
+def read_coverage(path: Path, stamp: int) -> dict[str, list[int]]:
+    """The lines that no test runs; `stamp` (its change time) keys the cache."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def coverage_of(snippet: Snippet) -> tuple[int, list[int]] | None:
-    """How many files of tests run the snippet, and its lines that none runs.
+def untested(snippet: Snippet) -> list[int] | None:
+    """The lines of a snippet that no test runs.
 
-    Files, since a thread may end in this test or in the next one. None where
-    no coverage was measured yet (a preview of one page).
+    None where no coverage was measured yet (a preview of one page).
     """
     if not COVERAGE.exists():
         return None
     data = read_coverage(COVERAGE, COVERAGE.stat().st_mtime_ns)
-    file = data["files"].get(snippet.file)
-    if file is None:
+    if snippet.file not in data:
         return None
     inside = range(snippet.first, snippet.last + 1)
-    tests: set[int] = set()
-    for line, runs in file["tests"].items():
-        if int(line) in inside:
-            tests |= set(runs)
-    files = {data["tests"][test].partition("::")[0] for test in tests}
-    missing = [line for line in file["missing"] if line in inside]
-    return len(files), missing
+    return [line for line in data[snippet.file] if line in inside]

@@ -207,8 +207,13 @@ def too_long(text: str, hours: int) -> Iterator[tuple[int, int]]:
 
 
 def left_out(text: str, track: str) -> list[bool]:
-    """For each line of a page, whether it is not for the track."""
+    """For each line of a page, whether it is not for the track.
+
+    Without a track, every section is for its reader.
+    """
     out = [False] * len(text.splitlines())
+    if not track:
+        return out
     gone = [
         (part.start, part.end)
         for part in sections(text)

@@ -13,7 +13,8 @@ import subprocess
 from pathlib import Path
 
 from press.dependencies import BUILD
-from press.edition import LANGUAGE, Edition
+from press.edition import Edition
+from press.identity import identity
 
 MODEL_PAGE = "model"  # model.html, in which the book's model runs
 PLACE = "@EDITION@"  # stands in the theme's footer until here
@@ -66,7 +67,9 @@ def shell(edition: Edition, title: str, body: str, head: str = "") -> str:
         f"{body}\n      <p><small>{edition.title}, {edition.words}</small></p>"
     )
     title = f"{title} — {edition.title}" if title else edition.title
-    return SHELL.format(language=LANGUAGE, title=title, body=words, head=head)
+    return SHELL.format(
+        language=identity().language, title=title, body=words, head=head
+    )
 
 
 def not_found(edition: Edition) -> str:

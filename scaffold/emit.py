@@ -3,9 +3,9 @@
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,22 @@ from scaffold.needs import (
     project_name,
     requirements,
 )
-from scaffold.plan import Plan, ScaffoldError, budgets, tracks
+from scaffold.plan import (
+    DestinationError,
+    Plan,
+    ScaffoldError,
+    budgets,
+    tracks,
+)
+from scaffold.repository import belongs_to, commit
+from scaffold.stamp import STAMP, stamp
+from scaffold.wishes import Wishes, license_files
 
 ROOT = Path(__file__).parent.parent
 HERE = Path(__file__).parent
 SOURCES = ROOT / "src"
 PROJECT = "scratchlm"
+NOTHING = Wishes()
 OWN = {PROJECT, "scaffold", "check", "checks", "train", "compliance"}
 TEMPLATES = {
     "README.md": "README.md.j2",
@@ -80,8 +90,7 @@ def library_files(starts: list[Path]) -> list[Path]:
 
 def copies(plan: Plan) -> dict[str, Path]:
     """Path in the new repository → file that is copied there."""
-    found: dict[str, Path] = {"LICENSE": ROOT / "LICENSE"}
-    found["tests/conftest.py"] = ROOT / "tests" / "conftest.py"
+    found = {"tests/conftest.py": ROOT / "tests" / "conftest.py"}
     starts = []
     for topic in plan.topics:
         places = {kind: ROOT / name for kind, name in topic.files.items()}
@@ -114,7 +123,7 @@ def copies(plan: Plan) -> dict[str, Path]:
     return found
 
 
-def render(plan: Plan, folder: Path, name: str) -> None:
+def render(plan: Plan, folder: Path, wishes: Wishes) -> None:
     """Write the files that are made from templates."""
     loader = jinja2.FileSystemLoader(HERE / "templates")
     environment = jinja2.Environment(
@@ -128,8 +137,11 @@ def render(plan: Plan, folder: Path, name: str) -> None:
     library = [v for k, v in sources.items() if k.startswith(PROJECT)]
     facts = {
         "plan": plan,
-        "name": name,
-        "project": project_name(name),
+        "name": wishes.name,
+        "project": project_name(wishes.name),
+        "author": json.dumps(wishes.author, ensure_ascii=False),
+        "license": wishes.license.replace("none", ""),
+        "expression": wishes.expression,
         "track": tracks()[plan.track],
         "budget": budgets()[plan.budget],
         "requirements": requirements(sources.values(), OWN),
@@ -169,49 +181,11 @@ def config(plan: Plan) -> str:
     return tomlkit.dumps(document)
 
 
-def git(folder: Path, *arguments: str) -> str:
-    """Run git in the folder, whatever repository the caller's shell is in.
-
-    A hook or `git -c` exports GIT_DIR and its kin to what it starts; git
-    itself knows which of its variables mean one repository.
-    """
-    try:
-        local = call(["git", "rev-parse", "--local-env-vars"]).split()
-        others = {k: v for k, v in os.environ.items() if k not in local}
-        return call(["git", *arguments], cwd=folder, env=others)
-    except FileNotFoundError as error:
-        raise ScaffoldError("git is not installed; install it") from error
-    except subprocess.CalledProcessError as error:
-        raise ScaffoldError(f"git failed: {error.stderr.strip()}") from error
-
-
-def call(command: list[str], **options: Any) -> str:
-    """What a command prints; raises CalledProcessError if it fails."""
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, **options
-    )
-    return done.stdout.strip()
-
-
-def commit(plan: Plan, folder: Path) -> None:
-    """Make the folder a Git repository with its first commit."""
-    git(folder, "init", "--quiet", "--initial-branch=main")
-    for key, value in (
-        ("user.name", "scratchlm scaffold"),
-        ("user.email", "scaffold@example.invalid"),
-    ):
-        if not git(folder, "config", "--default", "", "--get", key):
-            git(folder, "config", key, value)
-    git(folder, "add", "--all")
-    message = f"A language model from scratch: {plan.track}, {plan.budget}"
-    quiet = ("--quiet", "--no-verify", "--no-gpg-sign")
-    git(folder, "commit", *quiet, "-m", message)
-
-
 def check_target(out: Path) -> None:
     """Refuse a target that holds something."""
+    out = out.absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ScaffoldError(
+        raise DestinationError(
             f"{out} is not an empty folder; name another one with --out"
         )
     above = next(folder for folder in out.parents if folder.exists())
@@ -226,21 +200,43 @@ def check_target(out: Path) -> None:
         )
 
 
-def emit(plan: Plan, out: Path) -> Path:
-    """Write the repository at `out`: all of it, or nothing."""
+def write(plan: Plan, folder: Path, wishes: Wishes) -> None:
+    """Write all files of the repository into a folder that is not there."""
+    for target, source in copies(plan).items():
+        place = folder / target
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, place)
+    render(plan, folder, wishes)
+    for name, text in license_files(wishes).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    kept = stamp(plan, folder, wishes)
+    (folder / STAMP).write_text(kept, encoding="utf-8")
+
+
+def outer(out: Path, wishes: Wishes) -> Path | None:
+    """The repository that the new files will be part of, if there is one."""
+    return belongs_to(out.absolute()) if wishes.git else None
+
+
+def emit(plan: Plan, out: Path, wishes: Wishes = NOTHING) -> Path:
+    """Write the repository at `out`: all of it, or nothing.
+
+    It is made beside the first folder that has to be made, and renamed when
+    it is whole. In the work tree of another repository it has none of its
+    own: Git would hide the one from the other.
+    """
     out = out.absolute()
     check_target(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{out.name}.", dir=out.parent
-    ) as made:
+    if not wishes.name:
+        wishes = replace(wishes, name=out.name)
+    above = next(folder for folder in out.parents if folder.exists())
+    own = wishes.git and not outer(out, wishes)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=above) as made:
         folder = Path(made) / "repository"
-        for target, source in copies(plan).items():
-            place = folder / target
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, place)
-        render(plan, folder, out.name)
-        commit(plan, folder)
+        write(plan, folder, wishes)
+        if own:
+            commit(plan, folder, wishes)
         check_target(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
         os.replace(folder, out)
     return out

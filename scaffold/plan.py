@@ -19,7 +19,27 @@ ENOUGH = 20  # tokens for a parameter (Hoffmann et al., 2022, table 3)
 
 
 class ScaffoldError(ValueError):
-    """The repository cannot be made; the message says why and what to do."""
+    """It cannot be done; the message says why, and what to do."""
+
+    code = 2  # with which the command ends: what was typed is wrong
+
+
+class DestinationError(ScaffoldError):
+    """There is something where the repository should come."""
+
+    code = 3
+
+
+class MissingError(ScaffoldError):
+    """A program or a library that it takes is not there."""
+
+    code = 4
+
+
+class CombinationError(ScaffoldError):
+    """Each wish can be fulfilled, and all of them together cannot."""
+
+    code = 5
 
 
 def read_yaml(name: str) -> dict[str, Any]:
@@ -37,6 +57,24 @@ def tracks() -> dict[str, Any]:
 def budgets() -> dict[str, Any]:
     """The budgets by name."""
     return read_yaml("budgets.yml")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the run of config.toml may take, and what its machine costs."""
+
+    hours: float | None = None
+    usd: float | None = None
+    hourly_usd: float | None = None  # the budget's, where it is not named
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can be given."""
+        for name in ("hours", "usd", "hourly_usd"):
+            value = getattr(self, name)
+            free = name == "hourly_usd" and value == 0
+            if value is not None and not free and not 0 < value < math.inf:
+                option = f"--{name.replace('_', '-')}"
+                raise ScaffoldError(f"{option} must be above 0, and finite")
 
 
 @dataclass(frozen=True)
@@ -62,6 +100,7 @@ class Plan:
     budget: str
     data: Path | None = None  # UTF-8 text, JSON lines, or a prepared folder
     start: str = ""  # the first day of the calendar; "": no calendar
+    limits: Limits = Limits()
 
     def __post_init__(self) -> None:
         """Refuse unknown names, and a text that cannot be trained on."""
@@ -78,7 +117,7 @@ class Plan:
             check_text(self.data, self.tokens)
             window = self.settings["context"]
             if self.tokens * BYTES_PER_TOKEN / 9 <= window:  # a tenth of all
-                raise ScaffoldError(
+                raise CombinationError(
                     f"{self.data} is too short: the tenth of it that is kept "
                     f"for validation does not fill a window of {window} "
                     "tokens; name a longer text"
@@ -140,6 +179,20 @@ class Plan:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What config.toml says: the settings of the command `train`."""
+        return self.sized[0]
+
+    @cached_property
+    def sized(self) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """The settings within the limits, and what became smaller for them."""
+        if self.limits.hours is None and self.limits.usd is None:
+            return self.wanted, ()
+        from scaffold.estimate import fitted  # it imports torch
+
+        return fitted(self.wanted, budgets()[self.budget], self.limits)
+
+    @cached_property
+    def wanted(self) -> dict[str, Any]:
+        """The settings that fill the machine, however long it takes."""
         budget = budgets()[self.budget]
         settings = dict(budget["toytown"])
         if self.data is None:
@@ -162,6 +215,11 @@ class Plan:
         """Learning rates to compare, a factor of 2 from one to the next."""
         middle = self.settings["learning_rate"]
         return [float(f"{middle * 2.0**k:.3g}") for k in range(-4, 4)]
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever asked for this should know, a sentence each."""
+        return [note for note in (*self.sized[1], self.warning) if note]
 
     @property
     def warning(self) -> str:

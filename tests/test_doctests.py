@@ -9,10 +9,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "src" / "scratchlm").rglob("*.py"))
 FILES += sorted((ROOT / "solutions").rglob("*.py"))
+FILES += sorted((ROOT / "scaffold").glob("*.py"))
 
 
 def module_name(path: Path) -> str:
-    """The dotted name of a file of the library or of the solutions."""
+    """The dotted name of a file of the library, solutions or scaffold."""
     base = ROOT / "src" if "scratchlm" in path.parts else ROOT
     return ".".join(path.relative_to(base).with_suffix("").parts)
 

@@ -175,7 +175,7 @@ class Check(SphinxDirective):
             raise self.error(f"no topic {self.arguments[0]} in the roadmap")
         frame = box(kind="check")
         frame += box_title("", "Check: is yours right?")
-        text = "python -m checks " + topic.id
+        text = "python -m check " + topic.id
         output = f"$ {text}\n{self.output(topic)}\n"
         block = nodes.literal_block(output, output, language="text")
         self.set_source_info(block)

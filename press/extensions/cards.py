@@ -24,6 +24,7 @@ from press.extensions.exports import RUNS_NOTHING
 from press.extensions.listing import source_link
 from press.extensions.roadmap_figure import COLORS
 from press.files import ROOT
+from press.identity import book_roadmap
 from press.roadmap import Topic, load
 from press.sources import find
 
@@ -60,6 +61,8 @@ class Card(SphinxDirective):
         topic = load().by_id.get(self.arguments[0])
         if topic is None:
             raise self.error(f"no topic {self.arguments[0]} in the roadmap")
+        if topic.id not in book_roadmap().by_id:
+            return []  # this book is a course
         frame = card(color=COLORS[topic.part][1].lstrip("#"))
         frame["names"].append(place(topic.id))
         self.state.document.note_explicit_target(frame, frame)
@@ -103,7 +106,7 @@ class Card(SphinxDirective):
         return [
             *found,
             ("Takes", self.takes(topic)),
-            ("Check", [nodes.literal("", f"python -m checks {topic.id}")]),
+            ("Check", [nodes.literal("", f"python -m check {topic.id}")]),
             ("Files", self.files(topic)),
             ("Links", self.links(topic)),
         ]
@@ -152,7 +155,7 @@ class Card(SphinxDirective):
     def links(self, topic: Topic) -> list[nodes.Node]:
         """Links to the chapter, to the neighbors' cards, and back."""
         line: list[nodes.Node] = [reference("ref", topic.id, "chapter")]
-        for words, found in neighbors(topic, load()):
+        for words, found in neighbors(topic, book_roadmap()):
             line.append(nodes.Text(f" · {words.lower()} "))
             for i, name in enumerate(found):
                 line += [nodes.Text(", ")] if i else []

@@ -14,6 +14,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 from press.extensions.roadmap_figure import Drawing
+from press.identity import book_roadmap
 from press.roadmap import TRACKS, Topic, load
 
 SHADES = {  # the first track that has it as core → fill, edge
@@ -38,6 +39,8 @@ class ComponentsFigure(Drawing):
             parts = read_parts(said)
         except ValueError as error:
             raise self.error(f"components: {error}") from error
+        there = book_roadmap().by_id
+        parts = {name: parts[name] for name in parts if name in there}
         return self.framed(draw(parts, self.options.get("track", "")))
 
 

@@ -20,7 +20,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from press.files import ROOT
-from press.sources import Snippet, coverage_of, find, split_symbol
+from press.sources import Snippet, find, split_symbol, untested
 
 LOG = logging.getLogger(__name__)
 LANGUAGES = {".py": "python", ".js": "javascript"}
@@ -98,19 +98,13 @@ class Listing(SphinxDirective):
         text = f", lines {snippet.first}–{snippet.last}"
         if snippet.first == snippet.last:
             text = f", line {snippet.first}"
-        measured = coverage_of(snippet)
-        if measured is not None:
-            files, missing = measured
-            if files:
-                word = "file" if files == 1 else "files"
-                text += f"; run by tests in {files} {word}"
-            for line in missing:
-                LOG.warning(
-                    "%s:%d is shown, but no test runs it",
-                    snippet.file,
-                    line,
-                    location=self.get_location(),
-                )
+        for line in untested(snippet) or ():
+            LOG.warning(
+                "%s:%d is shown, but no test runs it",
+                snippet.file,
+                line,
+                location=self.get_location(),
+            )
         caption += nodes.Text(text)
         return caption
 

@@ -15,6 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 from press.extensions.boxes import download, reference
 from press.extensions.exports import RUNS_NOTHING
 from press.files import ROOT
+from press.identity import book_roadmap
 from press.plan import (
     FIRST_DAY,
     FOLDER,
@@ -30,7 +31,7 @@ from press.roadmap import TRACKS, Topic, load, of_edition
 WIDTHS = (24, 10, 10, 56)  # of the milestones' columns, in percent
 NUMBERS = (44, 30, 26)  # of the columns of a table of numbers
 ASKED = (  # what a page of notes asks, and the lines for an answer
-    ("What I did", 4),
+    ("What I did", 3),
     ("What surprised me", 3),
     ("What I would ask", 3),
 )
@@ -68,7 +69,9 @@ class Milestones(SphinxDirective):
         for path in (ROOT / "roadmap.yml", PACE):
             self.env.note_dependency(str(path))
         hours = pace(track)
-        found = phases(load(), track, hours)
+        found = phases(book_roadmap(), track, hours)
+        if not found:
+            return []  # a course may have nothing that a track has to read
         weeks = found[-1].last.week
         words = f"At {hours:g} hours a week, this takes {weeks} weeks."
         line = nodes.paragraph("", words)
@@ -92,7 +95,8 @@ class Milestones(SphinxDirective):
         texts = [nodes.paragraph("", text) for text in heads]
         body = nodes.tbody("", *(row(self.cells(phase)) for phase in found))
         group += [nodes.thead("", row([[text] for text in texts])), body]
-        return nodes.table("", group, classes=["colwidths-given"])
+        kinds = ["colwidths-given", "longtable"]  # may go on behind a page
+        return nodes.table("", group, classes=kinds)
 
     def cells(self, phase: Phase) -> list[list[nodes.Node]]:
         """What stands in a row: milestone, weeks, hours, result."""
@@ -130,8 +134,10 @@ class Notes(SphinxDirective):
             raise self.error(
                 f"no milestone {self.arguments[0]}; there are: {names}"
             )
-        there = of_edition(load(), self.config.book_track)
+        there = of_edition(book_roadmap(), self.config.book_track)
         topics = [t for t in there if t.part in milestone.parts]
+        if not topics:
+            return []  # no phase of this book
         frame = nodes.container(classes=["notes"])
         line = nodes.paragraph("", "", nodes.Text("From "), *listed(topics))
         line += nodes.Text(f". At the end you have {milestone.holds}. ")

@@ -25,8 +25,9 @@ from sphinx.util.docutils import SphinxDirective
 
 from press.effort import effort
 from press.files import ROOT
+from press.identity import book_roadmap
 from press.pdf import timeless
-from press.roadmap import TRACKS, Topic, load, of_edition
+from press.roadmap import TRACKS, Topic, of_edition
 
 COLORS = {  # part → fill, edge
     "first": ("#e4eef7", "#1f6fb2"),
@@ -90,7 +91,7 @@ class PlanTable(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         track = directives.choice(self.arguments[0], TRACKS)
         self.env.note_dependency(str(ROOT / "roadmap.yml"))
-        topics = of_edition(load(), self.config.book_track)
+        topics = of_edition(book_roadmap(), self.config.book_track)
         topics = [t for t in topics if t.tracks[track] != "skim"]
         hours = 0.0
         rows = [["Topic", "What you will have", "Depth", "Hours"]]
@@ -142,7 +143,7 @@ def draw(track: str, edition: str = "") -> str:
         ' fontsize=8.5, width=0.2, height=0.2, margin="0.06,0.03"];',
         'edge [color="#5f6b76", arrowsize=0.5];',
     ]
-    topics = of_edition(load(), edition)
+    topics = of_edition(book_roadmap(), edition)
     shown = {t.id for t in topics if not track or t.tracks[track] != "skim"}
     for topic in topics:
         if topic.id not in shown:

@@ -17,7 +17,8 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 
-from press.roadmap import TRACKS, load, of_edition
+from press.identity import book_roadmap
+from press.roadmap import TRACKS, of_edition
 from press.tracks import CUT, END, cut, labels, said, shorter, titles, unmarked
 
 GLOSSARY = "book/appendix/glossary"
@@ -65,10 +66,15 @@ def edition_of(paths: frozenset[str], track: str) -> tuple[set[str], str]:
     return there, " ".join(map(said, pages))
 
 
+def is_whole(config: Any) -> bool:
+    """Whether the book is made with all that it has."""
+    return not config.book_track and not config.book_course
+
+
 def cut_page(app: Sphinx, docname: str, source: list[str]) -> None:
     """Leave out what is not for the track whose edition is made."""
     track = app.config.book_track
-    if not track:
+    if is_whole(app.config):
         source[0] = unmarked(source[0])
         return
     if docname == GLOSSARY:
@@ -91,27 +97,50 @@ class RemoveCells(SphinxTransform):
             parent = begin.parent
             while True:
                 node = parent[parent.index(begin) + 1]
-                self.forget(node)
+                forget(self.document, node)
                 parent.remove(node)
                 if isinstance(node, nodes.comment) and node.astext() == END:
                     break
             parent.remove(begin)
 
-    def forget(self, node: nodes.Node) -> None:
-        """No name of what is removed may be referred to."""
-        for part in node.findall(nodes.Element):
-            for name in part["names"]:
-                self.document.nametypes.pop(name, None)
-                self.document.nameids.pop(name, None)
-            for identity in part["ids"]:
-                self.document.ids.pop(identity, None)
+
+def forget(document: nodes.document, node: nodes.Node) -> None:
+    """No name of what is removed may be referred to."""
+    for part in node.findall(nodes.Element):
+        for name in part["names"]:
+            document.nametypes.pop(name, None)
+            document.nameids.pop(name, None)
+        for identity in part["ids"]:
+            document.ids.pop(identity, None)
+
+
+class RemoveEmpty(SphinxTransform):
+    """Take away sections from which a course has taken all that they had."""
+
+    default_priority = 6
+
+    def apply(self, **kwargs: Any) -> None:
+        if not self.config.book_course:
+            return
+        for section in list(self.document.findall(nodes.section)):
+            parent = section.parent
+            kinds = (nodes.title, nodes.raw)  # and nothing that is read
+            empty = all(isinstance(x, kinds) for x in section.children)
+            if not empty or not isinstance(parent, nodes.section):
+                continue
+            while section in parent.children:
+                before = parent[parent.index(section) - 1]
+                label = isinstance(before, nodes.target)
+                gone = before if label else section
+                forget(self.document, gone)
+                parent.remove(gone)
 
 
 def elsewhere(
     app: Sphinx, env: Any, node: Any, content: nodes.TextElement
 ) -> nodes.Node | None:
     """What stands for a reference to something that this edition lacks."""
-    if not app.config.book_track:
+    if is_whole(app.config):
         return None
     kind, target = node["reftype"], node["reftarget"]
     if kind == "term":
@@ -145,8 +174,8 @@ def tell_site(app: Sphinx) -> None:
     left = {
         track: [
             topic.files["chapter"].removesuffix(".md")
-            for topic in load().topics
-            if topic not in of_edition(load(), track)
+            for topic in book_roadmap().topics
+            if topic not in of_edition(book_roadmap(), track)
         ]
         for track in TRACKS
     }
@@ -173,6 +202,7 @@ def depart_latex(self: Any, node: for_tracks) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("book_track", "", "env")
+    app.add_config_value("book_course", [], "env")
     app.add_node(
         for_tracks,
         html=(visit_html, depart_html),
@@ -180,6 +210,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     )
     app.add_directive("tracks", Tracks)
     app.add_transform(RemoveCells)
+    app.add_transform(RemoveEmpty)
     # After a page has got its digest, and the cell that tests its claims.
     app.connect("builder-inited", tell_site)
     app.connect("source-read", cut_page, priority=900)

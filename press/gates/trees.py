@@ -19,7 +19,7 @@ MAY = {
     "press": set[str](),
     "solutions": {"scratchlm", "press"},
     "scaffold": {"scratchlm", "press", "check"},
-    "records": {"scratchlm", "press"},
+    "records": {"scratchlm", "press", "check"},
     "benchmarks": {"scratchlm", "press"},
     "compliance": {"scratchlm"},
     "check": set[str](),

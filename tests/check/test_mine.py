@@ -1,5 +1,6 @@
 """A reader's own code, of any name, stands in the place of the book's."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,44 @@ def test_functions_of_other_topics(
     out = " ".join(capsys.readouterr().out.split())
     assert code == int(bool(cause))
     assert cause in out
+
+
+def test_a_class_alone_is_asked_all_that_it_can_be(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the reader did not give is the book's, and cannot pass for it."""
+    adapter = write(tmp_path, APART)
+    model = tmp_path / "my_model.py"
+    text = model.read_text(encoding="utf-8")
+    assert main(["attention", "--mine", str(adapter)], site) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.count("✓") == 1
+    assert "6 checks do not run your code; they ask for " in out
+    model.write_text(text.replace(" / math.sqrt(q.shape[-1])", "", 1))
+    assert main(["attention", "--mine", str(adapter)], site) == 1
+    assert "the scale is missing" in capsys.readouterr().out
+
+
+def test_code_that_no_check_runs_is_refused(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A class that takes nothing of the reader's method has not passed."""
+    path = tmp_path / "own.py"
+    path.write_text(
+        "from scratchlm.model.attention import SingleHeadAttention\n\n"
+        "class Mine(SingleHeadAttention):\n"
+        "    def never_called(self):\n        return 1\n",
+        encoding="utf-8",
+    )
+    given = f"{path}:Mine as SingleHeadAttention"
+    assert main(["attention", "--mine", given], site) == 2
+    assert "no check of attention runs the code" in capsys.readouterr().err
+
+
+def test_programs_are_told_of_checks_that_ran_the_code(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = write(tmp_path, APART)
+    assert main(["attention", "--json", "--mine", str(adapter)], site) == 0
+    tests = json.loads(capsys.readouterr().out)["tests"]
+    assert [test["status"] for test in tests] == ["pass"]

@@ -122,9 +122,10 @@ def test_what_a_failed_or_killed_run_left_is_thrown_away(
         return tmp_path / "log"
 
     monkeypatch.setattr(build, "run", sphinx)
+    toc, out = tmp_path / "_toc.yml", tmp_path / "site"
+    toc.write_text("root: one", encoding="utf-8")
 
     def attempt() -> None:
-        toc, out = tmp_path / "_toc.yml", tmp_path / "site"
         build.jupyter_book("html", toc, out, True, "html")
 
     for kind in (build.BuildError, KeyboardInterrupt):
@@ -134,7 +135,10 @@ def test_what_a_failed_or_killed_run_left_is_thrown_away(
     error = None
     attempt()
     attempt()
-    assert seen == [False, False, False, True]
+    toc.write_text("root: other", encoding="utf-8")  # pages may be gone
+    attempt()
+    attempt()
+    assert seen == [False, False, False, True, False, True]
 
 
 def test_a_docstring_does_not_train_the_model_again(tmp_path: Path) -> None:
@@ -193,17 +197,14 @@ def test_references_are_joined_without_doubles(
     assert "Other" not in text
 
 
-def test_coverage_names_each_test_once(
+def test_of_the_coverage_the_lines_that_no_test_runs_are_kept(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(build, "COVERAGE", tmp_path / "coverage.json")
-    contexts = {"3": ["a|run", "b|run", ""], "4": ["a|run", "a|setup"]}
-    files = {"src/x.py": {"contexts": contexts, "missing_lines": [5]}}
-    build.compact({"files": files})
+    file = {"executed_lines": [3, 4], "missing_lines": [5]}
+    build.keep_missing({"files": {"src/x.py": file}})
     data = json.loads((tmp_path / "coverage.json").read_text())
-    assert data["tests"] == ["a", "b"]
-    file = data["files"]["src/x.py"]
-    assert file == {"tests": {"3": [0, 1], "4": [0]}, "missing": [5]}
+    assert data == {"src/x.py": [5]}
 
 
 def test_a_chapter_that_is_not_there_is_refused(
@@ -273,9 +274,11 @@ def test_each_measured_file_is_in_one_share() -> None:
         for name in build.SHOWN_TESTS
         for path in (ROOT / "tests" / name).rglob("test_*.py")
     }
-    assert len(files) == len(set(files)) and set(files) == wanted
+    assert len(files) == len(set(files))
+    assert set(files) == wanted
     sizes = [len(share) for share in shares]
-    assert len(sizes) == build.SHARES and max(sizes) - min(sizes) <= 1
+    assert len(sizes) == build.SHARES
+    assert max(sizes) - min(sizes) <= 1
     assert build.shares() == shares
 
 
@@ -367,19 +370,16 @@ def test_public_symbols_leave_out_what_is_private() -> None:
     )
 
 
-def test_the_files_of_tests_that_run_a_listing_are_counted(
+def test_the_lines_of_a_listing_that_no_test_runs_are_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     snippet = sources.find("scratchlm.training.schedule.linear")
-    last = str(snippet.last)
-    file = {"tests": {last: [0, 2, 3], "1": [1]}, "missing": [snippet.first]}
-    tests = [f"tests/test_{name}" for name in ("a.py::x", "b.py", "a.py::y")]
-    data = {"files": {snippet.file: file}, "tests": [*tests, "tests/test_c.py"]}
     path = tmp_path / "coverage.json"
-    path.write_text(json.dumps(data))
     monkeypatch.setattr(sources, "COVERAGE", path)
+    assert sources.untested(snippet) is None
+    path.write_text(json.dumps({snippet.file: [1, snippet.first]}))
     sources.read_coverage.cache_clear()
-    assert sources.coverage_of(snippet) == (2, [snippet.first])
+    assert sources.untested(snippet) == [snippet.first]
     sources.read_coverage.cache_clear()
 
 

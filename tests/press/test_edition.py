@@ -13,7 +13,7 @@ from press.files import ROOT
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """What names the edition, in a folder of its own."""
-    for name in ("_config.yml", "pyproject.toml", "CITATION.cff"):
+    for name in ("book.yml", "pyproject.toml", "CITATION.cff"):
         shutil.copy(ROOT / name, tmp_path / name)
     return tmp_path
 
@@ -57,7 +57,7 @@ def test_another_repository_is_not_asked(
     """Not the one around an unpacked archive, not that of GIT_DIR."""
     inner = folder / "unpacked"
     inner.mkdir()
-    for name in ("_config.yml", "pyproject.toml", "CITATION.cff"):
+    for name in ("book.yml", "pyproject.toml", "CITATION.cff"):
         shutil.copy(ROOT / name, inner / name)
     commit(folder)
     assert edition.read(inner).commit == ""

@@ -11,6 +11,7 @@ import pytest
 
 from press.edition import Edition
 from press.extensions.attachments import token
+from press.identity import identity
 from press.pdf import edition_tex, finish, timeless
 
 EDITION = Edition(
@@ -56,7 +57,7 @@ def test_it_says_title_author_language_licence_version_commit(
     with pikepdf.open(finished) as pdf:
         data = pdf.open_metadata()
         assert data["dc:title"] == "A Book"
-        assert data["dc:creator"] == ["The authors"]
+        assert data["dc:creator"] == list(identity().authors)
         assert set(data["dc:language"]) == {"en"}
         assert "CC BY 4.0" in data["dc:rights"]
         assert "licenses/by/4.0" in data["xmpRights:WebStatement"]
@@ -109,4 +110,4 @@ def test_tokens_survive_tex() -> None:
     names = {token(f"tests/a/test_{i}.py") for i in range(500)}
     assert len(names) == 500
     assert all(name.removesuffix(".py").isalnum() for name in names)
-    assert "commit 0123456789" in edition_tex(EDITION)
+    assert "commit 0123456789" in edition_tex(EDITION, identity())

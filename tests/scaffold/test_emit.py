@@ -228,7 +228,7 @@ def test_a_text_that_is_too_short_is_refused(
     text.write_bytes(b"a" * size)
     out = tmp_path / "llm"
     words = ["--track", "beginner", "--data", str(text), "--out", str(out)]
-    assert main(words) == 2
+    assert main(words) == 5  # a good text and a good budget, not together
     assert f"{text} is too short" in capsys.readouterr().err
     assert not out.exists()
 
@@ -290,7 +290,7 @@ def test_any_folder_gives_a_project_that_installs(
     assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", project["name"])
     for line in project["dependencies"]:
         Requirement(line)
-    assert main(["--track", "beginner", "--out", str(out)]) == 2
+    assert main(["--track", "beginner", "--out", str(out)]) == 3  # it is there
 
 
 def test_it_asks_for_all_that_its_files_import(repository: Path) -> None:
@@ -351,7 +351,7 @@ def test_a_folder_that_holds_something_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.txt").write_text("do not lose this", encoding="utf-8")
-    assert main(["--track", "beginner", "--out", str(tmp_path)]) == 2
+    assert main(["--track", "beginner", "--out", str(tmp_path)]) == 3
     assert "not an empty folder" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -419,7 +419,7 @@ def test_all_or_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the last stage fails, no file is left behind."""
-    monkeypatch.setattr("scaffold.emit.git", lambda *_: 1 / 0)
+    monkeypatch.setattr("scaffold.emit.commit", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         emit(Plan("beginner", "cpu"), tmp_path / "llm")
     assert list(tmp_path.iterdir()) == []
@@ -431,8 +431,9 @@ def test_without_git_the_error_says_so(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert main(["--track", "beginner", "--out", str(tmp_path / "llm")]) == 2
+    assert main(["--track", "beginner", "--out", str(tmp_path / "llm")]) == 4
     assert "git is not installed" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_plan_of_weeks_holds_each_topic_once() -> None:

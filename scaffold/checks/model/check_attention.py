@@ -82,16 +82,17 @@ def check_large_scores() -> None:
 
 def check_single_head() -> None:
     """A head asks with its query, is found by its key, says its value."""
-    head = attention.SingleHeadAttention(channels=3, head_size=1)
+    head = attention.SingleHeadAttention(channels=3, head_size=4)
     with torch.no_grad():
-        head.query.weight.copy_(torch.tensor([[1.0, 0, 0]]))
-        head.key.weight.copy_(torch.tensor([[0.0, 1, 0]]))
-        head.value.weight.copy_(torch.tensor([[0.0, 0, 1]]))
-    # channel 0 asks, channel 1 is the label, channel 2 the answer
+        head.query.weight.copy_(torch.tensor([[0.5, 0, 0]] * 4))
+        head.key.weight.copy_(torch.tensor([[0.0, 1, 0]] * 4))
+        head.value.weight.copy_(torch.tensor([[0.0, 0, 1]] * 4))
+    # channel 0 asks, channel 1 is the label, channel 2 the answer; the score
+    # of a label is 4 * 0.5 * label / sqrt(4), which is the label
     rows = [[1, 0, 6], [1, math.log(2), 12], [1, math.log(3), 24]]
     close(
-        head(torch.tensor([rows]))[0],
-        [[6], [10], [17]],
+        head(torch.tensor([rows]))[0, :, 0],
+        [6, 10, 17],
         "what a head hears of 6, 12, 24 with weights 1/6, 1/3, 1/2",
         hint="query(x), key(x), value(x), in this order",
     )

@@ -105,6 +105,29 @@ def check_one_expert() -> None:
     equal(layer(x), layer.experts[0](x), "a mixture of one")
 
 
+def check_layer_by_hand() -> None:
+    """A whole layer: the two best of three experts, for four tokens."""
+    log2, log3 = math.log(2), math.log(3)
+    first = [0.0, log3, log2]
+    rows = torch.tensor([first, [log2, 0, log3], [log2, log3, 0], first])
+    for renormalize, capacity, factors in (
+        (True, None, [46, 60.4, 6.4, 46]),
+        (False, None, [38 + 1 / 3, 50 + 1 / 3, 5 + 1 / 3, 38 + 1 / 3]),
+        (True, 0.5, [6, 60.4, 0, 0]),  # room for one
+    ):
+        router = experts.Router(3, 3, 2, renormalize)
+        with torch.no_grad():
+            router.scores.weight.copy_(torch.eye(3))
+        layers = [Times(1.0), Times(10.0), Times(100.0)]
+        close(
+            experts.Experts(router, layers, capacity)(rows),
+            torch.tensor(factors)[:, None] * rows,
+            f"a layer with {renormalize=} and {capacity=}",
+            hint="route, find out who has room, and mix what the experts say",
+            tol=1e-4,
+        )
+
+
 def check_queue() -> None:
     """Room for one: first choices go before second ones."""
     close(

@@ -95,6 +95,22 @@ def check_reach() -> None:
     )
 
 
+def check_sinks_of_a_model() -> None:
+    """A window of 1 and two sinks: who hears of tokens 1 and 2."""
+    model = window.use_window(built(), 1, sinks=2)
+    for token, wanted in ((1, list(range(1, 12))), (2, [2])):
+        changed = ids()
+        changed[0, token] = (changed[0, token] + 1) % 9
+        with torch.no_grad():
+            gap = (model(ids()) - model(changed)).abs().amax(dim=-1)[0]
+        equal(
+            (gap > 1e-6).nonzero().flatten().tolist(),
+            wanted,
+            f"the positions that a changed token {token} reaches",
+            hint="sinks are seen from everywhere, but not before their time",
+        )
+
+
 def check_cache() -> None:
     """Read in parts with a rolling cache, a text gives the same logits."""
     model = window.use_window(built(), 3)

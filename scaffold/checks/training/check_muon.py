@@ -68,6 +68,20 @@ def check_the_step_has_the_length_of_the_rate() -> None:
     close(p, expected, "the matrix after one step against the identity")
 
 
+def check_a_tall_matrix_moves_as_a_wide_one() -> None:
+    """The step of the transpose is the transpose of the step."""
+    torch.manual_seed(0)
+    gradient = torch.randn(3, 7)
+    steps = []
+    for grad in (gradient, gradient.T.contiguous()):
+        p = nn.Parameter(torch.zeros(grad.shape))
+        optimizer = muon.Muon([p], lr=0.1, weight_decay=0.0)
+        p.grad = grad
+        optimizer.step()
+        steps.append(p.detach())
+    close(steps[1], steps[0].T, "the step of a tall matrix", tol=1e-4)
+
+
 def check_embeddings_and_head_are_left_to_adamw() -> None:
     """Of a small network only the matrix in the middle is Muon's."""
 

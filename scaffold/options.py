@@ -1,0 +1,247 @@
+"""The command line: its commands, their options, and what they are for."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from scaffold.plan import budgets, tracks
+from scaffold.wishes import LICENSES
+
+PROGRAM = "python -m scaffold"
+DEFAULT = "new"  # the command where none is named
+SHELLS = ("bash", "zsh", "fish")
+
+INTRODUCTION = """\
+Make a repository of your own from the sources of the book.
+
+It holds the library, its tests and checks, a plan by the week, and a
+configuration for your machine. It is a Git repository with a first commit, and
+its tests pass at once. No command asks anything; every choice is an option.
+"""
+BEGIN = """\
+begin here:
+  python -m scaffold --track practitioner --out ../my-model
+  python -m scaffold list            what there is, what it takes
+  python -m scaffold new --help      every option of it
+"""
+CODES = """\
+exit codes:
+  0 done   1 an error that should not be   2 a word that cannot be meant
+  3 something is at the destination        4 Git, Python or a library is missing
+  5 the wishes do not go together          130 interrupted
+"""
+NEW = """\
+examples:
+  python -m scaffold --track practitioner
+  python -m scaffold --track beginner --out ~/my-first-model
+  python -m scaffold --track practitioner --data ~/letters.txt
+  python -m scaffold --track researcher --budget gpu24 --out ~/lab
+  python -m scaffold --track practitioner --start 2026-12-01
+  python -m scaffold --track researcher --budget gpu8 --usd 0.05 --dry-run
+
+then, in the new folder:
+  python3 -m venv .venv && . .venv/bin/activate
+  python -m pip install -r requirements.txt
+  python -m pytest      its tests
+  python train.py       train the model of config.toml
+  python sample.py      let it write
+"""
+ESTIMATE = """\
+examples:
+  python -m scaffold estimate --track practitioner --budget gpu24
+  python -m scaffold estimate --track practitioner --data ~/letters.txt
+  python -m scaffold estimate --track researcher --budget node8 --hourly-usd 20
+
+Nothing runs for it, and nothing is written. Operations and memory are counted;
+time and money assume a rate. `python train.py --dry-run`, in the new folder,
+measures a step on your machine.
+"""
+UPDATE = """\
+A later edition of the book may have better checks and rules. Those, and the
+programs that start them, are the book's; the library, its tests, config.toml,
+README.md, card.yml and all files of your own are yours, and stay as they are.
+A file of the book's that you did not change is replaced. Beside one that you
+changed, the new one is written as FILE.new. Nothing is merged, and nothing is
+committed: `git diff` shows what happened.
+
+examples:
+  python -m scaffold diff ~/my-first-model      what would change
+  python -m scaffold update ~/my-first-model
+"""
+COMPLETION = """\
+examples:
+  python -m scaffold completion bash > ~/.scaffold-completion
+  echo 'source ~/.scaffold-completion' >> ~/.bashrc
+
+  python -m scaffold completion fish > ~/.config/fish/conf.d/scaffold.fish
+"""
+
+
+class Commands(argparse.ArgumentParser):
+    """A parser that takes options without a command for those of `new`."""
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
+        """The options; with the command that is meant."""
+        words = list(sys.argv[1:] if args is None else args)
+        named = words and (words[0] in HELP or words[0] in ("-h", "--help"))
+        return super().parse_known_args(
+            words if named else [DEFAULT, *words], namespace
+        )
+
+
+HELP = {
+    "new": "make a repository; the command where none is named",
+    "list": "tracks and budgets, with the hours and the money they take",
+    "estimate": "operations, memory, time and money of one run",
+    "doctor": "does this machine have what it takes, and for which budget?",
+    "diff": "what `update` would change in a repository",
+    "update": "replace checks and rules by those of this edition",
+    "completion": "a script that completes these commands in your shell",
+}
+
+
+def listing(title: str, entries: dict[str, str]) -> str:
+    """A list for the help text."""
+    rows = [f"  {name:<14}{text}" for name, text in entries.items()]
+    return "\n".join([f"{title}:", *rows])
+
+
+def choices() -> str:
+    """The tracks and budgets, for a help text."""
+    aims = {name: item["aim"] for name, item in tracks().items()}
+    sizes = {name: item["title"] for name, item in budgets().items()}
+    return listing("tracks", aims) + "\n\n" + listing("budgets", sizes)
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """The options that decide what a run takes."""
+    parser.add_argument("--track", required=True, help="who you are, see below")
+    parser.add_argument(
+        "--budget", default="cpu", help="what you have, see below (%(default)s)"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="a text of your own: a UTF-8 file, JSON lines, or a folder "
+        "that `scratchlm corpus prepare` wrote (Toytown)",
+    )
+    parser.add_argument(
+        "--hours",
+        type=float,
+        help="the longest that the run may take: a model that takes longer is "
+        "made smaller, and `train` stops in time (no limit)",
+    )
+    parser.add_argument(
+        "--usd", type=float, help="the same, for dollars (no limit)"
+    )
+    parser.add_argument(
+        "--hourly-usd",
+        type=float,
+        help="what an hour of your machine costs (see budgets.yml)",
+    )
+
+
+def add_new(parser: argparse.ArgumentParser) -> None:
+    """The options of `new`."""
+    add_plan(parser)
+    parser.add_argument(
+        "--out", type=Path, help="an empty or new folder (llm-TRACK)"
+    )
+    parser.add_argument(
+        "--start",
+        default="",
+        help="the first day of week 1, as 2026-12-01: writes plan.ics, a "
+        "calendar of the plan (no calendar)",
+    )
+    parser.add_argument(
+        "--name", default="", help="what it is called (the folder's name)"
+    )
+    parser.add_argument(
+        "--author", default="", help="you, in its package and its commits"
+    )
+    parser.add_argument(
+        "--license",
+        choices=LICENSES,
+        default="MIT",
+        help="for what you add: %(choices)s (%(default)s); the book's files "
+        "stay under its own",
+    )
+    parser.add_argument(
+        "--no-git",
+        dest="git",
+        action="store_false",
+        help="make no Git repository",
+    )
+    parser.add_argument(
+        "--reproducible",
+        action="store_true",
+        help="the same commit wherever it is made, dated by SOURCE_DATE_EPOCH "
+        "or the book's edition",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="list the files and what the run takes, and write nothing",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="the same for programs"
+    )
+    parser.add_argument(
+        "--quiet", action="store_true", help="print nothing but errors"
+    )
+
+
+def add_others(commands: Any) -> None:
+    """The commands that write nothing, or what is there already."""
+    made = commands("list", choices())
+    made.add_argument("--json", action="store_true", help="for programs")
+    made = commands("estimate", f"{choices()}\n\n{ESTIMATE}")
+    add_plan(made)
+    made.add_argument("--json", action="store_true", help="for programs")
+    commands("doctor", "example:\n  python -m scaffold doctor\n\n" + CODES)
+    for name in ("diff", "update"):
+        commands(name, UPDATE).add_argument(
+            "dest",
+            nargs="?",
+            type=Path,
+            default=Path(),
+            help="the folder of a repository that the scaffold made (this one)",
+        )
+    commands("completion", COMPLETION).add_argument(
+        "shell", choices=SHELLS, help="the shell that you type in"
+    )
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line, with the tracks and budgets that exist."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser = Commands(
+        prog=PROGRAM,
+        description=INTRODUCTION,
+        epilog="\n\n".join([BEGIN.rstrip(), choices(), CODES]),
+        formatter_class=form,
+    )
+    known = parser.add_subparsers(
+        dest="command",
+        metavar="COMMAND",
+        parser_class=argparse.ArgumentParser,
+        required=True,
+    )
+
+    def command(name: str, epilog: str) -> argparse.ArgumentParser:
+        """A command with its text from HELP."""
+        return known.add_parser(
+            name,
+            help=HELP[name],
+            description=f"{HELP[name][0].upper()}{HELP[name][1:]}.",
+            epilog=epilog,
+            formatter_class=form,
+        )
+
+    add_new(command("new", f"{choices()}\n\n{NEW}\n{CODES}"))
+    add_others(command)
+    return parser

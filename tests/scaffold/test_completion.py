@@ -1,0 +1,104 @@
+"""What a shell completes is what the parser knows: bash says so itself."""
+
+import subprocess
+
+import pytest
+
+from scaffold.__main__ import main
+from scaffold.completion import bash, commands, fish, named, zsh
+from scaffold.options import HELP, SHELLS, make_parser
+from scaffold.plan import budgets, tracks
+
+BEGIN = ("python", "-m", "scaffold")
+
+
+def completed(*words: str) -> set[str]:
+    """What bash offers for the last of the words after the program's."""
+    line = (*BEGIN, *words)
+    asked = " ".join(f"'{word}'" for word in line)
+    script = (
+        f"{bash()}\nCOMP_WORDS=({asked})\nCOMP_CWORD={len(line) - 1}\n"
+        "_scaffold\nprintf '%s\\n' \"${COMPREPLY[@]}\"\n"
+    )
+    done = subprocess.run(
+        ["bash", "--norc", "-eu"],
+        input=script,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ([""], set(HELP)),
+        (["up"], {"update"}),
+        (["--track", ""], set(tracks())),
+        (["new", "--track", "re"], {"researcher"}),
+        (["--track", "beginner", "--budget", ""], set(budgets())),
+        (["estimate", "--budget", "gpu"], {"gpu8", "gpu24"}),
+        (["--license", "M"], {"MIT"}),
+        (["completion", ""], set(SHELLS)),
+        (["completion", "z"], {"zsh"}),
+        (["list", "--j"], {"--json"}),
+        (["list", ""], {"-h", "--help", "--json"}),
+        (["--au"], {"--author"}),
+        (["new", "--dry"], {"--dry-run"}),
+        (["estimate", "--dry"], set()),
+        (["--out", ""], set()),  # a path: bash's own
+        (["update", ""], set()),
+        (["--hours", ""], set()),
+    ],
+)
+def test_bash_completes(words: list[str], offered: set[str]) -> None:
+    assert completed(*words) == offered
+
+
+def test_bash_leaves_other_programs_alone() -> None:
+    script = f"{bash()}\nCOMP_WORDS=(python -m pytest -)\nCOMP_CWORD=3\n"
+    script += "_scaffold || true\necho ${#COMPREPLY[@]}\n"
+    script += "complete -p python\n"
+    done = subprocess.run(
+        ["bash", "--norc"],
+        input=script,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[0] == "0"
+    assert "default" in done.stdout.splitlines()[1]
+
+
+def test_every_option_of_the_parser_is_in_every_script() -> None:
+    found = commands()
+    assert list(found) == list(HELP)
+    for command, options in found.items():
+        names = named(options)
+        assert "--help" in names
+        for name in (n for n in names if n.startswith("--")):
+            assert completed(command, name) >= {name}
+            assert f"{name} " in zsh() or f"{name}\n" in zsh()
+            assert f"'__scaffold_command {command}' -l {name[2:]}" in fish()
+    new = {name for name in named(found["new"]) if name.startswith("--")}
+    assert set(completed("--")) == new
+    assert make_parser().parse_args(["list"]).command == "list"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_script_is_printed(
+    shell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["completion", shell]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"# Completes `python -m scaffold` in {shell}")
+    assert main(["completion", shell]) == 0
+    assert capsys.readouterr().out == printed
+
+
+def test_another_shell_is_refused() -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["completion", "tcsh"])
+    assert ended.value.code == 2

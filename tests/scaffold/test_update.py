@@ -1,0 +1,233 @@
+"""An update replaces what is the book's, and nothing that is the reader's."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from press.edition import edition
+from scaffold.__main__ import main
+from scaffold.emit import emit
+from scaffold.plan import Limits, Plan
+from scaffold.stamp import STAMP, digest, is_managed, managed, read_stamp
+from scaffold.update import DONE, Change, decide
+from scaffold.wishes import Wishes
+
+CHANGED, STALE = "check/mine.py", "compliance/people.py"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository as it was made."""
+    return emit(
+        Plan("beginner", "cpu"), tmp_path_factory.mktemp("made") / "my llm"
+    )
+
+
+@pytest.fixture
+def older(made: Path, tmp_path: Path) -> Path:
+    """The same, as an older edition would have made it.
+
+    One file that the edition has changed since, one that it had and this
+    one has not, and one that is new in this one.
+    """
+    folder = tmp_path / "my llm"
+    shutil.copytree(made, folder)
+    (folder / STALE).write_text("# an old rule\n", encoding="utf-8")
+    (folder / "check" / "old.py").write_text("# gone\n", encoding="utf-8")
+    path = folder / STAMP
+    text = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = [x for x in text if not x.startswith(f'"{STALE}"')]
+    lines = [x for x in lines if not x.startswith('"check/verdict.py"')]
+    (folder / "check" / "verdict.py").unlink()
+    for name in (STALE, "check/old.py"):
+        lines.append(f'"{name}" = "{digest(folder / name)}"\n')
+    text = "".join(lines).replace(edition().version, "0.0.1", 1)
+    path.write_text(text, encoding="utf-8")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "As an older edition made it")
+    return folder
+
+
+def all_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and ".git" not in path.parts
+    }
+
+
+def test_there_is_nothing_to_do_at_once(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = all_of(made)
+    assert main(["diff", str(made)]) == 0
+    assert ": 0 files would change" in capsys.readouterr().out
+    assert main(["update", str(made)]) == 0
+    assert all_of(made) == before
+
+
+def test_an_update_brings_the_books_files(
+    older: Path, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["diff", str(older)]) == 0
+    shown = capsys.readouterr().out
+    assert "-# an old rule" in shown
+    assert git(older, "status", "--porcelain") == ""
+    assert main(["update", str(older)]) == 0
+    printed = capsys.readouterr().out
+    for line in (
+        f"{STALE}: replaced",
+        "check/verdict.py: new",
+        "check/old.py: removed, as the book has it no more",
+    ):
+        assert line in printed.splitlines()
+        assert line in shown.splitlines()
+    assert printed.startswith("from 0.0.1 ")
+    assert all_of(older) == all_of(made)
+
+
+def test_what_was_changed_is_kept(older: Path, made: Path) -> None:
+    """The new one lies beside it, once; and yours becomes the book's again."""
+    path = older / STALE
+    path.write_text("# my rule\n", encoding="utf-8")
+    (older / "check" / "old.py").write_text("# mine now\n", encoding="utf-8")
+    (older / "check" / "verdict.py").write_text("# mine\n", encoding="utf-8")
+    git(older, "commit", "-q", "-a", "-m", "Mine")
+    git(older, "add", "-A")
+    git(older, "commit", "-q", "-m", "Mine, too")
+    assert main(["update", str(older)]) == 0
+    assert path.read_text(encoding="utf-8") == "# my rule\n"
+    fresh = older / f"{STALE}.new"
+    assert fresh.read_bytes() == (made / STALE).read_bytes()
+    assert (older / "check" / "old.py").exists()
+    assert (older / "check" / "verdict.py.new").exists()
+    fresh.unlink()
+    git(older, "add", "-A")
+    git(older, "commit", "-q", "-m", "The update")
+    assert main(["update", str(older)]) == 0
+    assert not fresh.exists()
+    assert git(older, "status", "--porcelain") == ""
+
+
+def test_what_is_the_readers_is_never_touched(older: Path, made: Path) -> None:
+    """Not even where the book has something else by now."""
+    names = [name for name in all_of(made) if not is_managed(name)]
+    assert len(names) > 100
+    for name in names:
+        if name != STAMP:
+            (older / name).write_text("mine\n", encoding="utf-8")
+    (older / "check.py").write_text("mine\n", encoding="utf-8")
+    (older / "notes").mkdir()
+    (older / "notes" / "train.py").write_text("mine\n", encoding="utf-8")
+    git(older, "add", "-A")
+    git(older, "commit", "-q", "-m", "All of it is mine")
+    assert main(["update", str(older)]) == 0
+    for name in [*names, "check.py", "notes/train.py"]:
+        if name != STAMP:
+            assert (older / name).read_text(encoding="utf-8") == "mine\n"
+            assert not (older / f"{name}.new").exists()
+
+
+def test_what_is_not_committed_could_be_lost(
+    older: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (older / "new.txt").write_text("mine", encoding="utf-8")
+    before = all_of(older)
+    assert main(["update", str(older)]) == 3
+    assert "commit them first" in capsys.readouterr().err
+    assert all_of(older) == before
+
+
+def test_a_removed_file_does_not_come_back(
+    older: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    git(older, "rm", "-q", STALE)
+    git(older, "commit", "-q", "-m", "I need no such rule")
+    assert main(["update", str(older)]) == 0
+    assert f"{STALE}: removed by you" in capsys.readouterr().out
+    assert not (older / STALE).exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('"../outside.py" = "0"', "not the book's"),
+        ('"scratchlm/text/bpe.py" = "0"', "not the book's"),
+        ("[managed]", "cannot be read"),
+        ("no toml", "cannot be read"),
+    ],
+)
+def test_a_stamp_that_was_changed_is_refused(
+    line: str,
+    why: str,
+    older: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with open(older / STAMP, "a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+    before = all_of(older)
+    for command in ("diff", "update"):
+        assert main([command, str(older)]) == 2
+        assert why in capsys.readouterr().err
+    assert all_of(older) == before
+
+
+def test_a_folder_of_something_else_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in ("diff", "update"):
+        assert main([command, str(tmp_path)]) == 2
+        assert "the scaffold did not make it" in capsys.readouterr().err
+
+
+def test_a_link_out_of_the_repository_is_not_followed(
+    older: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outside = tmp_path / "outside.py"
+    outside.write_text("# an old rule\n", encoding="utf-8")
+    (older / STALE).unlink()
+    (older / STALE).symlink_to(outside)
+    git(older, "commit", "-q", "-a", "-m", "A link")
+    assert main(["update", str(older)]) == 2
+    assert "leads out of the repository" in capsys.readouterr().err
+    assert outside.read_text(encoding="utf-8") == "# an old rule\n"
+
+
+def test_the_books_files_depend_on_track_and_budget_alone(
+    made: Path, tmp_path: Path
+) -> None:
+    """So an update needs neither the reader's text nor the limits."""
+    text = tmp_path / "text.txt"
+    text.write_bytes(b"So they wrote, day after day. " * 10_000)
+    plan = Plan("beginner", "cpu", text, "2026-12-01", Limits(hours=0.01))
+    wishes = Wishes("Other", "Ada", "Apache-2.0", git=False)
+    out = emit(plan, tmp_path / "other", wishes)
+    assert managed(out) == managed(made)
+    text.unlink()
+    assert main(["update", str(out)]) == 0
+    assert read_stamp(out).answers["data"] == str(text)
+
+
+def test_every_decision_is_told() -> None:
+    kinds = {
+        decide(kept, here, ours)
+        for kept in ("", "a", "b")
+        for here in ("", "a", "b", "c")
+        for ours in ("", "a", "b")
+    }
+    assert kinds == {"", *DONE}
+    for kind in DONE:
+        assert str(Change("check/a.py", kind)).startswith("check/a.py: ")
