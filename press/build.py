@@ -44,8 +44,9 @@ from press.margins import collisions
 from press.pages import FEW, papers, sparse, stranded
 from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
-from press.roadmap import PACKAGES, TRACKS, contents_text
+from press.roadmap import PACKAGES, SHORT, TRACKS, contents_text
 from press.sources import COVERAGE
+from press.tracks import PAGES
 from press.web import MODEL_PAGE
 from press.web import finish as finish_site
 
@@ -433,6 +434,8 @@ def typeset(
     write_edition(folder, edition())
     setting = f"\\renewcommand{{\\bookpaper}}{{{paper}}}\n"
     setting += f"\\renewcommand{{\\booktrack}}{{{track}}}\n"
+    if track in SHORT:
+        setting += "\\renewcommand{\\bookdepth}{0}\n"
     write_whole(folder / "paper.tex", setting)
     clock = {"SOURCE_DATE_EPOCH": str(edition().epoch)}
     clock |= {"FORCE_SOURCE_DATE": "1", "TZ": "UTC"}
@@ -503,12 +506,26 @@ def write_pdf(paper: str = "book", track: str = "") -> str:
     if len(empty) > FEW:
         raise BuildError("pages that are too empty:\n" + "\n".join(empty))
     print(*empty, sep="\n")
-    target = BUILD / f"{pdf_name(paper, track)}.pdf"
-    finish_pdf(pdf, target, edition_for(track))
     text = pdf.with_suffix(".log").read_text("utf-8", errors="replace")
     count = re.search(r"\((\d+) pages", text)
     pages = count[1] if count else "?"
+    if count and paper == "book" and (why := too_thick(track, int(pages))):
+        raise BuildError(why)
+    target = BUILD / f"{pdf_name(paper, track)}.pdf"
+    finish_pdf(pdf, target, edition_for(track))
     return f"_build/{target.name}, {pages} pages, no line too wide"
+
+
+def too_thick(track: str, pages: int) -> str:
+    """Why an edition has too many pages, and what helps; "" if it has not."""
+    limit = PAGES.get(track)
+    if limit is None or pages <= limit:
+        return ""
+    return (
+        f"the {track}s' edition has {pages} pages, and {limit} are its limit "
+        "(PAGES in press/tracks.py): mark sections or passages that these "
+        "readers can do without, or make a topic optional in roadmap.yml"
+    )
 
 
 def write_model_page(path: Path) -> None:

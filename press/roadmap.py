@@ -331,7 +331,8 @@ def contents(
 
     With a track, that of its edition: without the topics that the track
     skims. A short edition has no optional topics, either, and of the
-    appendix only what helps to read it. A course has some pages of the guide.
+    guide and the appendix only what helps to read it, in one part. A course
+    has some pages of the guide.
     """
 
     def part(caption: str, files: list[str]) -> dict[str, Any]:
@@ -350,9 +351,9 @@ def contents(
         files = [t.files["chapter"].removesuffix(".md") for t in here]
         parts.append(part(roadmap.parts[name], files))
     if track in SHORT:
-        parts.append(part("The guide", ["book/guide/notes"]))
-        pages = ["notation", "names", "glossary", "bibliography"]
-        parts.append(part("Appendix", [f"book/appendix/{x}" for x in pages]))
+        pages = ["guide/notes", "appendix/notation", "appendix/glossary"]
+        pages += ["appendix/bibliography"]
+        parts.append(part("Appendix", [f"book/{x}" for x in pages]))
         return {"format": "jb-book", "root": "book/index", "parts": parts}
     if guide:
         parts.append(part("The guide", [f"book/guide/{x}" for x in guide]))

@@ -9,6 +9,18 @@ below its heading names those for which it is written:
     ```{tracks} practitioner researcher
     ```
 
+Within a section, a passage that some tracks can do without stands between two
+comments, which no output shows:
+
+    % tracks: practitioner researcher
+
+    The library does the same, a thousand times as fast.
+
+    % tracks: all
+
+A short edition also leaves out the exercises that take longer than its reader
+has in an evening, with their solutions.
+
 The pages are cut before they are parsed, so that nothing of a section that
 is left out comes into the index, the bibliography or the list of figures. Its
 cells stay, since later ones may need what they compute; what they show goes.
@@ -22,13 +34,24 @@ from functools import lru_cache
 from press.files import ROOT
 from press.roadmap import TRACKS
 
+# What a track's edition may be: at most so many pages, and in its exercises no
+# higher grade than this (see `GRADES` in press/extensions/boxes.py).
+PAGES = {"beginner": 320}
+HOURS = {"beginner": 1}
+
 CUT, END = "left out: begin", "left out: end"  # about a cell that stays
 FENCE = re.compile(r" {0,3}(`{3,}|~{3,}|:{3,})")
 HEADING = re.compile(r"(#{1,6}) +(.*)")
 LABEL = re.compile(r"\(([\w-]+)\)=\s*")
 MARK = re.compile(r" {0,3}`{3,}\{tracks\} *(.*)")
+PASSAGE = re.compile(r"% tracks: *(.*)")
+ALL = "all"  # the mark that ends a passage
+TASK = re.compile(r"`{3,}\{(exercise|solution)\} *(.*)")
+NAME, GRADE = re.compile(r":name: *(\S+)"), re.compile(r":hours: *(\d)")
 CELL = re.compile(r" {0,3}(?:`{3,}|~{3,}|:{3,})\{code-cell\}")
 REFERENCE = re.compile(r"\{ref\}`(?:[^`<]*<)?([\w-]+)>?`")
+PLACE = r"\{ref\}`[^`]+`"
+SEE = re.compile(rf"\bSee\s+{PLACE}(?:(?:,\s+|\s+and\s+){PLACE})*\.")
 
 
 class TracksError(ValueError):
@@ -105,13 +128,82 @@ def marked(lines: Sequence[str], start: int) -> tuple[str, ...]:
     found = MARK.match(lines[i]) if i < len(lines) else None
     if not found:
         return ()
-    names = tuple(found[1].split())
+    return named(found[1], i + 1)
+
+
+def named(words: str, line: int) -> tuple[str, ...]:
+    """The tracks that a mark names, if there are such tracks."""
+    names = tuple(words.split())
     if not names or not set(names) <= set(TRACKS):
         known = ", ".join(TRACKS)
-        raise TracksError(
-            f"line {i + 1}: no tracks {found[1]!r}; known: {known}"
-        )
+        raise TracksError(f"line {line}: no tracks {words!r}; known: {known}")
     return names
+
+
+def passages(text: str) -> Iterator[tuple[int, int, tuple[str, ...]]]:
+    """The marked passages: first line, the line after the last, tracks.
+
+    Raises TracksError for a passage that does not end in its section, and
+    for an end without a beginning.
+    """
+    lines = text.splitlines()
+    start, names = 0, ()  # type: int, tuple[str, ...]
+    for i, inside in enumerate(fenced(lines)):
+        if inside:
+            continue
+        found = PASSAGE.fullmatch(lines[i].rstrip())
+        if names and (HEADING.match(lines[i]) or LABEL.fullmatch(lines[i])):
+            break
+        if not found:
+            continue
+        if bool(names) != (found[1] == ALL):
+            what = "begins within another" if names else "ends before it began"
+            raise TracksError(f"line {i + 1}: a passage {what}")
+        if names:
+            yield start, i + 1, names
+            names = ()
+        else:
+            start, names = i, named(found[1], i + 1)
+    if names:
+        raise TracksError(
+            f"line {start + 1}: this passage does not end in its section; "
+            f"put `% tracks: {ALL}` behind it"
+        )
+
+
+def unmarked(text: str) -> str:
+    """A page whose marks of passages are empty lines; as many as before."""
+    lines = text.splitlines(keepends=True)
+    pairs = zip(lines, fenced(lines), strict=True)
+    return "".join(
+        "\n" if not inside and PASSAGE.match(line) else line
+        for line, inside in pairs
+    )
+
+
+def too_long(text: str, hours: int) -> Iterator[tuple[int, int]]:
+    """Where exercises of a higher grade stand, and their solutions.
+
+    The text of a solution goes on to the next one, or to a heading.
+    """
+    lines = text.splitlines()
+    inside = list(fenced(lines))
+    gone: set[str] = set()
+    ends = [i for i, line in enumerate(lines) if not inside[i]]
+    ends = [i for i in ends if HEADING.match(lines[i])]
+    tasks = [(i, x) for i, line in enumerate(lines) if (x := TASK.match(line))]
+    ends = sorted([*ends, *(i for i, _ in tasks), len(lines)])
+    for i, found in tasks:
+        if found[1] == "solution":
+            if found[2].strip() in gone:
+                yield i, next(end for end in ends if end > i)
+            continue
+        end = next(k for k in range(i, len(lines)) if lines[k] == "```")
+        head = "\n".join(lines[i:end])
+        name, grade = NAME.search(head), GRADE.search(head)
+        if grade and int(grade[1]) > hours:
+            gone |= {name[1]} if name else set()
+            yield i, end + 1
 
 
 def left_out(text: str, track: str) -> list[bool]:
@@ -120,9 +212,18 @@ def left_out(text: str, track: str) -> list[bool]:
     Without a track, every section is for its reader.
     """
     out = [False] * len(text.splitlines())
-    for part in sections(text):
-        if track and part.tracks and track not in part.tracks:
-            out[part.start : part.end] = [True] * (part.end - part.start)
+    if not track:
+        return out
+    gone = [
+        (part.start, part.end)
+        for part in sections(text)
+        if part.tracks and track not in part.tracks
+    ]
+    gone += [(a, b) for a, b, names in passages(text) if track not in names]
+    if track in HOURS:
+        gone += too_long(text, HOURS[track])
+    for start, end in gone:
+        out[start:end] = [True] * (end - start)
     return out
 
 
@@ -130,7 +231,7 @@ def blank(text: str, track: str) -> str:
     """A page in which what is not for the track is empty lines."""
     lines = text.splitlines(keepends=True)
     pairs = zip(lines, left_out(text, track), strict=True)
-    return "".join("\n" if out else line for line, out in pairs)
+    return unmarked("".join("\n" if out else line for line, out in pairs))
 
 
 def cut(text: str, track: str) -> str:
@@ -147,7 +248,7 @@ def cut(text: str, track: str) -> str:
             kept.append(f"\n% {CUT}\n\n")
         if cell or not left:
             kept.append(line)
-    return "".join(kept) + (f"\n% {END}\n" if cell else "")
+    return unmarked("".join(kept)) + (f"\n% {END}\n" if cell else "")
 
 
 # --- what is there, and what it is called elsewhere --------------------------
@@ -173,13 +274,48 @@ def labels(text: str) -> set[str]:
     return {found[1] for found in matches if found}
 
 
-def shorter(glossary: str, there: set[str]) -> str:
-    """The glossary without what is explained only on pages left out."""
+def said(text: str) -> str:
+    """What a page says, without its cells: one line, in small letters."""
+    lines = text.splitlines()
+    kept = []
+    cell = False
+    for line, inside in zip(lines, fenced(lines), strict=True):
+        cell = inside and (cell or bool(CELL.match(line)))
+        if not cell:
+            kept.append(line)
+    return " ".join(" ".join(kept).split()).casefold()
+
+
+def places(sentence: str, there: set[str]) -> str:
+    """A glossary's "See …", with the pages that are there.
+
+    >>> places("See {ref}`a`, {ref}`b` and {ref}`c`.", {"a", "c"})
+    'See {ref}`a` and {ref}`c`.'
+    """
+    found = re.findall(PLACE, sentence)
+    kept = [x for x in found if REFERENCE.findall(x)[0] in there]
+    first = ", ".join(kept[:-1])
+    last = " and ".join([first, *kept[-1:]] if first else kept)
+    return f"See {last}." if kept else ""
+
+
+def shorter(glossary: str, there: set[str], words: str) -> str:
+    """The glossary without what an edition neither explains nor says.
+
+    An entry stays if one of the labels that it names is `there`, and one of
+    its names stands in `words`, which `said` has made of the pages. Of the
+    pages that it sends its reader to, those that are there stay.
+    """
     head, fence, rest = glossary.partition("```{glossary}\n")
     body, close, tail = rest.partition("\n```")
     kept = []
     for entry in re.split(r"\n\n(?=\S)", body):
-        names = set(REFERENCE.findall(entry))
-        if not names or names & there:
-            kept.append(entry)
+        pages = set(REFERENCE.findall(entry))
+        names = [x for x in entry.splitlines() if not x.startswith(" ")]
+        used = any(
+            re.search(rf"\b{re.escape(name.casefold())}(s|es)?\b", words)
+            for name in names
+        )
+        if used and (not pages or pages & there):
+            kept.append(SEE.sub(lambda see: places(see[0], there), entry))
     return head + fence + "\n\n".join(kept) + close + tail

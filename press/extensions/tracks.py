@@ -19,7 +19,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from press.identity import book_roadmap
 from press.roadmap import TRACKS, of_edition
-from press.tracks import CUT, END, cut, labels, shorter, titles
+from press.tracks import CUT, END, cut, labels, said, shorter, titles, unmarked
 
 GLOSSARY = "book/appendix/glossary"
 ELSEWHERE = "°"  # after what only the whole book has
@@ -58,10 +58,12 @@ def name_sections(app: Sphinx, document: nodes.document) -> None:
 
 
 @lru_cache(maxsize=1)
-def labels_of(paths: frozenset[str], track: str) -> set[str]:
-    """The labels that an edition has, on all its pages."""
-    texts = (Path(path).read_text(encoding="utf-8") for path in paths)
-    return {label for text in texts for label in labels(cut(text, track))}
+def edition_of(paths: frozenset[str], track: str) -> tuple[set[str], str]:
+    """The labels that an edition has, on all its pages, and what they say."""
+    texts = (Path(path).read_text(encoding="utf-8") for path in sorted(paths))
+    pages = [cut(text, track) for text in texts]
+    there = {label for page in pages for label in labels(page)}
+    return there, " ".join(map(said, pages))
 
 
 def is_whole(config: Any) -> bool:
@@ -73,10 +75,12 @@ def cut_page(app: Sphinx, docname: str, source: list[str]) -> None:
     """Leave out what is not for the track whose edition is made."""
     track = app.config.book_track
     if is_whole(app.config):
+        source[0] = unmarked(source[0])
         return
     if docname == GLOSSARY:
-        paths = frozenset(map(app.env.doc2path, app.env.found_docs))
-        source[0] = shorter(source[0], labels_of(paths, track))
+        others = app.env.found_docs - {GLOSSARY}
+        paths = frozenset(map(app.env.doc2path, others))
+        source[0] = shorter(source[0], *edition_of(paths, track))
     source[0] = cut(source[0], track)
 
 

@@ -6,8 +6,24 @@ from typing import Any
 import pytest
 
 from press import browser
+from press.build import too_thick
+from press.effort import count
+from press.files import ROOT
 from press.roadmap import TRACKS, contents, load, of_edition
-from press.tracks import CUT, END, TracksError, cut, sections, shorter, titles
+from press.tracks import (
+    CUT,
+    END,
+    PAGES,
+    TASK,
+    TracksError,
+    blank,
+    cut,
+    said,
+    sections,
+    shorter,
+    titles,
+    unmarked,
+)
 
 PAGE = """(top)=
 # Title
@@ -47,8 +63,8 @@ More.
 """
 
 # What beginners' chapters need of others only for sections cut for them.
-APART = {"files": "checkpoint", "memory": "trainer", "cache": "generate"}
-APART |= {"corpus": "probes", "packing": "instruct"}
+APART = dict.fromkeys(("schedule", "memory", "checkpoint"), "trainer")
+APART |= {"cache": "generate", "probes": "instruct", "packing": "instruct"}
 
 
 def test_sections_begin_with_their_labels_and_end_before_the_next() -> None:
@@ -93,13 +109,150 @@ def test_a_track_that_there_is_not_is_refused(names: str) -> None:
         cut(page, "beginner")
 
 
-def test_the_glossary_keeps_what_a_page_that_is_there_explains() -> None:
+def test_the_glossary_keeps_what_the_pages_that_are_there_use() -> None:
     head = "# Glossary\n\n```{glossary}\n"
-    entries = ["one\n  A. See {ref}`a`.", "two\n  B. See {ref}`b`."]
+    entries = ["one\nOne thing\n  A. See {ref}`a`.", "two\n  See {ref}`b`."]
     entries += ["both\n  See {ref}`the b <b>` and {ref}`a`.", "none\n  C."]
+    entries += ["three\n  Of a page, and not used. See {ref}`a`."]
     whole = head + "\n\n".join(entries) + "\n```\n\n## Names\n"
-    short = shorter(whole, {"a"})
-    assert short == whole.replace(entries[1] + "\n\n", "")
+    page = "One\nthings, two, both, none.\n\n```{code-cell}\nthree = 3\n```\n"
+    short = shorter(whole, {"a"}, said(page))
+    kept = [entries[0], "both\n  See {ref}`a`.", entries[3]]
+    assert short == head + "\n\n".join(kept) + "\n```\n\n## Names\n"
+    more = "a\n  See\n  {ref}`a`, {ref}`x`, {ref}`b` and\n  {ref}`c`.\n```\n"
+    seen = "a\n  See {ref}`a`, {ref}`b` and {ref}`c`.\n```\n"
+    assert shorter(head + more, {"a", "b", "c"}, "a") == head + seen
+    assert said(page).strip() == "one things, two, both, none."
+
+
+PASSAGES = """# A
+
+One.
+
+% tracks: practitioner researcher
+
+Two, for some.
+
+```{code-cell}
+b = 2
+```
+
+% tracks: all
+
+Three.
+
+```text
+% tracks: all
+```
+"""
+
+
+def test_a_passage_is_cut_and_its_marks_are_never_seen() -> None:
+    short, whole = cut(PASSAGES, "beginner"), cut(PASSAGES, "researcher")
+    assert "for some" not in short
+    assert f"% {CUT}\n\n```{{code-cell}}\nb = 2\n" in short
+    assert "One." in short
+    assert "Three." in short
+    assert "Two, for some." in whole
+    assert whole == unmarked(PASSAGES)
+    for text in (short, whole, blank(PASSAGES, "beginner")):
+        assert text.count("% tracks:") == 1  # the one that is shown
+    lines = [len(x.splitlines()) for x in (PASSAGES, whole)]
+    lines.append(len(blank(PASSAGES, "beginner").splitlines()))
+    assert len(set(lines)) == 1
+
+
+@pytest.mark.parametrize(
+    ("page", "why"),
+    [
+        ("% tracks: beginner\n\nA.\n", "line 1: .* does not end"),
+        ("% tracks: beginner\n\n# B\n\n% tracks: all\n", "line 1: "),
+        ("A.\n\n% tracks: all\n", "line 3: .* before it began"),
+        ("% tracks: beginner\n% tracks: beginner\n", "line 2: .* within"),
+        ("% tracks: novice\n% tracks: all\n", "known: beginner"),
+    ],
+)
+def test_a_passage_has_both_ends_in_one_section(page: str, why: str) -> None:
+    with pytest.raises(TracksError, match=why):
+        cut(page, "beginner")
+
+
+EXERCISES = """# A
+```{exercise} Short
+:name: ex-short
+:hours: 1
+Short task.
+```
+
+```{exercise} Long
+:name: ex-long
+:hours: 2
+Long task.
+```
+
+# Solutions
+```{solution} ex-short
+```
+
+Short answer.
+
+```{solution} ex-long
+```
+
+Long answer.
+
+# End
+"""
+
+
+def test_a_short_edition_has_no_long_exercise_and_no_answer_to_it() -> None:
+    short = cut(EXERCISES, "beginner")
+    assert "Short task." in short
+    assert "Short answer." in short
+    assert "ong" not in short
+    assert "# End" in short
+    assert cut(EXERCISES, "practitioner") == EXERCISES
+
+
+def edition_pages() -> list[str]:
+    toc = contents(load(), "beginner")
+    files = [x["file"] for part in toc["parts"] for x in part["chapters"]]
+    there = (ROOT / f"{name}.md" for name in files if "appendix" not in name)
+    texts = [path.read_text(encoding="utf-8") for path in there]
+    return [blank(text, "beginner") for text in texts]
+
+
+def test_the_beginners_edition_stays_a_book_for_some_weeks() -> None:
+    """Prose and code alone, if 450 words or 38 lines filled a page."""
+    found = [count(text) for text in edition_pages()]
+    pages = sum(x.words / 450 + x.lines / 38 for x in found)
+    assert 130 < pages < 155
+
+
+@pytest.mark.parametrize("track", TRACKS)
+def test_a_topic_of_an_edition_has_its_card_and_its_check(track: str) -> None:
+    for topic in of_edition(load(), track):
+        path = ROOT / topic.files["chapter"]
+        text = blank(path.read_text(encoding="utf-8"), track)
+        for box in ("topic", "check"):
+            assert f"```{{{box}}} {topic.id}\n" in text, (box, topic.id)
+
+
+def test_what_a_page_asks_and_answers_is_cut_together() -> None:
+    answered = 0
+    for text in edition_pages():
+        found = [(x[1], x[2]) for x in map(TASK.match, text.splitlines()) if x]
+        solved = {name.strip() for kind, name in found if kind == "solution"}
+        asked = set(re.findall(r"^:name: (ex-\S+)$", text, flags=re.M))
+        assert not solved or solved == asked
+        answered += len(solved)
+    assert answered > 10
+
+
+def test_an_edition_that_is_too_thick_is_refused() -> None:
+    limit = PAGES["beginner"]
+    assert too_thick("beginner", limit) == too_thick("", 2000) == ""
+    assert f"{limit + 1} pages" in too_thick("beginner", limit + 1)
 
 
 @pytest.mark.parametrize("track", TRACKS)
