@@ -87,7 +87,7 @@ class RoadmapFigure(Drawing):
             self.env.note_dependency(str(path))
         drawn = self.framed(draw(track, edition))
         for node in drawn[0].findall(roadmap_node):
-            node["facts"] = facts(of_edition(load(), edition))
+            node["facts"] = facts(of_edition(book_roadmap(), edition))
         return drawn
 
 
