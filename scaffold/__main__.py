@@ -11,12 +11,13 @@ import sys
 from pathlib import Path
 
 from scaffold.emit import emit
-from scaffold.plan import Plan, ScaffoldError, budgets, tracks
+from scaffold.plan import MODES, Plan, ScaffoldError, budgets, tracks
 
 EXAMPLES = """\
 examples:
   python -m scaffold --track practitioner
   python -m scaffold --track beginner --out ~/my-first-model
+  python -m scaffold --track practitioner --mode stubs
   python -m scaffold --track practitioner --data ~/letters.txt
   python -m scaffold --track researcher --budget gpu24 --out ~/lab
   python -m scaffold --track practitioner --start 2026-12-01
@@ -53,6 +54,13 @@ def make_parser() -> argparse.ArgumentParser:
         "--budget", default="cpu", help="what you have, see below (%(default)s)"
     )
     parser.add_argument(
+        "--mode",
+        default="",
+        help=f"{' or '.join(MODES)}: modules with a hole each, of at most "
+        "twelve lines, that you fill, or whole ones (beginner: stubs, the "
+        "others: solutions)",
+    )
+    parser.add_argument(
         "--out", type=Path, help="an empty or new folder (llm-TRACK)"
     )
     parser.add_argument(
@@ -74,7 +82,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code: 2 for what the user can mend."""
     options = make_parser().parse_args(arguments)
     try:
-        plan = Plan(options.track, options.budget, options.data, options.start)
+        plan = Plan(
+            options.track,
+            options.budget,
+            options.data,
+            options.start,
+            options.mode,
+        )
         out = emit(plan, options.out or Path(f"llm-{options.track}"))
     except ScaffoldError as error:
         print(f"error: {error}", file=sys.stderr)
