@@ -64,6 +64,44 @@ def holes(text: str, reference: str) -> list[Hole]:
     ]
 
 
+def refuses(function: Function) -> bool:
+    """Whether it still says somewhere that it is not written."""
+    return any(
+        isinstance(node, ast.Raise) and "NotImplementedError" in ast.dump(node)
+        for node in ast.walk(function)
+    )
+
+
+def unwritten(text: str, reference: str) -> list[str]:
+    """Functions that are empty, or begun and not ended; the reference's not.
+
+    >>> unwritten(
+    ...     "def f(x):\\n    x += 1\\n    raise NotImplementedError\\n",
+    ...     "def f(x):\\n    return x + 1\\n",
+    ... )
+    ['f']
+    """
+    if text == reference:
+        return []
+    found = [hole.name for hole in holes(text, reference)]
+    if "NotImplementedError" not in text or not parses(text):
+        return found
+    book = dict(functions(ast.parse(reference)))
+    for name, function in functions(ast.parse(text)):
+        if name in book and name not in found and refuses(function):
+            found += [] if refuses(book[name]) else [name]
+    return found
+
+
+def parses(text: str) -> bool:
+    """Whether it is Python; what is not says so when it is imported."""
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
 def stub(text: str) -> str:
     """The module with the bodies of its functions taken out.
 

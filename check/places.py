@@ -44,6 +44,7 @@ class Topic:
     done: str = ""
     chapter: str = ""  # the title of its chapter
     sections: tuple[tuple[str, str], ...] = ()  # definition, section
+    hole: str = ""  # the function that was left to the reader, if any
 
     @property
     def module(self) -> str:

@@ -33,8 +33,9 @@ import torch
 
 from check.errors import InputAsked, NetworkUsed, Told, TooLong, tell
 from check.mine import Mine, put_in_place
-from check.places import CHECKS, LIBRARY, Site, Topic
+from check.places import CHECKS, LIBRARY, PlaceError, Site, Topic
 from check.running import check_functions, first_line, outcome
+from check.standin import StandIn
 
 FORK = sys.platform == "linux"
 PATIENCE = 5.0  # seconds that every run may take
@@ -134,8 +135,23 @@ def find_library(job: Job) -> None:
     importlib.invalidate_caches()
     path = job.sources / job.topic.file
     text = job.text
+    sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, StandIn)]
+    if job.sources == job.site.sources:
+        fill_gaps(job)
     if text is not None:
         sys.meta_path.insert(0, Finder(job.topic.module, path, text))
+
+
+def fill_gaps(job: Job) -> None:
+    """Other modules that the reader has still to write are the book's.
+
+    So topics can be written in any order. With code of one's own for the
+    topic, its module is the book's, too, where nobody has written it.
+    """
+    but = "" if job.mine.given else job.topic.module
+    with contextlib.suppress(PlaceError):  # nothing is there to stand in
+        book = job.site.reference
+        sys.meta_path.insert(0, StandIn(job.sources, book, but))
 
 
 def run_here(job: Job, send: Callable[[Report], None]) -> None:

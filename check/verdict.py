@@ -17,6 +17,7 @@ from check.mine import Mine
 from check.places import PlaceError, Site, Topic, closure
 from check.process import Job, run
 from check.progress import BAD
+from check.standin import stood_in
 
 PASSED = {"pass", "stale", "regressed"}
 UNKNOWN = 60.0  # seconds that code may take where nothing can be compared
@@ -144,6 +145,8 @@ def others_changed(site: Site, topic: Topic) -> set[str]:
         book = site.reference / name
         if name == topic.file or not book.exists():
             continue
-        if book.read_bytes() != path.read_bytes():
+        if book.read_bytes() == path.read_bytes():
+            continue
+        if not stood_in(sources, site.reference, name):
             found.add(name)
     return found

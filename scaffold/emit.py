@@ -14,6 +14,7 @@ import tomlkit
 
 from check.places import told_in
 from press.roadmap import Topic
+from scaffold.holes import chosen, dig
 from scaffold.needs import (
     constraints,
     imported_names,
@@ -147,27 +148,29 @@ def render(plan: Plan, folder: Path, wishes: Wishes) -> None:
         "requirements": requirements(sources.values(), OWN),
         "dependencies": requirements(library, OWN),
         "constraints": constraints(),
+        "holes": chosen(),
     }
     for target, template in TEMPLATES.items():
         text = environment.get_template(template).render(facts)
         place = folder / (".gitignore" if target == "gitignore" else target)
         place.write_text(text, encoding="utf-8")
     (folder / "config.toml").write_text(config(plan), encoding="utf-8")
-    topics = {"topics": [entry(topic) for topic in plan.topics]}
+    topics = {"topics": [entry(topic, plan.stubs) for topic in plan.topics]}
     text = json.dumps(topics, indent=1, ensure_ascii=False) + "\n"
     (folder / "check" / "topics.json").write_text(text, encoding="utf-8")
     if plan.start:
         (folder / "plan.ics").write_text(plan.calendar, encoding="utf-8")
 
 
-def entry(topic: Topic) -> dict[str, Any]:
+def entry(topic: Topic, stubs: bool = False) -> dict[str, Any]:
     """What the checks know of a topic, and where the book tells it."""
     told = ("gives", "explanation", "hazard", "done")
     names = ("id", "title", "package", "part", "requires", *told)
     page = (ROOT / topic.files["chapter"]).read_text(encoding="utf-8")
     title, sections = told_in(page)
     found = {name: getattr(topic, name) for name in names}
-    return found | {"chapter": title, "sections": sections}
+    found |= {"chapter": title, "sections": sections}
+    return found | ({"hole": chosen()[topic.id]} if stubs else {})
 
 
 def config(plan: Plan) -> str:
@@ -206,6 +209,8 @@ def write(plan: Plan, folder: Path, wishes: Wishes) -> None:
         place = folder / target
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, place)
+    if plan.stubs:
+        dig(folder, plan.topics)
     render(plan, folder, wishes)
     for name, text in license_files(wishes).items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -34,6 +34,7 @@ def new(options: argparse.Namespace) -> int:
         options.data,
         options.start,
         limits=limits(options),
+        mode=options.mode,
     )
     if options.dry_run:
         return dry_run(plan, out, wishes, options.json)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scaffold.plan import budgets, tracks
+from scaffold.plan import MODES, budgets, tracks
 from scaffold.wishes import LICENSES
 
 PROGRAM = "python -m scaffold"
@@ -36,6 +36,7 @@ NEW = """\
 examples:
   python -m scaffold --track practitioner
   python -m scaffold --track beginner --out ~/my-first-model
+  python -m scaffold --track practitioner --mode stubs
   python -m scaffold --track practitioner --data ~/letters.txt
   python -m scaffold --track researcher --budget gpu24 --out ~/lab
   python -m scaffold --track practitioner --start 2026-12-01
@@ -148,6 +149,13 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 def add_new(parser: argparse.ArgumentParser) -> None:
     """The options of `new`."""
     add_plan(parser)
+    parser.add_argument(
+        "--mode",
+        default="",
+        help=f"{' or '.join(MODES)}: modules with a hole each, of at most "
+        "twelve lines, that you fill, or whole ones (beginner: stubs, the "
+        "others: solutions)",
+    )
     parser.add_argument(
         "--out", type=Path, help="an empty or new folder (llm-TRACK)"
     )

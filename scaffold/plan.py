@@ -15,6 +15,7 @@ from press.roadmap import Topic, load
 HERE = Path(__file__).parent
 BYTES_PER_TOKEN = 4.0  # of English, with some thousand byte pairs
 EPOCHS = 4  # repeating more teaches little (Muennighoff et al., 2023)
+MODES = ("stubs", "solutions")  # with holes for the reader, or whole
 ENOUGH = 20  # tokens for a parameter (Hoffmann et al., 2022, table 3)
 
 
@@ -101,6 +102,7 @@ class Plan:
     data: Path | None = None  # UTF-8 text, JSON lines, or a prepared folder
     start: str = ""  # the first day of the calendar; "": no calendar
     limits: Limits = Limits()
+    mode: str = ""  # stubs or solutions; "": as the track has it
 
     def __post_init__(self) -> None:
         """Refuse unknown names, and a text that cannot be trained on."""
@@ -109,6 +111,10 @@ class Plan:
             if name not in known:
                 names = ", ".join(known)
                 raise ScaffoldError(f"no {kind} {name!r}; there are: {names}")
+        if self.mode not in ("", *MODES):
+            raise ScaffoldError(
+                f"no mode {self.mode!r}; there are: {', '.join(MODES)}"
+            )
         try:
             _ = self.calendar
         except PlanError as error:
@@ -122,6 +128,11 @@ class Plan:
                     f"for validation does not fill a window of {window} "
                     "tokens; name a longer text"
                 )
+
+    @property
+    def stubs(self) -> bool:
+        """Whether each module has a hole, for its reader to fill."""
+        return (self.mode or tracks()[self.track]["mode"]) == "stubs"
 
     @cached_property
     def topics(self) -> tuple[Topic, ...]:

@@ -58,7 +58,8 @@ def test_the_readme_works_as_it_stands(track: str, tmp_path: Path) -> None:
     lines[-1] += f" {SMALL}"  # the whole run takes minutes
     printed = shell(folder, *lines)
     assert re.search(r"\d+ passed", printed)
-    assert "all hold" in printed
+    wanted = "1 todo" if Plan(track, "cpu").stubs else "all hold"
+    assert wanted in printed
     assert printed.count("done: best validation loss") == 2
     activate = lines[0].split("&& ")[1]
     shell(folder, activate, "python -m pip install --no-deps -e .")
