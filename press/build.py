@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pikepdf
 import yaml
 from tqdm import tqdm
 
@@ -41,7 +42,7 @@ from press.identity import (
 )
 from press.labels import SMALLEST, too_small
 from press.margins import collisions
-from press.pages import FEW, papers, sparse, stranded
+from press.pages import papers, sparse, stranded, too_many
 from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
 from press.roadmap import PACKAGES, SHORT, TRACKS, contents_text
@@ -502,14 +503,13 @@ def write_pdf(paper: str = "book", track: str = "") -> str:
         raise BuildError("\n".join(hit))
     if alone := stranded(pdf, paper):
         raise BuildError("\n".join(alone))
+    with pikepdf.open(pdf) as found:
+        pages = len(found.pages)
     empty = sparse(pdf, paper)
-    if len(empty) > FEW:
+    if too_many(empty, pages):
         raise BuildError("pages that are too empty:\n" + "\n".join(empty))
     print(*empty, sep="\n")
-    text = pdf.with_suffix(".log").read_text("utf-8", errors="replace")
-    count = re.search(r"\((\d+) pages", text)
-    pages = count[1] if count else "?"
-    if count and paper == "book" and (why := too_thick(track, int(pages))):
+    if paper == "book" and (why := too_thick(track, pages)):
         raise BuildError(why)
     target = BUILD / f"{pdf_name(paper, track)}.pdf"
     finish_pdf(pdf, target, edition_for(track))

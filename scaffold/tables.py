@@ -21,7 +21,7 @@ def count(number: float) -> str:
     """A large number for people.
 
     >>> count(917504), count(3_276_800), count(2.2e9)
-    ('0.92 M', '3.28 M', '2.2 G')
+    ('0.918 M', '3.28 M', '2.2 G')
     """
     unit, name = (1e9, "G") if number >= 1e9 else (1e6, "M")
     return f"{number / unit:.3g} {name}"

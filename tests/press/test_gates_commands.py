@@ -93,6 +93,7 @@ def test_the_setting_is_what_readers_see(tmp_path: Path) -> None:
 
         class config:  # noqa: N801
             repository = OTHER
+            root_doc = "index"
 
     source = ["```sh\ngit clone {{ repository }} llm\n```"]
     repository.fill_in(App, "page", source)  # type: ignore[arg-type]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from check.commands import main as check
 from press.gates import Book
 from press.gates.commands import typed
 from press.gates.pages import Page
-from scaffold.checks.__main__ import main as check
 from scratchlm.cli.app import make_app, parse
 from scratchlm.cli.doctor import findings
 from scratchlm.cli.errors import UserError
@@ -77,8 +77,8 @@ def test_the_text_that_is_fetched_has_the_name_on_the_page() -> None:
 def test_the_checks_that_the_page_calls_are_there(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert "python -m scaffold.checks attention" in BOOK.read(PAGES[1])
-    assert check(["--list"]) == 0
+    assert "python -m check attention" in BOOK.read(PAGES[1])
+    assert check(["list"]) == 0
     assert "attention" in capsys.readouterr().out
 
 
