@@ -127,6 +127,7 @@ SCHEMA = {
                     "hazard": SENTENCE,
                     "done": SENTENCE,
                     "compliance": SENTENCE,
+                    "gpus": {"type": "integer", "minimum": 1},
                 },
             },
         },
@@ -175,6 +176,7 @@ class Topic:
     hazard: str  # the mistake that costs most
     done: str  # how a reader knows that the topic is finished
     compliance: str = ""  # where it touches data, weights or people
+    gpus: int = 0  # without them its chapter runs, but not what it is for
 
     @property
     def module(self) -> str:
@@ -353,7 +355,9 @@ def contents(
         return {"format": "jb-book", "root": "book/index", "parts": parts}
     if guide:
         parts.append(part("The guide", [f"book/guide/{x}" for x in guide]))
-    first = ["notation", "names", "toytown"]
+    first = ["notation", "names"]
+    if "toytown" in roadmap.by_id:  # the appendix of that topic
+        first.append("toytown")
     appendix = part("Appendix", [f"book/appendix/{x}" for x in first])
     for name in (x for x in roadmap.parts if x in parts_there):
         chapter: dict[str, Any] = {"file": f"book/appendix/solutions-{name}"}

@@ -130,12 +130,12 @@ def show_diff(options: argparse.Namespace) -> int:
 
 def lines(folder: Path, made: Path, name: str) -> Iterator[str]:
     """The lines of one file that differ, as `diff -u` prints them."""
-    texts = [
+    yours, ours = (
         (place / name).read_text(encoding="utf-8", errors="replace").split("\n")
         for place in (folder, made)
-    ]
+    )
     yield from difflib.unified_diff(
-        *texts, f"yours/{name}", f"the book's/{name}", lineterm=""
+        yours, ours, f"yours/{name}", f"the book's/{name}", lineterm=""
     )
 
 

@@ -106,6 +106,7 @@ class Card(SphinxDirective):
         return [
             *found,
             ("Takes", self.takes(topic)),
+            *gpus(topic),
             ("Check", [nodes.literal("", f"python -m check {topic.id}")]),
             ("Files", self.files(topic)),
             ("Links", self.links(topic)),
@@ -162,6 +163,14 @@ class Card(SphinxDirective):
                 line.append(reference("ref", place(name), name))
         back = reference("ref", "roadmap", "roadmap")
         return [*line, nodes.Text(" · "), back]
+
+
+def gpus(topic: Topic) -> list[tuple[str, list[nodes.Node]]]:
+    """The row that says how many GPUs a topic takes, where it takes any."""
+    if not topic.gpus:
+        return []
+    words = f"{topic.gpus}, to do what the topic is for; "
+    return [("GPUs", [nodes.Text(words + "chapter and check run without.")])]
 
 
 def visit_html(self: Any, node: card) -> None:

@@ -1,7 +1,8 @@
 """``{roadmap}``: the topics as a graph whose boxes lead to their cards.
 
 HTML gets an inline SVG, whose boxes can be reached by keyboard and have names
-for screen readers; the PDF gets the drawing with a link laid over each box,
+for screen readers, and what ``roadmap.js`` has to know to filter them and to
+mark what is done; the PDF gets the drawing with a link laid over each box,
 since Graphviz writes no links into its PDF. Where the page of the cards is
 not built, a box leads to its chapter.
 """
@@ -23,7 +24,8 @@ from sphinx.errors import ExtensionError
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 
-from press.effort import effort
+from press.budgets import BUDGETS, budgets
+from press.effort import RECORD, effort
 from press.files import ROOT
 from press.identity import book_roadmap
 from press.pdf import timeless
@@ -42,6 +44,7 @@ COLORS = {  # part → fill, edge
 }
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
+FACTS = '<script type="application/json" class="roadmap-facts">%s</script>'
 ROOM = 44  # letters in a row of boxes, so that the column is wide enough
 
 
@@ -80,7 +83,12 @@ class RoadmapFigure(Drawing):
     def run(self) -> list[nodes.Node]:
         edition = self.config.book_track
         track = self.options.get("track", edition)
-        return self.framed(draw(track, edition))
+        for path in (BUDGETS, RECORD):
+            self.env.note_dependency(str(path))
+        drawn = self.framed(draw(track, edition))
+        for node in drawn[0].findall(roadmap_node):
+            node["facts"] = facts(of_edition(book_roadmap(), edition))
+        return drawn
 
 
 class PlanTable(SphinxDirective):
@@ -128,6 +136,27 @@ def table(rows: list[list[str]], widths: tuple[int, ...]) -> nodes.table:
         (body if i else head).append(row)
     group += [head, body]
     return nodes.table("", group, classes=["colwidths-given", "longtable"])
+
+
+def facts(topics: Sequence[Topic]) -> str:
+    """What a browser has to know of the topics and the machines, as JSON.
+
+    It stands within a page, so that no `<` may be in it.
+    """
+    machines = budgets()
+    known = {
+        "budgets": {machine.id: machine.title for machine in machines},
+        "topics": [
+            {
+                "id": topic.id,
+                "title": topic.title,
+                "tracks": topic.tracks,
+                "lacks": {m.id: m.lacks(topic) for m in machines},
+            }
+            for topic in topics
+        ],
+    }
+    return json.dumps(known, ensure_ascii=False).replace("<", "\\u003c")
 
 
 def draw(track: str, edition: str = "") -> str:
@@ -220,7 +249,10 @@ class ResolveRoadmap(SphinxPostTransform):
         for node in list(self.document.findall(roadmap_node)):
             form = self.app.builder.format
             if form == "html":
-                node.replace_self(nodes.raw("", self.svg(node), format=form))
+                text = self.svg(node)
+                if "facts" in node and self.app.builder.name == "html":
+                    text += FACTS % node["facts"]
+                node.replace_self(nodes.raw("", text, format=form))
             elif form == "latex":
                 node.replace_self(nodes.raw("", self.tex(node), format=form))
 
@@ -325,9 +357,23 @@ def hash_text(text: str) -> int:
     return crc32(text.encode())
 
 
+def add_script(
+    app: Sphinx, page: str, template: str, context: Any, doctree: Any
+) -> None:
+    """Give the pages with boxes to mark the script that marks them."""
+    if app.builder.name != "html" or doctree is None:
+        return
+    from press.extensions.cards import card
+
+    shown = 'class="roadmap-facts"' in context.get("body", "")
+    if shown or next(iter(doctree.findall(card)), None) is not None:
+        app.add_js_file("roadmap.js", loading_method="defer")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_node(roadmap_node)
     app.add_directive("roadmap", RoadmapFigure)
     app.add_directive("plan", PlanTable)
     app.add_post_transform(ResolveRoadmap)
+    app.connect("html-page-context", add_script)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,15 +1,20 @@
 """A small book of its own to build, and problems planted for the gates."""
 
 import json
+import re
 import shutil
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+from playwright.sync_api import sync_playwright
 
+from press import browser
 from press.copies import copy_environment
 from press.gates import GATES, Book
 
@@ -116,6 +121,63 @@ def small_book(tmp_path: Path) -> SmallBook:
 def one_small_book(tmp_path_factory: pytest.TempPathFactory) -> SmallBook:
     """The same, for tests that do not change it."""
     return SmallBook(tmp_path_factory.mktemp("small") / "book")
+
+
+# --- a browser ---------------------------------------------------------------
+
+ADDRESS = re.compile(r"DevTools listening on (ws://\S+)")
+
+
+def listening(process: subprocess.Popen[bytes], log: Path) -> str:
+    """Where a browser takes commands, as it says in its log."""
+    until = time.monotonic() + browser.PATIENCE / 1000
+    while process.poll() is None and time.monotonic() < until:
+        if found := ADDRESS.search(log.read_text(errors="replace")):
+            return found[1]
+        time.sleep(0.1)
+    raise RuntimeError(f"Chromium did not start: {log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="session")
+def running_chromium(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[str]:
+    """One Chromium for all tests of a session: where it takes commands.
+
+    A process of its own, since playwright's loop must not outlive a test:
+    while it runs, nothing else in this thread can call `asyncio.run`.
+    """
+    program = browser.chromium()
+    assert program, "Chromium is missing; install it (apt-get, brew)"
+    folder = tmp_path_factory.mktemp("chromium")
+    command = [program, "--headless=new", "--no-sandbox", "--no-first-run"]
+    command += ["--remote-debugging-port=0", f"--user-data-dir={folder}"]
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as process,
+    ):
+        try:
+            yield listening(process, folder / "log")
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def chromium(running_chromium: str) -> Iterator[Any]:
+    """The session's Chromium; what a test opens in it is closed after it."""
+    with sync_playwright() as play:
+        window = play.chromium.connect_over_cdp(running_chromium)
+        yield window
+        for context in window.contexts[1:]:  # the first is the browser's own
+            context.close()
+
+
+@pytest.fixture
+def tab(chromium: Any) -> Any:
+    """A new page, with nothing kept from the last one."""
+    page = chromium.new_context().new_page()
+    page.set_default_timeout(browser.PATIENCE)
+    return page
 
 
 # --- problems that are planted ----------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 from lxml import etree
 
 from press import cards
+from press.budgets import BUDGETS
 from press.cards import figures, head, hours, neighbors, symbol
 from press.effort import Running
 from press.extensions import roadmap_figure
@@ -225,6 +226,8 @@ def small_map(small_book: Any) -> Any:
     for style in (ROOT / "book" / "_latex").glob("*.sty"):
         text = style.read_text(encoding="utf-8")
         small_book.write(f"book/_latex/{style.name}", text)
+    machines = BUDGETS.read_text(encoding="utf-8")
+    small_book.write("scaffold/budgets.yml", machines)
     for path, text in {
         "roadmap.yml": roadmap,
         "_toc.yml": toc,
@@ -248,7 +251,16 @@ def test_the_site_has_cards_and_the_map_leads_to_them(small_map: Any) -> None:
         "Once & always": "../guide/cards.html#card-one",
         "Twice": "../guide/cards.html#card-two",
     }
+    facts = re.search(r'class="roadmap-facts">(.*?)</script>', page)
+    assert facts is not None
+    told = json.loads(facts[1])["topics"]
+    assert [topic["title"] for topic in told] == [
+        title for _, title, *_ in TOPICS
+    ]
     text = (html / "guide" / "cards.html").read_text(encoding="utf-8")
+    chapter = (html / "model" / "one.html").read_text(encoding="utf-8")
+    scripts = ["/roadmap.js" in found for found in (page, text, chapter)]
+    assert scripts == [True, True, False]
     for name, *_ in TOPICS:
         assert text.count(f'id="card-{name}"') == 1
     one, two = text.split('id="card-two"')

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,33 +112,25 @@ def test_node_computes_and_writes_what_python_does(
 
 @pytest.fixture
 def opened(
-    model: GPT, tokenizer: Tokenizer, tmp_path: Path
-) -> Iterator[tuple[Any, list[str]]]:
+    chromium: Any, model: GPT, tokenizer: Tokenizer, tmp_path: Path
+) -> tuple[Any, list[str]]:
     """The page, from the disk and offline, and what its console says."""
-    from playwright.sync_api import sync_playwright
-
-    assert browser.chromium(), "make judge brings Chromium"
     path = tmp_path / "model.html"
     path.write_text(model_page(model, tokenizer, "A page", TEXT))
     said: list[str] = []
-    with sync_playwright() as play:
-        started = play.chromium.launch(
-            executable_path=browser.chromium(), args=["--no-sandbox"]
-        )
-        page = started.new_context(offline=True).new_page()
-        page.set_default_timeout(browser.PATIENCE)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                request.url.startswith(("file:", "data:"))
-                or said.append(request.url)
-            ),
-        )
-        page.goto(path.as_uri())
-        yield page, said
-        started.close()
+    page = chromium.new_context(offline=True).new_page()
+    page.set_default_timeout(browser.PATIENCE)
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on(
+        "request",
+        lambda request: (
+            request.url.startswith(("file:", "data:"))
+            or said.append(request.url)
+        ),
+    )
+    page.goto(path.as_uri())
+    return page, said
 
 
 @pytest.mark.judge

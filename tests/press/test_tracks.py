@@ -351,21 +351,14 @@ def test_an_edition_is_built_without_what_is_not_for_it(
 
 @pytest.mark.judge
 def test_the_site_folds_what_is_for_others_and_remembers(
-    small_book: Any,
+    small_book: Any, tab: Any
 ) -> None:
-    from playwright.sync_api import sync_playwright
-
-    assert browser.chromium(), "make judge brings Chromium"
     page = small_book.folder / "book" / "page.md"
     page.write_text(page.read_text(encoding="utf-8") + DEEP)
     done = small_book.build("html")
     assert done.returncode == 0, done.stderr
     site = small_book.folder / "_build" / "out" / "_build" / "html"
-    with browser.served(site) as address, sync_playwright() as play:
-        window = play.chromium.launch(
-            executable_path=browser.chromium(), args=["--no-sandbox"]
-        )
-        tab = window.new_page()
+    with browser.served(site) as address:
         tab.goto(f"{address}book/page.html")
         deep = tab.locator("section#deep p", has_text="Deep words")
         assert deep.is_visible()
@@ -384,4 +377,3 @@ def test_the_site_folds_what_is_for_others_and_remembers(
         tab.select_option(".track-switch select", "practitioner")
         tab.reload()
         assert deep.is_visible()
-        window.close()

@@ -4,6 +4,7 @@ import os
 import shutil
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,19 +127,12 @@ def test_the_browser_sees_planted_faults(finished: Path) -> None:
 @pytest.mark.parametrize("folder", ["", "name/"])
 @pytest.mark.parametrize("lost", ["x.html", "book/x", "source/a/book/x.html"])
 def test_a_lost_reader_finds_the_cover(
-    finished: Path, folder: str, lost: str
+    tab: Any, finished: Path, folder: str, lost: str
 ) -> None:
-    from playwright.sync_api import sync_playwright
-
-    with browser.served(finished) as home, sync_playwright() as play:
-        window = play.chromium.launch(
-            executable_path=browser.chromium(), args=["--no-sandbox"]
-        )
-        page = window.new_page()
-        page.goto(f"{home}{folder}{lost}")
-        link = page.get_by_role("link", name="Begin at the cover")
+    with browser.served(finished) as home:
+        tab.goto(f"{home}{folder}{lost}")
+        link = tab.get_by_role("link", name="Begin at the cover")
         assert link.evaluate("link => link.href") == f"{home}{folder}"
-        window.close()
 
 
 @pytest.mark.judge
