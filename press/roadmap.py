@@ -319,9 +319,7 @@ def course(roadmap: Roadmap, names: Sequence[str]) -> Roadmap:
     ]
     there = {topic.part for topic in topics}
     milestones = [m for m in roadmap.milestones if there & {*m.parts}]
-    return replace(
-        roadmap, topics=tuple(topics), milestones=tuple(milestones)
-    )
+    return replace(roadmap, topics=tuple(topics), milestones=tuple(milestones))
 
 
 def contents(
