@@ -52,7 +52,8 @@ def banner(root: Path) -> list[str]:
     open_ = waiting(site)
     known = progress.read(site)
     mine = [topic for topic in holed if topic.id not in open_]
-    good, unsure = [], []
+    good: list[str] = []
+    unsure: list[str] = []
     for topic in mine:
         passed = progress.state(site, known, topic) == "pass"
         (good if passed else unsure).append(topic.id)

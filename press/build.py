@@ -503,8 +503,8 @@ def write_pdf(paper: str = "book", track: str = "") -> str:
         raise BuildError("\n".join(hit))
     if alone := stranded(pdf, paper):
         raise BuildError("\n".join(alone))
-    with pikepdf.open(pdf) as found:
-        pages = len(found.pages)
+    with pikepdf.open(pdf) as document:
+        pages = len(document.pages)
     empty = sparse(pdf, paper)
     if too_many(empty, pages):
         raise BuildError("pages that are too empty:\n" + "\n".join(empty))
