@@ -302,7 +302,7 @@ def test_each_phase_has_a_page_of_notes() -> None:
     page = (plan.ROOT / "book/guide/notes.md").read_text(encoding="utf-8")
     found = re.findall(
         r"\\clearpage\n```\n\n\(notes-(\w+)\)=\n## Phase (\d): (.+)\n"
-        r"```\{notes\} (\w+)\n",
+        r"(?:```\{tracks\} [\w ]+\n:quiet:\n```\n\n)?```\{notes\} (\w+)\n",
         page,
     )
     expected = [

@@ -1,7 +1,7 @@
 """From the first hole to the last page, and ten mistakes on the way.
 
 The messages of the mistakes are kept in `mistakes.yml`. To make them again:
-`PYTHONPATH=. python tests/scaffold/test_walk.py`.
+`.venv/bin/python tests/scaffold/test_walk.py`.
 """
 
 import contextlib
