@@ -42,7 +42,7 @@ from press.identity import (
 )
 from press.labels import SMALLEST, too_small
 from press.margins import collisions
-from press.pages import papers, sparse, stranded, too_many
+from press.pages import FEW, papers, sparse, stranded
 from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
 from press.roadmap import PACKAGES, SHORT, TRACKS, contents_text
@@ -506,7 +506,7 @@ def write_pdf(paper: str = "book", track: str = "") -> str:
     with pikepdf.open(pdf) as document:
         pages = len(document.pages)
     empty = sparse(pdf, paper)
-    if too_many(empty, pages):
+    if len(empty) > FEW:
         raise BuildError("pages that are too empty:\n" + "\n".join(empty))
     print(*empty, sep="\n")
     if paper == "book" and (why := too_thick(track, pages)):

@@ -21,7 +21,7 @@ from press.files import ROOT
 
 DESIGN = ROOT / "book" / "_latex" / "design.sty"
 FULL = 0.7  # of the height of the text
-FEW, SHARE = 10, 120  # pages may be emptier: so many, or one in SHARE
+FEW = 10  # pages of the whole book may be emptier
 DOTS = 20  # per inch; enough to see whether a line is there
 RUNNING = re.compile(r"Serif|Mono|DejaVu")  # the fonts of text and figures
 OPENER = 4  # lines at most on a part's first page, which is a heading alone
@@ -91,15 +91,6 @@ def sparse(pdf: Path, paper: str = "book") -> list[str]:
                 share = f"{full[page]:.0%}"
                 found.append(f"page {page + 1} of {title!r} is {share} full")
     return found
-
-
-def too_many(empty: list[str], pages: int) -> bool:
-    """Whether a book of so many pages has too many that are too empty.
-
-    >>> too_many(["page 2"] * 12, 320), too_many(["page 2"] * 12, 1760)
-    (True, False)
-    """
-    return len(empty) > max(FEW, pages // SHARE)
 
 
 def lines_of(page: str) -> list[tuple[int, str, bool]]:

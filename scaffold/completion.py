@@ -7,7 +7,7 @@ of --track and --budget are those that exist.
 
 import argparse
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,16 +151,6 @@ def bash_case(command: str, found: list[Option]) -> str:
     return "\n".join(rows)
 
 
-def bash() -> str:
-    """A script for bash."""
-    found = commands()
-    return BASH.format(
-        default=DEFAULT,
-        commands=" ".join(found),
-        cases="\n".join(bash_case(*item) for item in found.items()),
-    )
-
-
 def zsh_case(command: str, found: list[Option]) -> str:
     """The branch of one command."""
     rows = [f"  {command})", "    case $before in"]
@@ -179,14 +169,24 @@ def zsh_case(command: str, found: list[Option]) -> str:
     return "\n".join(rows)
 
 
-def zsh() -> str:
-    """A script for zsh."""
+def script(text: str, case: Callable[[str, list[Option]], str]) -> str:
+    """A shell's script, with a branch for each command."""
     found = commands()
-    return ZSH.format(
+    return text.format(
         default=DEFAULT,
         commands=" ".join(found),
-        cases="\n".join(zsh_case(*item) for item in found.items()),
+        cases="\n".join(case(*item) for item in found.items()),
     )
+
+
+def bash() -> str:
+    """A script for bash."""
+    return script(BASH, bash_case)
+
+
+def zsh() -> str:
+    """A script for zsh."""
+    return script(ZSH, zsh_case)
 
 
 FISH = """\

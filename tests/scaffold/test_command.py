@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,23 +13,13 @@ from press.edition import edition
 from scaffold.__main__ import main
 from scaffold.options import HELP, make_parser
 from scaffold.plan import Plan, budgets, tracks
+from scaffold.repository import git
 from scaffold.stamp import is_managed, managed, read_stamp
 from scaffold.wishes import LICENSES, Wishes, license_files
 
 ROOT = Path(__file__).parents[2]
 BEGINNER = ["--track", "beginner", "--out"]
 AWKWARD = """Ada "Ü" O'Hara {{ name }}"""
-
-
-def git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
 
 
 def package(folder: Path) -> dict[str, object]:

@@ -1,7 +1,6 @@
 """An update replaces what is the book's, and nothing that is the reader's."""
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,22 +9,12 @@ from press.edition import edition
 from scaffold.__main__ import main
 from scaffold.emit import emit
 from scaffold.plan import Limits, Plan
+from scaffold.repository import git
 from scaffold.stamp import STAMP, digest, is_managed, managed, read_stamp
 from scaffold.update import DONE, Change, decide
 from scaffold.wishes import Wishes
 
 CHANGED, STALE = "check/mine.py", "compliance/people.py"
-
-
-def git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.strip()
 
 
 @pytest.fixture(scope="module")
