@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from check import closing, lessons, progress, results
 from check.diagnose import failures, known_bugs, known_ways
-from check.message import summary
+from check.message import some, summary
 from check.mine import Mine, MineError, read_mine
 from check.places import PlaceError, Site, Topic
 from check.progress import BAD, Progress
@@ -213,7 +213,8 @@ class Desk:
             counts[verdict.state] = counts.get(verdict.state, 0) + 1
         if counts:
             parts = [f"{n} {state}" for state, n in counts.items()]
-            print(f"{len(verdicts)} topics: {', '.join(parts)}")
+            count = some(len(verdicts), "topic", "topics")
+            print(f"{count}: {', '.join(parts)}")
         if own or any(verdict.bad for verdict in verdicts):
             return
         following = self.next_topic(known)
@@ -498,7 +499,8 @@ def older(arguments: list[str] | None = None, site: Site | None = None) -> int:
         return 130
     seconds = perf_counter() - started
     verdict = "all hold" if not failed else f"{failed} failed"
-    print(f"{len(chosen)} topics, {verdict}, {seconds:.1f} s")
+    count = some(len(chosen), "topic", "topics")
+    print(f"{count}, {verdict}, {seconds:.1f} s")
     return int(failed > 0)
 
 

@@ -27,6 +27,13 @@ def functions(node: ast.AST, inside: str = "") -> list[tuple[str, Function]]:
     return found
 
 
+def is_refusal(node: ast.AST) -> bool:
+    """Whether it raises what says that nothing is written there yet."""
+    return isinstance(node, ast.Raise) and "NotImplementedError" in ast.dump(
+        node
+    )
+
+
 def is_empty(function: Function) -> bool:
     """Whether nothing but a docstring, `...`, `pass` or a refusal is there."""
     for node in function.body:
@@ -34,9 +41,7 @@ def is_empty(function: Function) -> bool:
             continue
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue
-        if isinstance(node, ast.Raise) and "NotImplementedError" in ast.dump(
-            node
-        ):
+        if is_refusal(node):
             continue
         return False
     return True
@@ -66,10 +71,7 @@ def holes(text: str, reference: str) -> list[Hole]:
 
 def refuses(function: Function) -> bool:
     """Whether it still says somewhere that it is not written."""
-    return any(
-        isinstance(node, ast.Raise) and "NotImplementedError" in ast.dump(node)
-        for node in ast.walk(function)
-    )
+    return any(map(is_refusal, ast.walk(function)))
 
 
 def unwritten(text: str, reference: str) -> list[str]:

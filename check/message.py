@@ -32,6 +32,15 @@ def item(label: str, text: str) -> list[str]:
     )
 
 
+def some(count: int, one: str, many: str) -> str:
+    """How many there are of something.
+
+    >>> some(1, "check fails", "checks fail"), some(2, "topic", "topics")
+    ('1 check fails', '2 topics')
+    """
+    return f"{count} {one if count == 1 else many}"
+
+
 def shown_path(site: Site, file: str) -> str:
     """A file as one would type it from the repository's root."""
     path = Path(file)
@@ -153,8 +162,9 @@ def aside(verdict: Verdict) -> list[str]:
     given = {book or name for _, name, book in verdict.mine.given}
     asked = {name for check in left for name in check["used"]} - given
     names = [n for n, _ in verdict.topic.sections if n in asked]
-    text = f"  – {len(left)} checks do not run your code"
-    text += f"; they ask for {', '.join(names)}" if names else ""
+    does = "check does not run your code", "checks do not run your code"
+    text = f"  – {some(len(left), *does)}"
+    text += f"; asked for: {', '.join(names)}" if names else ""
     return textwrap.wrap(text, WIDTH, subsequent_indent=" " * 4, max_lines=3)
 
 
@@ -168,8 +178,10 @@ def fit(
 ) -> list[str]:
     """At most 25 lines: what passes gives way first, then what else fails."""
     if len(head + good + details + bad) > LINES and good:
-        good = [f"  ✓ {len(good)} checks pass"]
+        passing = "check passes", "checks pass"
+        good = [f"  ✓ {some(len(good), *passing)}"]
     room = LINES - len(head + good + details)
     if len(bad) > room:
-        bad = [*bad[: max(0, room - 1)], f"  ✗ {len(bad)} others fail, too"]
+        left = some(len(bad), "other fails", "others fail")
+        bad = [*bad[: max(0, room - 1)], f"  ✗ {left}, too"]
     return (head + good + details + bad)[:LINES]

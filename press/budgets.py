@@ -5,7 +5,6 @@ measured it; how many GPUs it takes to do what the topic is for stands in
 ``roadmap.yml``. The machines are the scaffold's budgets, read as text.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +15,7 @@ from press.files import ROOT
 from press.roadmap import Topic
 
 BUDGETS = ROOT / "scaffold" / "budgets.yml"
-GPUS = re.compile(r"\b(\w+) GPUs?\b")  # in a budget's title
-NUMBERS = {"one": 1, "two": 2, "four": 4, "eight": 8}
 GIB = 1024**3
-
-
-class BudgetError(ValueError):
-    """A budget cannot be read; the message says which, and why."""
 
 
 @dataclass(frozen=True)
@@ -53,28 +46,15 @@ class Budget:
         return ""
 
 
-def gpus_of(name: str, title: str) -> int:
-    """How many GPUs a budget's title names.
-
-    >>> gpus_of("node8", "a node of eight GPUs"), gpus_of("cpu", "two cores")
-    (8, 0)
-    """
-    found = GPUS.search(title)
-    if found is None:
-        return 0
-    if found[1] not in NUMBERS:
-        known = ", ".join(NUMBERS)
-        raise BudgetError(
-            f"budget {name}: “{found[0]}” names no number of GPUs that is "
-            f"known: {known}"
-        )
-    return NUMBERS[found[1]]
-
-
 def budgets(path: Path = BUDGETS) -> list[Budget]:
     """The machines for which there are plans, the smallest first."""
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
     return [
-        Budget(name, x["title"], int(x["memory"]), gpus_of(name, x["title"]))
-        for name, x in data.items()
+        Budget(
+            name,
+            facts["title"],
+            int(facts["memory"]),
+            facts["cards"] if "card" in facts else 0,
+        )
+        for name, facts in data.items()
     ]

@@ -57,7 +57,7 @@ def test_one_topic_runs_from_the_command_line(
     assert older(["attention"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("attention: ")
-    assert "1 topics, all hold" in out
+    assert "1 topic, all hold" in out
     assert older(["attention", "--bugs"]) == 0
     assert "caught by: " in capsys.readouterr().out
 

@@ -193,7 +193,7 @@
 
     count() {
       const done = this.topics.filter((topic) => isDone(topic.id)).length;
-      return `${done} of ${this.topics.length} topics are done.`;
+      return `Done: ${done} of ${this.topics.length} topics.`;
     }
 
     say(words) { this.says.textContent = words; }
@@ -201,7 +201,7 @@
     filtered() {
       this.show();
       const pale = this.links.filter(([x]) => x.classList.contains("pale"));
-      this.say(`${pale.length} of ${this.links.length} topics are pale.`);
+      this.say(`Pale: ${pale.length} of ${this.links.length} topics.`);
     }
 
     save() {

@@ -76,7 +76,7 @@ def test_a_mistake_in_them_is_named(
     assert main(["attention", "--mine", str(adapter)], site) == 1
     out = capsys.readouterr().out
     assert "query and key are exchanged" in out
-    assert "1 topics: 1 fail" in out
+    assert "1 topic: 1 fail" in out
     assert "adapter.py" in out
 
 
@@ -233,7 +233,7 @@ def test_a_class_alone_is_asked_all_that_it_can_be(
     assert main(["attention", "--mine", str(adapter)], site) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert out.count("✓") == 1
-    assert "6 checks do not run your code; they ask for " in out
+    assert "6 checks do not run your code; asked for: " in out
     model.write_text(text.replace(" / math.sqrt(q.shape[-1])", "", 1))
     assert main(["attention", "--mine", str(adapter)], site) == 1
     assert "the scale is missing" in capsys.readouterr().out

@@ -118,7 +118,7 @@ def test_a_keyboard_reaches_marks_and_opens_each_topic(opened: Any) -> None:
     opened.keyboard.press("Space")
     many = len(TOPICS)
     expect(says(opened)).to_have_text(
-        f"{second.title}: done. 1 of {many} topics are done."
+        f"{second.title}: done. Done: 1 of {many} topics."
     )
     assert mark.is_visible()
     assert opened.evaluate("document.activeElement.ariaLabel") == (
@@ -150,7 +150,7 @@ def test_the_file_is_the_one_that_the_check_writes(
     text = here.progress.read_text(encoding="utf-8")
     load_file(opened, text)
     expect(says(opened)).to_have_text(
-        f"Loaded. 2 of {len(names)} topics are done."
+        f"Loaded. Done: 2 of {len(names)} topics."
     )
     assert saved(opened) == text
     failed = names[STATES.index("fail")]
@@ -219,7 +219,7 @@ def test_what_a_machine_lacks_is_pale_and_said(opened: Any) -> None:
         lacking = {t.id: words for t in TOPICS if (words := budget.lacks(t))}
         assert opened.locator("svg a.pale").count() == len(lacking)
         expect(says(opened)).to_have_text(
-            f"{len(lacking)} of {len(TOPICS)} topics are pale."
+            f"Pale: {len(lacking)} of {len(TOPICS)} topics."
         )
         summary = opened.inner_text(".roadmap-summary")
         for name, words in lacking.items():

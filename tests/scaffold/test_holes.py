@@ -198,7 +198,7 @@ def test_any_order_will_do_and_a_mistake_below_is_named(
     assert "○ write MultiHeadAttention.forward" in capsys.readouterr().out
     solve(site, "heads")
     assert check(["heads"], site) == 0
-    assert "1 topics: 1 pass" in capsys.readouterr().out
+    assert "1 topic: 1 pass" in capsys.readouterr().out
     solve(site, "attention", SCALE, "scores")
     assert check(["heads"], site) == 1
     out = " ".join(capsys.readouterr().out.split())
