@@ -260,7 +260,7 @@ def listen(
             until, known = max(PATIENCE, limit()), True
         elif not asked and hasattr(signal, "SIGALRM"):
             os.kill(int(process.pid or 0), signal.SIGALRM)
-            until, asked = until + GRACE, True
+            until, asked = perf_counter() - started + GRACE, True
         else:
             late = TooLong("it had to be stopped from outside")
             report["ended"] = tell(late, ()).as_data()

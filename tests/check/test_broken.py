@@ -1,11 +1,15 @@
 """Broken code: one kind and exact message each, and never our traceback."""
 
+from pathlib import Path
+from time import monotonic, sleep
+
 import pytest
 
 from check import process
 from check.commands import main
 from check.places import Site
 
+WAIT = 60.0  # seconds that broken code may need to begin
 WEIGHTS = "    scores = q @ k.transpose(-2, -1)  # (..., Tq, Tk)\n"
 # What is done to the module: text, replacement; and what is said of it.
 BROKEN = {
@@ -110,14 +114,26 @@ def test_each_kind_has_its_message(
     assert len(out.splitlines()) <= 25 + 1
 
 
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Code that says that it runs; no time is up before it has."""
+    mark = tmp_path / "begun"
+
+    def limit() -> float:
+        until = monotonic() + WAIT
+        while not mark.exists() and monotonic() < until:
+            sleep(0.01)
+        return 0.0
+
+    monkeypatch.setattr(process, "PATIENCE", 0.1)
+    monkeypatch.setattr("check.verdict.limit_of", lambda *a: limit)
+    return f"open({str(mark)!r}, 'a').close()"
+
+
 def test_the_line_that_never_ends_is_named(
-    site: Site,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    begun: str, site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(process, "PATIENCE", 0.5)
-    monkeypatch.setattr("check.verdict.limit_of", lambda *a: lambda: 0.5)
-    break_it(site, WEIGHTS, "    while True:\n        pass\n")
+    break_it(site, WEIGHTS, f"    while True:\n        {begun}\n")
     assert main(["attention"], site) == 1
     out = capsys.readouterr().out
     assert "the code does not come to an end" in out
@@ -125,14 +141,13 @@ def test_the_line_that_never_ends_is_named(
 
 
 def test_what_cannot_be_interrupted_is_ended(
+    begun: str,
     site: Site,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(process, "PATIENCE", 0.3)
     monkeypatch.setattr(process, "GRACE", 0.3)
-    monkeypatch.setattr("check.verdict.limit_of", lambda *a: lambda: 0.3)
-    loop = "    while True:\n        try:\n            while True: q.sum()\n"
+    loop = f"    while True:\n        try:\n            while True: {begun}\n"
     break_it(site, WEIGHTS, f"{loop}        except BaseException: pass\n")
     assert main(["attention"], site) == 1
     words = " ".join(capsys.readouterr().out.split())
