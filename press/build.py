@@ -1,7 +1,7 @@
 """Build the book: ``python -m press.build pdf | html | epub | page FILE``.
 
-``test`` runs the whole suite: first the tests whose coverage the book prints,
-which is kept for it, then the others.
+``test`` runs the whole suite: first the tests of what the book shows, which
+are measured, since a line that no test runs is not shown; then the others.
 
 Each stage prints one line with its time, leaves its log in ``_build/logs``,
 and is skipped when nothing that it depends on has changed. The Makefile
@@ -33,6 +33,8 @@ from press.dependencies import BUILD, RUN, closure, everything, versions
 from press.edition import edition, edition_for
 from press.epub import finish as finish_epub
 from press.files import ROOT, write_whole
+from press.gates import Book
+from press.gates.chapters import untested
 from press.identity import (
     Identity,
     IdentityError,
@@ -46,12 +48,12 @@ from press.pages import FEW, papers, sparse, stranded
 from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
 from press.roadmap import PACKAGES, SHORT, TRACKS, contents_text
-from press.sources import COVERAGE
 from press.tracks import PAGES
 from press.web import MODEL_PAGE
 from press.web import finish as finish_site
 
 LOGS = BUILD / "logs"
+COVERAGE = BUILD / "coverage.json"
 COLOR = r"(?:\x1b\[[\d;]*m)*"
 COMPLAINT = re.compile(
     r"WARNING: |ERROR: |CRITICAL: |^E  |^! |Exception:"
@@ -191,7 +193,6 @@ def inputs() -> str:
     files = {path for name in folders for path in everything(ROOT / name)}
     files |= everything(RUN)
     files |= {path for path in ROOT.iterdir() if path.is_file()}
-    files |= {COVERAGE} if COVERAGE.exists() else set()
     total = hashlib.sha256(versions())
     total.update(edition().words.encode())
     total.update(digest(files).encode())
@@ -464,9 +465,16 @@ def faults(pdf: Path, limit: float = 1.0) -> list[str]:
 
 
 def prepare() -> None:
-    """What every output needs first: the trained model, and coverage."""
+    """What every output needs first: the trained model."""
     stage("model", train_model, model_key, RUN / "log.jsonl")
+
+
+def prove_shown() -> None:
+    """Run the tests of what the book shows; each line of that is run."""
     stage("tests", measure_coverage, coverage_key, COVERAGE)
+    missing = json.loads(COVERAGE.read_text(encoding="utf-8"))
+    if lines := untested(Book(), missing):
+        raise BuildError("\n".join(lines))
 
 
 def pdf_name(paper: str, track: str) -> str:
@@ -634,10 +642,10 @@ def main(arguments: list[str] | None = None) -> int:
         if file is not None:
             build_page(file)
         elif options.what == "test":
-            stage("tests", measure_coverage, coverage_key, COVERAGE)
+            prove_shown()
             run_other_tests()
         elif options.what == "run":
-            stage("model", train_model, model_key, RUN / "log.jsonl")
+            prepare()
         else:
             name, (write, result) = options.what, OUTPUTS[options.what]
             if options.what == "pdf":

@@ -8,7 +8,6 @@ ambiguous, more is taken than less.
 
 import ast
 import hashlib
-import json
 import os
 import platform
 import re
@@ -18,12 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from press.files import ROOT
-from press.sources import (
-    COVERAGE,
-    read_coverage,
-    split_symbol,
-    tree_of,
-)
+from press.sources import split_symbol, tree_of
 
 BUILD = ROOT / "_build"
 RUN = BUILD / "runs" / "toytown"
@@ -351,18 +345,9 @@ def versions() -> bytes:
     return lock.read_bytes() + f"{platform.python_version()} {torch}".encode()
 
 
-def measured(paths: Iterable[Path]) -> bytes:
-    """What coverage says of the files: a page warns of what no test runs."""
-    if not COVERAGE.exists():
-        return b""
-    data = read_coverage(COVERAGE, COVERAGE.stat().st_mtime_ns)
-    names = sorted(path.relative_to(ROOT).as_posix() for path in paths)
-    return json.dumps([data.get(name) for name in names]).encode()
-
-
-def digest(paths: Iterable[Path], more: bytes = b"") -> str:
-    """A short hash of the files, of `more`, and of all versions."""
-    total = hashlib.sha256(versions() + more)
+def digest(paths: Iterable[Path]) -> str:
+    """A short hash of the files, and of all versions."""
+    total = hashlib.sha256(versions())
     for path in sorted(paths):
         total.update(path.relative_to(ROOT).as_posix().encode())
         total.update(hashlib.sha256(path.read_bytes()).digest())
@@ -376,8 +361,7 @@ def executed_digest(text: str) -> str:
 
 def page_digest(text: str, made_by: set[Path]) -> str:
     """The key of all that the page shows, and of what makes it a page."""
-    shown = used_by_directives(text)
-    return digest(executed(text) | shown | made_by, measured(shown))
+    return digest(dependencies(text) | made_by)
 
 
 def makers() -> set[Path]:

@@ -1,11 +1,10 @@
-"""Find definitions in the sources by name, and which tests run them.
+"""Find definitions in the sources by name.
 
 `scratchlm.serving.browser.js.softmax` is a function of `browser.js`, which
 lies beside `browser.py`; `….js.normalize-softmax` is all between the two.
 """
 
 import ast
-import json
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +13,6 @@ from typing import Any
 
 from press.files import ROOT
 
-COVERAGE = ROOT / "_build" / "coverage.json"
 ROOTS = {"scratchlm": ROOT / "src", "solutions": ROOT, "compliance": ROOT}
 Definition = ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef
 
@@ -126,8 +124,7 @@ def find(symbol: str, part: str = "") -> Snippet:
         if node is None:
             known = [n.name for n in body if isinstance(n, Definition)]
             raise LookupError(
-                f"{path.name} defines no {name}; it defines "
-                + ", ".join(known)
+                f"{path.name} defines no {name}; it defines " + ", ".join(known)
             )
         body = getattr(node, "body", [])
     assert node is not None
@@ -186,23 +183,3 @@ def public_symbols(package: Path) -> list[str]:
                     and (m.name[0] != "_" or m.name == "__init__")
                 ]
     return found
-
-
-@lru_cache(maxsize=4)
-def read_coverage(path: Path, stamp: int) -> dict[str, list[int]]:
-    """The lines that no test runs; `stamp` (its change time) keys the cache."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def untested(snippet: Snippet) -> list[int] | None:
-    """The lines of a snippet that no test runs.
-
-    None where no coverage was measured yet (a preview of one page).
-    """
-    if not COVERAGE.exists():
-        return None
-    data = read_coverage(COVERAGE, COVERAGE.stat().st_mtime_ns)
-    if snippet.file not in data:
-        return None
-    inside = range(snippet.first, snippet.last + 1)
-    return [line for line in data[snippet.file] if line in inside]

@@ -1,7 +1,7 @@
 """``{listing}``: show a definition of the sources by its name.
 
-The caption says where the lines stand and how many tests run them. The build
-fails where a symbol is missing or where no test runs a line that is shown.
+The caption says where the lines stand. The build fails where a symbol is
+missing; `make test` fails where no test runs a line that is shown.
 """
 
 import re
@@ -16,13 +16,11 @@ from pygments.lexers import get_lexer_for_filename
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
-from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from press.files import ROOT
-from press.sources import Snippet, find, split_symbol, untested
+from press.sources import Snippet, find, split_symbol
 
-LOG = logging.getLogger(__name__)
 LANGUAGES = {".py": "python", ".js": "javascript"}
 
 
@@ -86,7 +84,7 @@ class Listing(SphinxDirective):
         ]
 
     def caption(self, snippet: Snippet) -> nodes.caption:
-        """What the code does; then file, lines, and tests that run them."""
+        """What the code does; then its file and lines."""
         caption = nodes.caption()
         if words := self.options.get("caption"):
             parts, messages = self.state.inline_text(words, self.lineno)
@@ -98,13 +96,6 @@ class Listing(SphinxDirective):
         text = f", lines {snippet.first}–{snippet.last}"
         if snippet.first == snippet.last:
             text = f", line {snippet.first}"
-        for line in untested(snippet) or ():
-            LOG.warning(
-                "%s:%d is shown, but no test runs it",
-                snippet.file,
-                line,
-                location=self.get_location(),
-            )
         caption += nodes.Text(text)
         return caption
 

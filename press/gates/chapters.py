@@ -4,7 +4,7 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 import tomllib
@@ -39,9 +39,7 @@ def chapters(book: Book) -> list[str]:
             )
         for kind in ("topic", "check"):
             if [b.argument for b in page.named(kind)] != [topic.id]:
-                problems.append(
-                    f"{page.name}: needs one {{{kind}}} {topic.id}"
-                )
+                problems.append(f"{page.name}: needs one {{{kind}}} {topic.id}")
         if not any(calls(cell, "setup") for cell in page.named("code-cell")):
             problems.append(f"{page.name}: no cell calls drawing.setup()")
         if not any(b.option("caption") for b in page.named("code-cell")):
@@ -144,6 +142,27 @@ def unknown(listed: set[str]) -> list[str]:
         except LookupError:
             missing.append(name)
     return missing
+
+
+def untested(book: Book, missing: Mapping[str, list[int]]) -> list[str]:
+    """The lines of Python in the listings that no test runs.
+
+    `missing` names such lines of each file that was measured.
+    """
+    found = []
+    for page in book.pages.values():
+        for block in page.named("listing"):
+            shown = find(block.argument, block.option("part") or "")
+            lines = range(shown.first, shown.last + 1)
+            if shown.path.suffix != ".py":
+                continue
+            found += [
+                f"{page.name}:{block.line}: {shown.file}:{line} is shown, "
+                "but no test runs it"
+                for line in missing.get(shown.file, lines)
+                if line in lines
+            ]
+    return found
 
 
 def covers(symbol: str, other: str) -> bool:

@@ -72,7 +72,6 @@ def test_whatever_a_page_is_made_from_counts(
     """Prose, code, records and settings change the key; caches do not."""
     monkeypatch.setattr(build, "ROOT", tmp_path)
     monkeypatch.setattr(build, "RUN", tmp_path / "_build" / "run")
-    monkeypatch.setattr(build, "COVERAGE", tmp_path / "_build" / "c.json")
     seen = {build.inputs()}
     names = (
         "book/text/bpe.md",
@@ -87,7 +86,6 @@ def test_whatever_a_page_is_made_from_counts(
         "_build/run/best/model.safetensors",
         "_build/run/log.jsonl",
         "_build/run/tokenizer.json",
-        "_build/c.json",
     )
     for name in names:
         path = tmp_path / name
@@ -226,7 +224,10 @@ def test_what_a_shell_sets_decides_nothing(
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     assert {n for n in settings if n not in before} <= {
-        "PYTHONOPTIMIZE", "FORCE_COLOR", "PYTEST_ADDOPTS", "SCRATCHLM_MIRROR"
+        "PYTHONOPTIMIZE",
+        "FORCE_COLOR",
+        "PYTEST_ADDOPTS",
+        "SCRATCHLM_MIRROR",
     }
     assert build.environment() == before
     monkeypatch.setenv("HTTPS_PROXY", "https://proxy.invalid")
@@ -241,9 +242,11 @@ def test_properties_are_tried_on_the_same_examples() -> None:
 
 
 def test_tests_are_run_once_whatever_asks_for_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`make test` leaves the coverage that the book prints."""
+    """`make test` measures once; the rest of the tests are always run."""
     monkeypatch.setattr(build, "BUILD", tmp_path)
     coverage = tmp_path / "coverage.json"
     monkeypatch.setattr(build, "COVERAGE", coverage)
@@ -255,14 +258,20 @@ def test_tests_are_run_once_whatever_asks_for_them(
 
     def measure() -> str:
         done.append("measured")
-        coverage.touch()
+        coverage.write_text("{}")
         return ""
 
     monkeypatch.setattr(build, "measure_coverage", measure)
     monkeypatch.setattr(build, "run_other_tests", lambda: done.append("rest"))
+    monkeypatch.setattr(build, "untested", lambda book, missing: [])
     assert build.main(["test"]) == 0
     build.prepare()
     assert build.main(["test"]) == 0
+    assert done == ["measured", "rest", "rest"]
+    monkeypatch.setattr(build, "untested", lambda book, missing: ["line 5"])
+    for _ in range(2):
+        assert build.main(["test"]) == 1
+        assert "line 5" in capsys.readouterr().err
     assert done == ["measured", "rest", "rest"]
 
 
@@ -368,19 +377,6 @@ def test_public_symbols_leave_out_what_is_private() -> None:
     assert not any(
         "._" in n and "__init__" not in n and "__main__" not in n for n in names
     )
-
-
-def test_the_lines_of_a_listing_that_no_test_runs_are_found(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    snippet = sources.find("scratchlm.training.schedule.linear")
-    path = tmp_path / "coverage.json"
-    monkeypatch.setattr(sources, "COVERAGE", path)
-    assert sources.untested(snippet) is None
-    path.write_text(json.dumps({snippet.file: [1, snippet.first]}))
-    sources.read_coverage.cache_clear()
-    assert sources.untested(snippet) == [snippet.first]
-    sources.read_coverage.cache_clear()
 
 
 # --- executing ahead ---------------------------------------------------------

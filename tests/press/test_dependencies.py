@@ -104,7 +104,6 @@ def repository(
     run = tmp_path / "_build" / "runs" / "toytown"
     monkeypatch.setattr(dependencies, "RUN", run)
     monkeypatch.setattr(dependencies, "BUILD", tmp_path / "_build")
-    monkeypatch.setattr(dependencies, "COVERAGE", tmp_path / "coverage.json")
     folders = dict.fromkeys(dependencies.FOLDERS, tmp_path)
     folders["scratchlm"] = tmp_path / "src"
     monkeypatch.setattr(dependencies, "FOLDERS", folders)
@@ -174,15 +173,6 @@ def test_a_page_is_written_again_for(kind: str, repository: Path) -> None:
     before = page_digest(PAGE, makers())
     assert page_digest(PAGE, makers()) == before
     change(repository / SHOWN[kind])
-    assert page_digest(PAGE, makers()) != before
-
-
-def test_a_page_is_written_again_when_tests_run_its_listing(
-    repository: Path,
-) -> None:
-    before = page_digest(PAGE, makers())
-    text = '{"src/scratchlm/training/muon.py": []}'
-    (repository / "coverage.json").write_text(text)
     assert page_digest(PAGE, makers()) != before
 
 

@@ -44,20 +44,4 @@ def test_it_fails_again_for(fault: str, builder: str, small_book: Any) -> None:
     page = small_book.folder / "book" / "page.md"
     text = page.read_text(encoding="utf-8")
     page.write_text(change(text), encoding="utf-8")
-    fails_until_mended(
-        small_book, builder, word, lambda: page.write_text(text)
-    )
-
-
-@pytest.mark.judge
-@pytest.mark.parametrize("builder", ["html", "latex", "epub"])
-def test_it_fails_again_for_a_line_that_no_test_runs(
-    builder: str, small_book: Any
-) -> None:
-    small_book.tested(missing=[5])
-    fails_until_mended(
-        small_book,
-        builder,
-        "no test runs it",
-        lambda: small_book.tested(missing=[]),
-    )
+    fails_until_mended(small_book, builder, word, lambda: page.write_text(text))

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from press.gates import GATES, Book
+from press.gates.chapters import untested
+from press.sources import find
 
 Plant = Callable[..., list[str]]
 Written = Callable[..., list[str]]
@@ -201,6 +203,27 @@ def test_no_setting_hides_lines(plant: Plant) -> None:
     assert ".coveragerc" in problem
 
 
+def test_each_line_of_a_listing_is_run_by_a_test() -> None:
+    symbol = "scratchlm.training.schedule.linear"
+    shown = find(symbol)
+    listing = f"```{{listing}} {symbol}\n:caption: The mean.\n```"
+    changes = {CHAPTER: f"{Book().read(CHAPTER)}\n{listing}\n"}
+    book = Book(changes=changes)
+
+    def lines(missing: dict[str, list[int]]) -> list[str]:
+        said = [problem.split(": ", 1) for problem in untested(book, missing)]
+        return [what for page, what in said if page.startswith(CHAPTER)]
+
+    names = book.files("src", "solutions", "compliance")
+    files: dict[str, list[int]] = {name: [] for name in names}
+    assert lines(files) == []
+    [said] = lines({**files, shown.file: [1, shown.first, shown.last + 1]})
+    what = f"{shown.file}:{shown.first} is shown, but no test runs it"
+    assert said == what
+    del files[shown.file]  # nothing imports it, or nobody measured
+    assert len(lines(files)) == shown.last - shown.first + 1
+
+
 # --- figures -----------------------------------------------------------------
 
 
@@ -219,10 +242,18 @@ def test_a_figure_with_words_is_fine(written: Written) -> None:
 
 @pytest.mark.parametrize(
     "alt",
-    ["The picture of a falling line.",
-     "An image that shows a line.", "heads.svg drawn with five lines.",
-     "''", "Figure 3", "figure", "Figure of a line that falls.", "A curve.",
-     "Image of a line that falls.", "A line."],
+    [
+        "The picture of a falling line.",
+        "An image that shows a line.",
+        "heads.svg drawn with five lines.",
+        "''",
+        "Figure 3",
+        "figure",
+        "Figure of a line that falls.",
+        "A curve.",
+        "Image of a line that falls.",
+        "A line.",
+    ],
 )
 def test_a_figure_without_words_is_caught(alt: str, written: Written) -> None:
     assert len(written("figures", picture("fig-planted", alt))) == 1

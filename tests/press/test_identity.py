@@ -132,9 +132,7 @@ WRONG: list[tuple[Change, str]] = [
         "characters is assumed, and is a chapter as well",
     ),
     (
-        lambda d: d.update(
-            chapters=["bpe", "characters"], assumes=["toytown"]
-        ),
+        lambda d: d.update(chapters=["bpe", "characters"], assumes=["toytown"]),
         "bpe requires characters, which comes later; move it up",
     ),
     (lambda d: d.update(colour="red"), "'colour' was unexpected"),
@@ -196,7 +194,6 @@ def test_a_fork_builds_a_course_of_eight_chapters(tmp_path: Path) -> None:
     python = clone(folder)
     (folder / "book.yml").write_text(written(fork), encoding="utf-8")
     shutil.copytree(ROOT / "_build" / "runs", folder / "_build" / "runs")
-    shutil.copy(ROOT / "_build" / "coverage.json", folder / "_build")
     for name in ("cache", "checks"):  # shorter with them, and else the same
         if (source := ROOT / "_build" / name).exists():
             shutil.copytree(source, folder / "_build" / name)
