@@ -106,6 +106,12 @@ def copies(plan: Plan) -> dict[str, Path]:
         found[f"checks/{name}.py"] = HERE / "checks" / f"{name}.py"
     for path in sorted((ROOT / "check").glob("*.py")):
         found[f"check/{path.name}"] = path
+    if plan.track == "researcher":
+        lab = HERE / "lab"
+        found["sweep.py"] = lab / "sweep.py"
+        starts.append(lab / "sweep.py")
+        for path in sorted((lab / "sweeps").glob("*.toml")):
+            found[f"sweeps/{path.name}"] = path
     for folder in ("compliance", "tests/compliance"):
         for path in sorted((ROOT / folder).glob("*.*")):
             found[path.relative_to(ROOT).as_posix()] = path

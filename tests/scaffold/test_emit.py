@@ -1,8 +1,10 @@
 """An emitted repository is complete, committed, and passes its own tests."""
 
+import http.client
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -27,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = "scratchlm"
 
 
-def run(folder: Path, *command: str) -> str:
+def run(folder: Path, *command: str, given: str = "") -> str:
     """Run Python in the folder, seeing nothing of this repository."""
     environment = {
         k: v for k, v in os.environ.items() if not k.startswith("PYTHON")
@@ -37,6 +39,7 @@ def run(folder: Path, *command: str) -> str:
         [sys.executable, *command],
         cwd=folder,
         env=environment,
+        input=given,
         capture_output=True,
         text=True,
         check=False,
@@ -163,6 +166,42 @@ def test_it_trains_and_samples(repository: Path) -> None:
     assert re.search(r"^seal +1 run +holds$", kept, re.M)
     assert re.search(r"^card +1 card +holds$", kept, re.M)
     assert "none violated" in kept
+
+
+@pytest.mark.slow
+def test_a_model_of_ones_own_text_is_put_to_use(tmp_path: Path) -> None:
+    """What the practitioner's README says, in its order."""
+    text = tmp_path / "text.txt"
+    text.write_bytes(b"So they wrote, day after day. " * 10_000)
+    words = ["--track", "practitioner", "--data", str(text)]
+    assert main([*words, "--out", str(tmp_path / "llm")]) == 0
+    folder = tmp_path / "llm"
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    block = readme.split("## Into use")[1].split("```")[1]
+    lines = [line.split("  #")[0] for line in block.splitlines()[1:]]
+    export, chat, serve = (shlex.split(line)[1:] for line in lines)
+    small = "--steps 4 --warmup 1 --vocab-size 270 --layers 1 --heads 2"
+    small += " --channels 32 --context 32 --batch-size 4"
+    assert "done: best" in run(folder, "train.py", *small.split())
+    run(folder, *export)
+    assert (folder / "exported" / "model.safetensors").exists()
+    said = run(folder, *chat, "--tokens", "4", given="So they\n\n")
+    assert "was never taught to answer" in said
+    command = [sys.executable, *serve, "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, text=True
+    ) as served:
+        try:
+            assert served.stdout is not None
+            said = served.stdout.readline()
+            port = int(re.findall(r"http://127\.0\.0\.1:(\d+)", said)[0])
+            asked = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            asked.request("GET", "/v1/models")
+            (model,) = json.load(asked.getresponse())["data"]
+            asked.close()
+            assert model["id"] == "1"
+        finally:
+            served.terminate()
 
 
 def test_what_cannot_go_on_is_told_so(repository: Path) -> None:
