@@ -37,6 +37,7 @@ LITERAL = {
     "code-block",
     "code-cell",
     "components",
+    "decisions",
     "index",
     "listing",
     "literalinclude",
