@@ -23,6 +23,11 @@ from press.tracks import titles
 ROWS = ("evaluation", "text", "first", "generation", "training", "model")
 QUESTION, ANSWER = 27, 44  # letters in a line of a box
 WIDTHS = (1.72, 2.6)  # inches of the two columns
+MARGIN = 0.07  # inches between a box and its words
+TABLE = (
+    '<TABLE BORDER="0" CELLBORDER="0" CELLPADDING="0" CELLSPACING="0" '
+    'WIDTH="{}"><TR><TD ALIGN="LEFT" BALIGN="LEFT">{}</TD></TR></TABLE>'
+)
 
 
 class Decisions(Drawing):
@@ -77,13 +82,14 @@ def packed(words: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def answer(name: str, row: dict[str, Any], width: int) -> str:
+def answer(name: str, row: dict[str, Any], letters: int, inches: float) -> str:
     """The box of a section in DOT: its title, and what is found there."""
     title = titles()[row["leads"]]
     fill, edge = COLORS[name]
     lines = [f"<B>{escape(title)}</B>"]
-    lines += [escape(line) for line in packed(row["causes"], width)]
-    label = "".join(f'{line}<BR ALIGN="LEFT"/>' for line in lines)
+    lines += [escape(line) for line in packed(row["causes"], letters)]
+    points = round(72 * (inches - 2 * MARGIN))
+    label = TABLE.format(points, "<BR/>".join(lines))
     return (
         f'label=<{label}>, tooltip="{escape(title)}", fillcolor="{fill}", '
         f'color="{edge}", ref="{row["leads"]}"'
@@ -97,14 +103,14 @@ def draw(rows: Sequence[dict[str, Any]]) -> str:
         "digraph decisions { rankdir=TB; nodesep=0.4; ranksep=0.16; margin=0;",
         'pad=0.02; bgcolor="transparent";',
         'node [shape=box, style="rounded,filled", fontname="DejaVu Sans",'
-        ' fontsize=7.6, margin="0.07,0.05"];',
+        f' fontsize=7.6, margin="{MARGIN},0.05"];',
         'edge [color="#5f6b76", arrowsize=0.5, fontname="DejaVu Sans",'
         " fontsize=7.6];",
     ]
     *asked, last = rows
     for i, row in enumerate(asked):
         words = "\\n".join(textwrap.wrap(escape(row["asks"]), QUESTION))
-        box = answer(ROWS[i % len(ROWS)], row, ANSWER)
+        box = answer(ROWS[i % len(ROWS)], row, ANSWER, right)
         out += [
             f'q{i} [label="{words}", width={left}, fillcolor="#ffffff", '
             'color="#1d2730"];',
@@ -112,7 +118,9 @@ def draw(rows: Sequence[dict[str, Any]]) -> str:
             f"{{rank=same; q{i} -> a{i} [label=no]}}",
         ]
     end = f"q{len(asked)}"
-    out.append(f"{end} [width={left}, {answer(ROWS[0], last, QUESTION)}];")
+    out.append(
+        f"{end} [width={left}, {answer(ROWS[0], last, QUESTION, left)}];"
+    )
     names = [f"q{i}" for i in range(len(rows))]
     for one, two in pairwise(names):
         out.append(f'{one} -> {two} [label=" yes", weight=9];')

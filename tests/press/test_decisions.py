@@ -32,7 +32,9 @@ TREE = """Mistakes
 .. decisions:: Ask from the top.
    :alt: A tree.
 
-   - {asks: Is it low enough?, leads: pitfalls-high, causes: [the rate]}
+   - asks: Is it low enough?
+     leads: pitfalls-high
+     causes: [the rate]
    - {leads: pitfalls-unknown, causes: [all others]}
 
 .. _pitfalls-high:
