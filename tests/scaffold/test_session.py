@@ -1,0 +1,86 @@
+"""The session that the README shows, replayed in a new repository."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scaffold.emit import emit
+from scaffold.plan import Plan
+
+pytestmark = pytest.mark.judge
+README = Path(__file__).parents[2] / "README.md"
+FENCE = re.compile(r"```(text|python)\n(.*?)```", re.S)
+
+
+def session() -> tuple[list[str], str, str]:
+    """What is printed, what is written, and what its mending adds."""
+    text = README.read_text(encoding="utf-8")
+    part = text.split("## A check names the mistake")[1].split("\n## ")[0]
+    blocks = FENCE.findall(part)
+    said = [block for kind, block in blocks if kind == "text"]
+    [written] = [block for kind, block in blocks if kind == "python"]
+    [mended] = re.findall(r"With `([^`]+)` at the end of its first line", part)
+    return said, written, mended
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    return emit(Plan("beginner", "cpu"), tmp_path / "llm")
+
+
+@pytest.fixture
+def watching(repository: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command of the session, as it runs."""
+    said, _, _ = session()
+    command = said[0].splitlines()[0].removeprefix("$ python").split()
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PY")}
+    with subprocess.Popen(
+        [sys.executable, "-u", *command],
+        cwd=repository,
+        env=clean,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+def printed(process: subprocess.Popen[str], last: str) -> list[str]:
+    """What it prints up to a line, without empty ones, and without news."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        if line.strip() and not line.startswith("comparing with"):
+            lines.append(line.rstrip("\n"))
+        if lines[-1:] == [last]:
+            return lines
+    raise AssertionError(f"it ended before it said {last!r}: {lines}")
+
+
+def test_the_session_of_the_readme(
+    repository: Path, watching: subprocess.Popen[str]
+) -> None:
+    said, written, mended = session()
+    shown = [block.splitlines() for block in said]
+    shown[0] = shown[0][1:]  # without the command
+    assert printed(watching, shown[0][-1]) == shown[0]
+    path = repository / "scratchlm" / "model" / "attention.py"
+    text = path.read_text(encoding="utf-8")
+    before, hole = text.split("    raise NotImplementedError(\n", 1)
+    after = hole.split("    )\n", 1)[1]
+    first, rest = written.split("\n", 1)
+    for body, block in (
+        (written, shown[1]),
+        (f"{first} {mended}\n{rest}", shown[2]),
+    ):
+        path.write_text(before + body + after, encoding="utf-8")
+        assert printed(watching, block[-1]) == block
