@@ -43,11 +43,13 @@ DEBIAN = (
     "poppler-utils",
 )
 # What only the judges need: a browser, Java for two validators, npm that
-# fetches one of them.
+# fetches one of them, two shells that complete.
 JUDGES = {
     "chromium": "chromium",
     "java": "default-jre-headless",
     "npm": "npm",
+    "zsh": "zsh",
+    "fish": "fish",
 }
 APT = "apt-get install --yes --no-install-recommends"
 COMMANDS = {

@@ -2,7 +2,7 @@
 
 Nothing is listed here: commands, options and their values are read from
 argparse's own actions, so the script knows what the parser knows. The values
-of --track and --budget are those that exist.
+of --track, --budget and --mode are those that exist.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaffold.options import DEFAULT, make_parser
-from scaffold.plan import budgets, tracks
+from scaffold.plan import MODES, budgets, tracks
 
 FILES = "files"  # in the place of values: any path
 
@@ -30,9 +30,9 @@ class Option:
 
 def values(action: argparse.Action) -> tuple[str, ...]:
     """The words that may follow, as far as they can be listed."""
-    known = {"track": tracks, "budget": budgets}
+    known = {"track": tracks(), "budget": budgets(), "mode": MODES}
     if action.dest in known:
-        return tuple(known[action.dest]())
+        return tuple(known[action.dest])
     return tuple(map(str, action.choices or ()))
 
 
@@ -214,13 +214,15 @@ def fish() -> str:
     rows.append(f"{programs} -n __scaffold_command -xa '{' '.join(found)}'")
     for command, known in found.items():
         when = f"-n '__scaffold_command {command}'"
+        if bare(known) != FILES:
+            rows.append(f"{programs} {when} -f")
         for option in known:
             names = [f"-l {n[2:]}" for n in option.names if n.startswith("--")]
             names += [f"-s {n[1:]}" for n in option.names if len(n) == 2]
             end = f"-d {shlex.quote(option.help)}" if names else ""
             if option.takes:
                 words = " ".join(option.values)
-                end += " -r" if option.files else f" -xa '{words}'"
+                end += " -rF" if option.files else f" -xa '{words}'"
             row = " ".join(filter(None, [programs, when, *names, end.strip()]))
             rows.append(row)
     return "\n".join([*rows, "end"]) + "\n"

@@ -1,7 +1,9 @@
-"""What a shell completes is what the parser knows: bash says so itself."""
+"""What a shell completes is what the parser knows: shells say so themselves."""
 
 import subprocess
+from pathlib import Path
 
+import pexpect
 import pytest
 
 from scaffold.__main__ import main
@@ -9,6 +11,7 @@ from scaffold.completion import bash, commands, fish, named, zsh
 from scaffold.options import HELP, SHELLS, make_parser
 from scaffold.plan import budgets, tracks
 
+ROOT = Path(__file__).parents[2]
 BEGIN = ("python", "-m", "scaffold")
 
 
@@ -55,6 +58,78 @@ def completed(*words: str) -> set[str]:
 )
 def test_bash_completes(words: list[str], offered: set[str]) -> None:
     assert completed(*words) == offered
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("", set(HELP)),
+        ("up", {"update"}),
+        ("--track ", set(tracks())),
+        ("new --track re", {"researcher"}),
+        ("--mode s", {"stubs", "solutions"}),
+        ("estimate --budget gpu", {"gpu8", "gpu24"}),
+        ("completion ", set(SHELLS)),
+        ("list --j", {"--json"}),
+        ("list ", set()),
+        ("estimate --dry", set()),
+        ("--out scaf", {"scaffold/"}),
+        ("update scaf", {"scaffold/"}),
+    ],
+)
+def test_fish_completes(words: str, offered: set[str]) -> None:
+    asked = f"complete -C 'python -m scaffold {words}'"
+    done = subprocess.run(
+        ["fish", "--no-config"],
+        input=f"{fish()}\n{asked}\n",
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert {line.split("\t")[0] for line in done.stdout.splitlines()} == offered
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("up", "update"),
+        ("new --track re", "researcher"),
+        ("--mode so", "solutions"),
+        ("estimate --budget gpu2", "gpu24"),
+        ("completion z", "zsh"),
+        ("list --j", "--json"),
+        ("--au", "--author"),
+        ("--out scaf", "scaffold/"),
+    ],
+)
+def test_zsh_completes(typed: str, completed: str, tmp_path: Path) -> None:
+    """A shell at a terminal, in which the tabulator is pressed."""
+    script = tmp_path / "scaffold.zsh"
+    script.write_text(zsh(), encoding="utf-8")
+    shell = pexpect.spawn(
+        "zsh",
+        ["-f", "-i"],
+        encoding="utf-8",
+        timeout=60,
+        cwd=str(ROOT),
+        dimensions=(40, 200),
+        env={"TERM": "dumb", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
+    )
+    shell.sendline(
+        "PS1=@; autoload -Uz compinit; compinit -u -D; "
+        f"source {script}; print re''ady"
+    )
+    shell.expect("ready\r\n")
+    shell.expect("@")
+    shell.send(f"python -m scaffold {typed}\t")
+    word = typed.split()[-1]
+    shell.expect_exact(word)
+    shell.expect_exact(completed.removeprefix(word))
+    shell.close(force=True)
 
 
 def test_bash_leaves_other_programs_alone() -> None:
