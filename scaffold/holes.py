@@ -1,18 +1,18 @@
 """A hole in each module, for the reader to fill.
 
-Nothing is written by hand here: a hole is the body of one function, cut out of
-the module as the book prints it, when a repository is made. So it cannot be
-older than the book. `holes.yml` says which function that is.
+A hole is the body of one function, cut out of the module as the book prints
+it, when a repository is made. So it cannot be older than the book. `holes.yml`
+says which function that is, and the steps to it.
 """
 
 import ast
 import io
-import re
 import textwrap
 import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from check.closing import code_lines
 from check.holes import Function, functions
@@ -24,8 +24,6 @@ ROOT = Path(__file__).parent.parent
 LONGEST = 12  # lines of code that a reader writes at a time
 WIDTH = 79
 PART_OF_MESSAGE = 56  # characters, some of which take more than a byte
-SENTENCE = re.compile(r"(?<=\.)\s+")
-ABBREVIATED = re.compile(r"\b(?:al|eq|e\.g|i\.e|fig|sec)\.$")
 INIT = '''\
 """The reader's own library, in which some functions are still to be written.
 
@@ -55,6 +53,11 @@ class Span:
 
 def chosen() -> dict[str, str]:
     """The function of each topic whose body is the reader's to write."""
+    return {name: hole["function"] for name, hole in described().items()}
+
+
+def described() -> dict[str, Any]:
+    """What `holes.yml` says of each topic's hole."""
     return read_yaml("holes.yml")
 
 
@@ -88,27 +91,8 @@ def fill(text: str, name: str, lines: list[str]) -> str:
     return "\n".join(whole) + "\n"
 
 
-def sentences(text: str) -> list[str]:
-    """The sentences of a docstring, without its examples.
-
-    >>> sentences("Say one. It is\\na number.\\n\\n>>> f()\\n1")
-    ['Say one.', 'It is a number.']
-    """
-    told = " ".join(text.split(">>>")[0].split())
-    found: list[str] = []
-    for part in SENTENCE.split(told):
-        if found and ABBREVIATED.search(found[-1]):
-            found[-1] += f" {part}"
-        else:
-            found.append(part)
-    return [part for part in found if part]
-
-
-def remarks(text: str, name: str) -> Iterator[str]:
-    """The comments in a body, with the name of what they stand beside.
-
-    They tell shapes and reasons, and are the book's own.
-    """
+def shapes(text: str, name: str) -> Iterator[str]:
+    """What the comments in a body say of the shapes of its variables."""
     found = span(text, name)
     names = {}
     for node in ast.walk(found.function):
@@ -117,22 +101,25 @@ def remarks(text: str, name: str) -> Iterator[str]:
                 names[line] = ast.unparse(node.targets[0]).strip("()")
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         line = token.start[0]
-        inside = found.start < line <= found.end
-        if token.type == tokenize.COMMENT and inside:
-            told = token.string.lstrip("# ")
-            yield f"{names[line]}: {told}" if line in names else told
+        told = token.string.lstrip("# ")
+        inside = found.start < line <= found.end and line in names
+        if token.type == tokenize.COMMENT and inside and told[0] == "(":
+            yield f"{names[line]} {told}"
 
 
-def steps(text: str, name: str) -> list[str]:
-    """What the docstring and the comments say, as numbered comments."""
-    found = span(text, name)
-    margin = " " * found.indent
-    docstring = ast.get_docstring(found.function) or ""
+def steps(topic: str, text: str, name: str) -> list[str]:
+    """The way to the function, and the shapes on it, as comments."""
+    margin = " " * span(text, name).indent
+    told = [
+        f"{number}. {step}"
+        for number, step in enumerate(described()[topic]["steps"], 1)
+    ]
+    if sizes := "; ".join(shapes(text, name)):
+        told.append(f"Shapes in the book: {sizes}")
     lines = []
-    told = [*sentences(docstring), *remarks(text, name)]
-    for number, step in enumerate(told, 1):
+    for step in told:
         lines += textwrap.wrap(
-            f"{number}. {step}",
+            step,
             WIDTH - 2,
             initial_indent=f"{margin}# ",
             subsequent_indent=f"{margin}#    ",
@@ -172,7 +159,7 @@ def dug(topic: Topic, text: str) -> str:
     margin = " " * found.indent
     lines = "one line" if count == 1 else f"{count} lines"
     head = f"{margin}# Yours to write; the book takes {lines}."
-    hole = [head, *steps(text, name)]
+    hole = [head, *steps(topic.id, text, name)]
     return fill(text, name, hole + refusal(topic, name, found.indent))
 
 

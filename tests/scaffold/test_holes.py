@@ -17,7 +17,7 @@ from press.roadmap import Topic, load
 from scaffold import holes
 from scaffold.__main__ import main
 from scaffold.emit import emit
-from scaffold.holes import LONGEST, body, chosen, dug, fill, sentences
+from scaffold.holes import LONGEST, body, chosen, described, dug, fill
 from scaffold.plan import Plan, ScaffoldError
 
 ROOT = Path(__file__).parents[2]
@@ -85,22 +85,36 @@ def test_a_hole_is_cut_from_the_book(topic: Topic) -> None:
     compile(text, topic.id, "exec")
 
 
-def test_the_steps_are_what_the_book_says() -> None:
+def test_the_steps_lead_to_the_function_and_name_the_shapes() -> None:
     (topic,) = (t for t in TOPICS if t.id == "attention")
     text = "\n".join(body(dug(topic, source(topic)), "attention_weights"))
-    assert "# 1. How much each query attends to each key; each row" in text
-    assert "scores: (..., Tq, Tk)" in text
+    assert "# 1. Score each query with each key" in text
+    assert "# Shapes in the book: scores (..., Tq, Tk)\n" in text
     assert "section '" in text
-    assert sentences("As Vaswani et al. (2017), eq. 1. q is `x`.") == [
-        "As Vaswani et al. (2017), eq. 1.",
-        "q is `x`.",
-    ]
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda t: t.id)
+def test_steps_use_names_of_the_module_and_say_what_is_new(
+    topic: Topic,
+) -> None:
+    hole, book = described()[topic.id], source(topic)
+    assert set(hole) == {"function", "steps"}
+    assert 2 <= len(hole["steps"]) <= 5
+    names = set(re.findall(r"\w+", "\n".join(body(book, hole["function"]))))
+    names |= set(re.findall(r"\w+", book.split(hole["function"])[-1][:400]))
+    docstring = " ".join(book.split())
+    for step in hole["steps"]:
+        for code in re.findall(r"`([^`]+)`", step):
+            assert set(re.findall(r"\w+", code)) <= names, (code, step)
+        assert step.endswith((".", "?"))
+        assert step not in docstring
 
 
 def test_a_hole_that_cannot_be_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     (topic,) = (t for t in TOPICS if t.id == "trainer")
     for name, why in (("gone", "no function gone"), ("train", "has 1")):
-        monkeypatch.setattr(holes, "chosen", lambda n=name: {"trainer": n})
+        hole = {"trainer": {"function": name, "steps": ["Write it."]}}
+        monkeypatch.setattr(holes, "described", lambda hole=hole: hole)
         text = source(topic)
         if name == "train":
             text += 'def train():\n    "Long."\n' + "    print()\n" * 13
