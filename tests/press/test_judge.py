@@ -186,7 +186,12 @@ def test_folders_are_compared_byte_for_byte(tmp_path: Path) -> None:
         (tmp_path / name / "other").write_text(name)
     (tmp_path / "a" / "more").touch()
     found = judge.differences(tmp_path / "a", tmp_path / "b", "**/*")
-    assert found == ["more is in one only", "other differs"]
+    assert found == [
+        "more is in one only",
+        "other differs in line 1: 'a', 'b'",
+    ]
+    assert judge.where(b"\xff", b"a") == ""
+    assert judge.where(b"a\n", b"a") == " in its ends of lines"
     assert judge.differences(tmp_path / "a", tmp_path / "b", "c/*") == []
 
 
