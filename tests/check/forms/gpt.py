@@ -24,4 +24,60 @@ def features(self, ids, stores=None):
     return self.norm(x)
 GPT.features = features
 """,
+    "a table from small functions": """
+def parameter_table(config):
+    c, size = config, config.channels_per_head
+    def line(reads, writes, bias):
+        return writes * (reads + 1 if bias else reads)
+    wide, biased = (c.heads + 2 * c.key_heads) * size, c.qkv_bias
+    block = line(c.channels, wide, c.bias if biased is None else biased)
+    block += line(c.heads * size, c.channels, c.bias)
+    think = line(c.channels, c.inner, c.bias)
+    think = 2 * think if c.mlp == "swiglu" else think
+    think += line(c.inner, c.channels, c.bias)
+    norm = c.channels
+    norm *= 2 if c.bias and c.norm == "layernorm" else 1
+    of_heads = {"rmsnorm": 2, "rmsnorm_all": c.heads + c.key_heads}
+    table = c.vocab_size * c.channels
+    return {
+        "tokens": table,
+        "positions": c.channels * c.context * (c.position == "learned"),
+        "attention": block * c.layers,
+        "feed-forward": think * c.layers,
+        "norms": (2 * norm + of_heads.get(c.qk_norm, 0) * size) * c.layers
+        + (0 if c.norm_order == "post" else norm),
+        "head": table * (not c.tied),
+    }
+""",
+    "weights by the name of a layer": """
+@torch.no_grad()
+def initialize(self):
+    deep = 0.02 / (2 * len(self.blocks)) ** 0.5
+    sizes = {"out": deep, "down": deep}
+    for path, parameter in self.named_parameters():
+        *_, layer, name = path.split(".")
+        if name == "bias":
+            parameter.fill_(0)
+        elif parameter.dim() == 2:
+            parameter.normal_(0, sizes.get(layer, 0.02))
+GPT.initialize = initialize
+""",
+    "every id looked at": """
+def check_ids(ids, vocab_size):
+    if len(ids.shape) != 2 or 0 in ids.shape:
+        raise ValueError(f"(B, T) ids are needed, not {list(ids.shape)}")
+    if ids.is_cpu:
+        for i in set(ids.flatten().tolist()):
+            if i not in range(vocab_size):
+                raise ValueError(f"token {i} of {vocab_size} does not exist")
+
+
+def embed(self, ids, start):
+    check_ids(ids, vocab_size=self.config.vocab_size)
+    parts = [self.token(ids)]
+    if self.config.position == "learned":
+        parts += [self.position(ids.size(1), start)]
+    return self.dropout(sum(parts))
+GPT.embed = embed
+""",
 }
