@@ -229,6 +229,9 @@ def test_short_gradients_are_not_touched() -> None:
     p = nn.Parameter(torch.zeros(2))
     p.grad = torch.tensor([3.0, 4.0])
     assert clip_gradients([p], 5.5).item() == pytest.approx(5.0)
+    wide = nn.Parameter(p.detach().double())
+    wide.grad = p.grad.double()
+    assert clip_gradients([wide], 5.5).dtype == torch.float64
     assert p.grad.tolist() == [3.0, 4.0]
     assert clip_gradients([p], 1.0).item() == pytest.approx(5.0)
     torch.testing.assert_close(p.grad, torch.tensor([0.6, 0.8]))

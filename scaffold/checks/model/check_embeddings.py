@@ -108,7 +108,8 @@ def check_float32_tables() -> None:
 def check_tables_in_empty_memory() -> None:
     """After to_empty() the tables have their numbers, and their base."""
     rotary = embeddings.Rotary(head_size=4, context=9, base=100.0)
-    rotary.cos.fill_(7.0)  # what memory may hold
+    for buffer in rotary.buffers():
+        buffer.fill_(7.0)  # what memory may hold
     rotary.to_empty(device="cpu")
     x = torch.tensor([[[[1.0, 1.0, 0.0, 0.0]]]])
     # Angles 8 and 0.8 at position 8.

@@ -78,12 +78,12 @@ def check_mix_by_hand() -> None:
     rows = torch.tensor([[1.0], [2.0], [3.0]])
     chosen = routing([0, 1], [2, 0], [1, 2])
     wanted = [[3.25], [150.5], [97.5]]
-    for mix in (experts.mix_densely, experts.mix_sorted):
+    for name in ("mix_densely", "mix_sorted"):
         layers = [Times(1.0), Times(10.0), Times(100.0)]
         close(
-            mix(rows, chosen, layers),
+            getattr(experts, name)(rows, chosen, layers),
             wanted,
-            f"{mix.__name__} of three tokens",
+            f"{name} of three tokens",
             hint="a weight belongs to one choice of one token: sort the "
             "weights as the tokens are sorted, and add up what each token "
             "gets from both of its experts",

@@ -107,6 +107,9 @@ def check_activations() -> None:
         ("silu", [-0.268941, 0.0, 0.731059]),
     ):
         close(getattr(layers, name)(x), values, f"{name} of -1, 0, 1", 2e-6)
+        far = torch.tensor([-200.0, 200.0], requires_grad=True)
+        getattr(layers, name)(far).sum().backward()
+        close(far.grad, [0.0, 1.0], f"slopes of {name} at -200 and 200")
 
 
 def check_gelu_mlp_by_hand() -> None:
@@ -151,13 +154,13 @@ def check_swiglu_by_hand() -> None:
 def check_dropout() -> None:
     """Dropout drops while training, and then only."""
     x = torch.ones(1, 50, 8)
-    for make in (layers.GELUMLP, layers.SwiGLU):
-        mlp = make(8, bias=True, dropout=0.5).eval()
-        equal(mlp(x), mlp(x), f"{make.__name__} twice in evaluation")
+    for name in ("GELUMLP", "SwiGLU"):
+        mlp = getattr(layers, name)(8, bias=True, dropout=0.5).eval()
+        equal(mlp(x), mlp(x), f"{name} twice in evaluation")
         zeros = (mlp.train()(x) == 0).float().mean()
         true(
             0.2 < zeros < 0.8,
-            f"about half of what {make.__name__} says is dropped in training",
+            f"about half of what {name} says is dropped in training",
         )
 
 

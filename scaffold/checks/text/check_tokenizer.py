@@ -19,8 +19,8 @@ def small() -> tokenizer.Tokenizer:
 
 def check_the_merge_learned_first_is_applied_first() -> None:
     """With ab before bc, abc is ab·c; with bc before ab it is a·bc."""
-    for encode in (tokenizer.encode_short, tokenizer.encode_long):
-        name = encode.__name__
+    for name in ("encode_short", "encode_long"):
+        encode = getattr(tokenizer, name)
         first = {(97, 98): 256, (98, 99): 257}
         equal(encode(b"abc", first), [256, 99], f"abc, ab first ({name})")
         second = {(98, 99): 256, (97, 98): 257}
@@ -35,11 +35,11 @@ def check_the_merge_learned_first_is_applied_first() -> None:
 def check_scan_and_heap_agree_on_runs() -> None:
     """Seven equal letters: three pairs and one, in either form."""
     ranks = {(97, 97): 256, (256, 256): 257}
-    for encode in (tokenizer.encode_short, tokenizer.encode_long):
+    for name in ("encode_short", "encode_long"):
         equal(
-            encode(b"aaaaaaa", ranks),
+            getattr(tokenizer, name)(b"aaaaaaa", ranks),
             [257, 256, 97],
-            f"aaaaaaa ({encode.__name__})",
+            f"aaaaaaa ({name})",
             hint="of equal ranks the leftmost pair is joined first",
         )
 
@@ -76,11 +76,12 @@ def check_the_longest_special_token_wins() -> None:
 
 def check_a_stream_never_splits_a_character() -> None:
     """Three bytes of one character: two are held back."""
-    pieces = list(small().decode_stream(list("\u6771".encode())))
+    stream = small().decode_stream(list("\u6771".encode()))
+    pieces = [piece for piece in stream if piece]  # an empty one says nothing
     equal(pieces, ["\u6771"], "the pieces of a stream of three bytes")
-    rest = list(small().decode_stream([104, 195]))
+    stream = small().decode_stream([104, 195])
     equal(
-        rest,
+        [piece for piece in stream if piece],
         ["h", "\ufffd"],
         "a stream that ends within a character",
         hint="what is held back at the end has to come out",

@@ -475,7 +475,10 @@ def weight_sums(k: int) -> list[int]:
 
 
 def tell(generator: random.Random) -> Story:
-    """Tell one story, with one random number for each choice."""
+    """Tell one story, with one random number for each choice.
+
+    The lowest numbers take the first option.
+    """
     text, log_prob = "", 0.0
     todo, facts = parse("<story>"), START
     while True:

@@ -188,7 +188,8 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return torch.zeros(())
-    norms = torch._foreach_norm(gradients, dtype=torch.float32)
+    wide = torch.promote_types(gradients[0].dtype, torch.float32)
+    norms = torch._foreach_norm(gradients, dtype=wide)
     norm = torch.linalg.vector_norm(torch.stack(norms))
     factor = (max_norm / norm).clamp(max=1.0)  # 1 if they are short
     torch._foreach_mul_(gradients, torch.where(norm.isfinite(), factor, 1.0))
