@@ -3,6 +3,8 @@
 FORMS = {
     "top p one by one": """
 def keep_top_p(logits, p):
+    if p >= 1:
+        return logits
     shares = logits.softmax(-1)
     order = shares.argsort(dim=-1, descending=True, stable=True)
     v = logits.shape[-1]
@@ -15,10 +17,37 @@ def keep_top_p(logits, p):
             before += float(row.softmax(-1)[i])
     return out.view(logits.shape)
 """,
-    "min p": """
+    "min p by shares": """
 def keep_min_p(logits, p):
     shares = logits.softmax(-1)
     low = shares < p * shares.amax(-1, keepdim=True)
-    return torch.where(low, torch.tensor(-math.inf), logits)
+    return torch.where(low, logits.new_tensor(-math.inf), logits)
+""",
+    "top k by the order of all": """
+def keep_top_k(logits, k):
+    order = logits.argsort(dim=-1, descending=True)
+    rank = order.argsort(dim=-1)
+    return logits.masked_fill(rank >= k, -math.inf)
+""",
+    "a penalty by a mask": """
+def penalize(logits, seen, penalty):
+    known = torch.zeros_like(logits, dtype=torch.bool)
+    known = known.scatter(-1, seen, torch.ones_like(seen, dtype=torch.bool))
+    factor = torch.full_like(logits, penalty)
+    factor = torch.where(logits > 0, 1 / factor, factor)
+    lower = torch.nan_to_num(logits * factor)
+    return torch.where(known, lower, logits)
+""",
+    "drawing by running sums": """
+def sample(logits, config, generator=None, seen=None):
+    if config.temperature == 0:
+        return adjust(logits, config, seen).argmax(-1)
+    p = probabilities(logits, config, seen)
+    shape = (*p.shape[:-1], 1)
+    u = torch.rand(shape, generator=generator, device=p.device)
+    sums = p.cumsum(-1)
+    at = torch.searchsorted(sums, u * sums[..., -1:], right=True)
+    last = (p > 0).long().cumsum(-1).argmax(-1, keepdim=True)
+    return torch.minimum(at, last)[..., 0]
 """,
 }
