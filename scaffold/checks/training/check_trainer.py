@@ -128,7 +128,7 @@ def check_gradients_do_not_pile_up() -> None:
     run = make(Path(tempfile.mkdtemp()), dropout=0.0, clip=1e9)
     run.train_step()
     ids, targets = run.next_batch()
-    run.next_batch = lambda: (ids, targets)
+    run.train.next_batch = lambda: (ids, targets)
     for parameter in run.model.parameters():
         parameter.grad = None
     trainer.accumulate_gradients(run.model, [(ids, targets)])
@@ -188,7 +188,7 @@ def check_nan_stops() -> None:
     ids, targets = run.next_batch()
     run.model = Poisoned(run.model)
     before = weights(run.model)
-    run.next_batch = lambda: (ids, targets)
+    run.train.next_batch = lambda: (ids, targets)
     raises(RuntimeError, run.train_step, "a step whose loss is NaN")
     equal(weights(run.model), before, "the weights after that")
 

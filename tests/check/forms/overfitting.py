@@ -1,13 +1,14 @@
 """Other forms of `overfitting` that are right."""
 
 FORMS = {
-    "a mask of coins": """
+    "numbers dropped by their places": """
 def drop(x, share, generator=None):
-    if not (share >= 0 and share < 1):
-        raise ValueError("a share from 0 to less than 1")
-    keep = torch.full(x.shape, 1 - share, device=x.device)
-    coins = torch.bernoulli(keep, generator=generator)
-    return x * coins.div(1 - share)
+    if share < 0 or share >= 1 or share != share:
+        raise ValueError(f"{share} is no share that leaves something")
+    flat = x.flatten() / (1 - share)
+    chance = torch.rand(flat.shape, generator=generator, device=x.device)
+    gone = (chance < share).nonzero()[:, 0]
+    return flat.index_fill(0, gone, 0.0).view(x.shape)
 """,
     "patience that is counted down": """
 def stop_early(losses, patience):

@@ -9,29 +9,19 @@ def evaluate(model, tokens, context, batch_size=32, stride=None,
     ).tolist()
     return Evaluation(math.fsum(losses) / len(losses), len(losses))
 """,
-    "window by window": """
-import torch
-
-def token_losses(model, tokens, context, batch_size=32, stride=None,
-                 precision="float32"):
-    stride = context if stride is None else stride
-    if len(tokens) < 2 or not 1 <= stride <= context:
-        raise ValueError("nothing to predict, or tokens never scored")
-    ids = torch.as_tensor(np.asarray(tokens).astype(np.int64))
-    before, scored, found = model.training, 0, []
-    model.eval()
-    with torch.inference_mode():
-        for begin in range(0, len(ids), stride):
-            end = min(begin + context, len(ids) - 1)
-            if end <= scored:
-                break
-            scores = model(ids[None, begin:end])[0].log_softmax(-1)
-            wanted = ids[begin + 1 : end + 1]
-            nats = -scores[torch.arange(len(wanted)), wanted]
-            found.append(nats[scored - begin :])
-            scored = end
-    model.train(before)
-    return torch.cat(found).cpu()
+    "how often each document is drawn": """
+def bootstrap(documents, level=0.95, samples=1000):
+    n = len(documents)
+    if n <= 1:
+        raise ValueError("it takes two documents to differ")
+    chance, means = np.random.default_rng(7), np.empty(samples)
+    for i in range(samples):
+        often = np.bincount(chance.integers(n, size=n), minlength=n)
+        nats, tokens = often @ documents
+        means[i] = nats / tokens
+    out = 50 * (1 - level)
+    low, high = np.percentile(means, (out, 100 - out)).tolist()
+    return low, high
 """,
     "bits by a logarithm": """
 def bits_per_byte(nats_total, size):
@@ -46,16 +36,11 @@ def by_position(losses, context):
         [losses[place::context].double().mean() for place in range(places)]
     )
 """,
-    "documents in a loop": """
+    "the row cut behind each end": """
 def by_document(losses, targets, end_id):
-    rows, nats, count = [], 0.0, 0
-    for loss, target in zip(losses.tolist(), np.asarray(targets).tolist()):
-        nats, count = nats + loss, count + 1
-        if target == end_id:
-            rows.append([nats, count])
-            nats, count = 0.0, 0
-    if count:
-        rows.append([nats, count])
-    return np.array(rows)
+    nats = losses.double().numpy()
+    cuts = np.flatnonzero(np.asarray(targets) == end_id) + 1
+    parts = [part for part in np.split(nats, cuts) if part.size]
+    return np.reshape([(part.sum(), part.size) for part in parts], (-1, 2))
 """,
 }

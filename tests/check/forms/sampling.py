@@ -29,14 +29,16 @@ def keep_top_k(logits, k):
     rank = order.argsort(dim=-1)
     return logits.masked_fill(rank >= k, -math.inf)
 """,
-    "a penalty by a mask": """
+    "a row at a time, token by token": """
 def penalize(logits, seen, penalty):
-    known = torch.zeros_like(logits, dtype=torch.bool)
-    known = known.scatter(-1, seen, torch.ones_like(seen, dtype=torch.bool))
-    factor = torch.full_like(logits, penalty)
-    factor = torch.where(logits > 0, 1 / factor, factor)
-    lower = torch.nan_to_num(logits * factor)
-    return torch.where(known, lower, logits)
+    v, t = logits.shape[-1], seen.shape[-1]
+    out = logits.clone().view(-1, v)
+    for row, ids in zip(out, seen.reshape(-1, t).tolist()):
+        for i in set(ids):
+            score = row[i]
+            score = score / penalty if score > 0 else score * penalty
+            row[i] = torch.nan_to_num(score)
+    return out.view(logits.shape)
 """,
     "drawing by running sums": """
 def sample(logits, config, generator=None, seen=None):
