@@ -222,7 +222,8 @@ def test_the_judges_from_npm_are_locked_by_their_hashes() -> None:
     for package in packages.values():
         assert package["integrity"].startswith("sha512-")
     assert "://" not in path.read_text()
-    assert set(system.JUDGES) == {"chromium", "java", "npm"}
+    wanted = {"chromium", "java", "npm", "zsh", "fish"}
+    assert set(system.JUDGES) == wanted
 
 
 def test_parity_is_asked_where_poppler_is(
