@@ -78,10 +78,13 @@ def check_mix_by_hand() -> None:
     rows = torch.tensor([[1.0], [2.0], [3.0]])
     chosen = routing([0, 1], [2, 0], [1, 2])
     wanted = [[3.25], [150.5], [97.5]]
-    for name in ("mix_densely", "mix_sorted"):
+    for name, mix in (
+        ("mix_densely", experts.mix_densely),
+        ("mix_sorted", experts.mix_sorted),
+    ):
         layers = [Times(1.0), Times(10.0), Times(100.0)]
         close(
-            getattr(experts, name)(rows, chosen, layers),
+            mix(rows, chosen, layers),
             wanted,
             f"{name} of three tokens",
             hint="a weight belongs to one choice of one token: sort the "

@@ -154,8 +154,11 @@ def check_swiglu_by_hand() -> None:
 def check_dropout() -> None:
     """Dropout drops while training, and then only."""
     x = torch.ones(1, 50, 8)
-    for name in ("GELUMLP", "SwiGLU"):
-        mlp = getattr(layers, name)(8, bias=True, dropout=0.5).eval()
+    for name, make in (
+        ("GELUMLP", layers.GELUMLP),
+        ("SwiGLU", layers.SwiGLU),
+    ):
+        mlp = make(8, bias=True, dropout=0.5).eval()
         equal(mlp(x), mlp(x), f"{name} twice in evaluation")
         zeros = (mlp.train()(x) == 0).float().mean()
         true(

@@ -44,9 +44,12 @@ def check_pairs_are_counted_with_their_words() -> None:
 
 def check_the_first_merges_of_the_classic_example() -> None:
     """low ×5, lower ×2, newest ×6, widest ×3: es, est, lo, low."""
-    for name in ("learn_merges_naive", "learn_merges"):
+    for name, learn in (
+        ("learn_merges_naive", bpe.learn_merges_naive),
+        ("learn_merges", bpe.learn_merges),
+    ):
         equal(
-            bpe.spell(getattr(bpe, name)(CLASSIC, 4))[256:],
+            bpe.spell(learn(CLASSIC, 4))[256:],
             [b"es", b"est", b"lo", b"low"],
             f"the first merges ({name})",
             hint="es and st occur nine times each; the smaller pair wins",

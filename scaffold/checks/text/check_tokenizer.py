@@ -19,8 +19,10 @@ def small() -> tokenizer.Tokenizer:
 
 def check_the_merge_learned_first_is_applied_first() -> None:
     """With ab before bc, abc is ab·c; with bc before ab it is a·bc."""
-    for name in ("encode_short", "encode_long"):
-        encode = getattr(tokenizer, name)
+    for name, encode in (
+        ("encode_short", tokenizer.encode_short),
+        ("encode_long", tokenizer.encode_long),
+    ):
         first = {(97, 98): 256, (98, 99): 257}
         equal(encode(b"abc", first), [256, 99], f"abc, ab first ({name})")
         second = {(98, 99): 256, (97, 98): 257}
@@ -35,9 +37,12 @@ def check_the_merge_learned_first_is_applied_first() -> None:
 def check_scan_and_heap_agree_on_runs() -> None:
     """Seven equal letters: three pairs and one, in either form."""
     ranks = {(97, 97): 256, (256, 256): 257}
-    for name in ("encode_short", "encode_long"):
+    for name, encode in (
+        ("encode_short", tokenizer.encode_short),
+        ("encode_long", tokenizer.encode_long),
+    ):
         equal(
-            getattr(tokenizer, name)(b"aaaaaaa", ranks),
+            encode(b"aaaaaaa", ranks),
             [257, 256, 97],
             f"aaaaaaa ({name})",
             hint="of equal ranks the leftmost pair is joined first",
