@@ -97,7 +97,8 @@ def read_sweep(path: Path) -> Sweep:
     lists = data["vary"].values()
     if not lists or not all(isinstance(x, list) and x for x in lists):
         raise SweepError(f"{path}: vary must name lists of values")
-    if len(set(data["seeds"])) < SEEDS:
+    seeds = [seed for seed in data["seeds"] if isinstance(seed, int)]
+    if len(set(seeds)) < SEEDS or len(seeds) < len(data["seeds"]):
         raise SweepError(f"{path}: name {SEEDS} different seeds or more")
     sweep = Sweep(path.stem, data["settings"], data["vary"], data["seeds"])
     for settings in sweep.runs:

@@ -71,6 +71,7 @@ def test_one_of_the_sweeps_is_enough_for_a_law() -> None:
     ("text", "why"),
     [
         (SMALL.replace("[1, 2, 3]", "[1, 2, 2]"), "3 different seeds or more"),
+        (SMALL.replace("[1, 2, 3]", "[1, 2, [3]]"), "3 different seeds"),
         (SMALL.replace("[vary]", "[very]"), "vary must be a table"),
         (SMALL.replace("[0.001, 0.004]", "0.001"), "must name lists of"),
         (SMALL.replace("[vary]", "[vary]\nhead = [1]"), "option: --head."),
