@@ -7,6 +7,7 @@ is emitted, and the commands of its README are typed one after the other.
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,19 @@ def commands(readme: str) -> list[str]:
     assert found
     lines = [line.split("  #")[0].strip() for line in found[1].splitlines()]
     return [line for line in lines if line]
+
+
+def interpreter(version: str) -> str:
+    """A Python of that version, on the path or among pyenv's; or ""."""
+    home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    folders = [Path(part) for part in os.get_exec_path()]
+    folders += sorted(home.glob(f"versions/{version}.*/bin"))
+    for found in (folder / f"python{version}" for folder in folders):
+        if found.is_file():
+            command = [str(found), "-c", "import venv"]
+            if not subprocess.run(command, capture_output=True).returncode:
+                return str(found)
+    return ""
 
 
 def shell(folder: Path, *lines: str) -> str:
@@ -64,3 +78,17 @@ def test_the_readme_works_as_it_stands(track: str, tmp_path: Path) -> None:
     activate = lines[0].split("&& ")[1]
     shell(folder, activate, "python -m pip install --no-deps -e .")
     assert "train" in shell(folder, activate, "cd / && scratchlm --help")
+
+
+@pytest.mark.parametrize("version", ["3.12", "3.13"])
+def test_it_works_with_other_pythons(version: str, tmp_path: Path) -> None:
+    python = interpreter(version)
+    if not python:
+        pytest.skip(f"there is no Python {version} here")
+    folder = emit(Plan("researcher", "cpu"), tmp_path / "model")
+    lines = commands((folder / "README.md").read_text(encoding="utf-8"))
+    lines[0] = lines[0].replace("python3", shlex.quote(python), 1)
+    lines[-1] += f" {SMALL}"
+    printed = shell(folder, *lines, "python --version")
+    assert re.search(r"\d+ passed", printed)
+    assert f"Python {version}." in printed

@@ -17,6 +17,10 @@ class SeesLength(nn.Module):
     3 ... tokens before.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros(1))  # tells the device
+
     def forward(self, ids: Tensor) -> Tensor:
         seen = torch.arange(1.0, ids.shape[1] + 1)
         rare = -seen * math.log(2)
