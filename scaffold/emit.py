@@ -108,6 +108,7 @@ def copies(plan: Plan) -> dict[str, Path]:
         found[f"check/{path.name}"] = path
     if plan.track == "researcher":
         lab = HERE / "lab"
+        found["cluster.sbatch"] = lab / "cluster.sbatch"
         found["sweep.py"] = lab / "sweep.py"
         starts.append(lab / "sweep.py")
         for path in sorted((lab / "sweeps").glob("*.toml")):
