@@ -78,7 +78,9 @@ def chapter(verdict: Verdict, failed: dict[str, Any]) -> str:
     topic = verdict.topic
     section = topic.section(set(failed.get("used", ())))
     title = f"chapter “{topic.chapter or topic.title}”"
-    return f"{title}, “{section}”" if section else title
+    title += f", “{section}”" if section else ""
+    page = topic.page(section)
+    return f"{title}, page {page} of the PDF" if page else title
 
 
 def first_failure(verdict: Verdict) -> dict[str, Any]:

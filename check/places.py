@@ -8,6 +8,7 @@ reference is what was committed last.
 import ast
 import hashlib
 import io
+import json
 import re
 import subprocess
 import tarfile
@@ -22,6 +23,7 @@ LIBRARY = "scratchlm"
 HERE = Path(__file__).parent
 # The folders of check files: in the book's repository, in a reader's.
 CHECKS = ("scaffold/checks", "checks")
+PAGES = "_build/book-pages.json"  # written with the PDF, from its folder
 HEADING = re.compile(r"^#{1,4} (.+)$|^`{3,}\{listing\} (\S+)", re.M)
 
 
@@ -44,6 +46,7 @@ class Topic:
     done: str = ""
     chapter: str = ""  # the title of its chapter
     sections: tuple[tuple[str, str], ...] = ()  # definition, section
+    pages: tuple[tuple[str, str], ...] = ()  # section, page of the PDF
     hole: str = ""  # the function that was left to the reader, if any
 
     @property
@@ -61,6 +64,11 @@ class Topic:
         found = (title for name, title in self.sections if name in names)
         return next(found, "")
 
+    def page(self, section: str) -> str:
+        """The page of a section in the PDF, or of its chapter, or ""."""
+        known = dict(self.pages)
+        return known.get(section, known.get("", ""))
+
 
 def told_in(page: str) -> tuple[str, list[tuple[str, str]]]:
     """A chapter's title, and the section in which it shows each definition.
@@ -77,6 +85,15 @@ def told_in(page: str) -> tuple[str, list[tuple[str, str]]]:
         else:
             shown.append((symbol.split(".")[3:], section))
     return title, [(name[0], where) for name, where in shown if name]
+
+
+def printed(root: Path, chapter: str) -> list[tuple[str, str]]:
+    """The sections of a chapter and their pages, if the PDF has been made."""
+    path = root / PAGES
+    if not path.exists():
+        return []
+    known = json.loads(path.read_text(encoding="utf-8"))
+    return list(known.get(chapter, {}).items())
 
 
 def digest(*parts: bytes) -> str:
@@ -150,12 +167,15 @@ class Site:
         names = Topic.__dataclass_fields__.keys() & entry.keys()
         known = {name: entry[name] for name in names}
         known["requires"] = tuple(entry["requires"])
-        known["sections"] = tuple(map(tuple, entry.get("sections", ())))
+        for name in ("sections", "pages"):
+            known[name] = tuple(map(tuple, entry.get(name, ())))
         topic = Topic(**known)
         page = self.root / "book" / topic.package / f"{topic.id}.md"
         if self.is_book and page.exists():
             title, shown = told_in(page.read_text(encoding="utf-8"))
-            return replace(topic, chapter=title, sections=tuple(shown))
+            pages = tuple(printed(self.root, title))
+            known = {"sections": tuple(shown), "pages": pages}
+            return replace(topic, chapter=title, **known)
         return topic
 
     def check_file(self, topic: Topic) -> Path:

@@ -44,7 +44,7 @@ from press.identity import (
 )
 from press.labels import SMALLEST, too_small
 from press.margins import collisions
-from press.pages import FEW, papers, sparse, stranded
+from press.pages import FEW, papers, printed_at, sparse, stranded
 from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
 from press.roadmap import PACKAGES, SHORT, TRACKS, contents_text
@@ -54,6 +54,7 @@ from press.web import finish as finish_site
 
 LOGS = BUILD / "logs"
 COVERAGE = BUILD / "coverage.json"
+PRINTED = BUILD / "book-pages.json"  # where chapters and sections begin
 COLOR = r"(?:\x1b\[[\d;]*m)*"
 COMPLAINT = re.compile(
     r"WARNING: |ERROR: |CRITICAL: |^E  |^! |Exception:"
@@ -521,6 +522,8 @@ def write_pdf(paper: str = "book", track: str = "") -> str:
         raise BuildError(why)
     target = BUILD / f"{pdf_name(paper, track)}.pdf"
     finish_pdf(pdf, target, edition_for(track))
+    if target.name == "book.pdf":  # what the checks send their readers to
+        write_whole(PRINTED, json.dumps(printed_at(target)))
     return f"_build/{target.name}, {pages} pages, no line too wide"
 
 

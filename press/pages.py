@@ -9,6 +9,7 @@ page ends with a heading: what it announces stands on the same page.
 import re
 import subprocess
 import tempfile
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -56,29 +57,66 @@ def fullness(pdf: Path, top: float, height: float) -> list[float]:
     return found
 
 
+def finder(file: pikepdf.Pdf) -> Callable[[pikepdf.OutlineItem], int]:
+    """What tells the page of an entry of the outline, counted from 0."""
+    pages: dict[Any, int] = {
+        page.objgen: i for i, page in enumerate(file.pages)
+    }
+    named = dict(pikepdf.NameTree(file.Root.Names.Dests).items())
+
+    def place(item: pikepdf.OutlineItem) -> int:
+        target: Any = item.destination
+        if target is None and item.action is not None:
+            target = item.action.D
+        if isinstance(target, pikepdf.String):
+            target = named[str(target)]
+        if isinstance(target, pikepdf.Dictionary):
+            target = target.D
+        return pages[target[0].objgen]
+
+    return place
+
+
 def starts(pdf: Path) -> list[tuple[str, int]]:
     """Parts and chapters by the outline: their titles and first pages."""
     with pikepdf.open(pdf) as file:
-        pages: dict[Any, int] = {
-            page.objgen: i for i, page in enumerate(file.pages)
-        }
-        named = dict(pikepdf.NameTree(file.Root.Names.Dests).items())
-
-        def place(item: pikepdf.OutlineItem) -> int:
-            target: Any = item.destination
-            if target is None and item.action is not None:
-                target = item.action.D
-            if isinstance(target, pikepdf.String):
-                target = named[str(target)]
-            if isinstance(target, pikepdf.Dictionary):
-                target = target.D
-            return pages[target[0].objgen]
-
+        place = finder(file)
         with file.open_outline() as outline:
             top = list(outline.root)
             chapters = [item for part in top for item in part.children]
             found = [(item.title, place(item)) for item in [*top, *chapters]]
     return sorted(set(found), key=lambda start: start[1])
+
+
+def straight(title: str) -> str:
+    """A title as its chapter has it: the printed apostrophe is a bent one."""
+    return title.replace("’", "'")
+
+
+def printed_at(pdf: Path) -> dict[str, dict[str, str]]:
+    """The page of each chapter, under "", and of its sections, by title.
+
+    A page is named as it is printed, which is what readers of PDF show, too.
+    """
+    found: dict[str, dict[str, str]] = {}
+    with pikepdf.open(pdf) as file:
+        place = finder(file)
+
+        def name(item: pikepdf.OutlineItem) -> str:
+            return file.pages[place(item)].label
+
+        def enter(known: dict[str, str], item: pikepdf.OutlineItem) -> None:
+            for child in item.children:
+                known.setdefault(straight(child.title), name(child))
+                enter(known, child)
+
+        with file.open_outline() as outline:
+            for part in outline.root:
+                for chapter in part.children:
+                    known = found.setdefault(straight(chapter.title), {})
+                    known.setdefault("", name(chapter))
+                    enter(known, chapter)
+    return found
 
 
 def sparse(pdf: Path, paper: str = "book") -> list[str]:
@@ -95,9 +133,7 @@ def sparse(pdf: Path, paper: str = "book") -> list[str]:
 
 def lines_of(page: str) -> list[tuple[int, str, bool]]:
     """The pieces of a page's text: distance from above, font, is it bold?"""
-    found = re.findall(
-        r'<text top="(\d+)".*? font="(\d+)">(.*)</text>', page
-    )
+    found = re.findall(r'<text top="(\d+)".*? font="(\d+)">(.*)</text>', page)
     return [
         (int(top), font, re.sub(r"<b>.*</b>", "", text).strip() == "")
         for top, font, text in found

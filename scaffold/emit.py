@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 import tomlkit
 
-from check.places import told_in
+from check.places import printed, told_in
 from press.roadmap import Topic
 from scaffold.holes import chosen, dig
 from scaffold.needs import (
@@ -177,6 +177,8 @@ def entry(topic: Topic, stubs: bool = False) -> dict[str, Any]:
     title, sections = told_in(page)
     found = {name: getattr(topic, name) for name in names}
     found |= {"chapter": title, "sections": sections}
+    if pages := printed(ROOT, title):
+        found["pages"] = pages
     return found | ({"hole": chosen()[topic.id]} if stubs else {})
 
 

@@ -14,6 +14,14 @@ from scaffold.plan import Plan
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_printed_book() -> Iterator[None]:
+    """Messages name no page, whether the PDF has been made here or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("check.places.PAGES", "_build/never-made.json")
+        yield
+
+
 @pytest.fixture(scope="session")
 def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the ways of known mistakes lie, once a test has computed them."""

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from check import progress
+from check import places, progress
 from check.commands import main
 from check.places import Site
 from check.values import distance, freeze
 from check.watch import changes
+from press import build
 
 SCALE = "scores / math.sqrt(q.shape[-1])"
 
@@ -230,3 +231,38 @@ def test_a_change_is_seen(site: Site) -> None:
     writer.start()
     assert next(seen) == {"attention"}
     writer.join()
+
+
+def test_a_failure_names_the_page_of_the_printed_book(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(site, "attention", SCALE, "scores")
+    path = site.root / "check" / "topics.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    entry = next(x for x in data["topics"] if x["id"] == "attention")
+    entry["pages"] = [["", "211"], ["Nine lines", "217"]]
+    path.write_text(json.dumps(data), encoding="utf-8")
+    assert main(["attention"], Site(site.root)) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "“Nine lines”, page 217 of the PDF" in said
+    entry["pages"] = [["", "211"]]  # the section has another title there
+    path.write_text(json.dumps(data), encoding="utf-8")
+    assert main(["attention"], Site(site.root)) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "“Nine lines”, page 211 of the PDF" in said
+
+
+def test_the_pages_are_those_that_the_build_has_written(
+    tmp_path: Path,
+) -> None:
+    place = build.PRINTED.relative_to(build.ROOT)
+    source = Path(places.__file__).read_text(encoding="utf-8")
+    assert f'PAGES = "{place.as_posix()}"' in source
+    (tmp_path / place).parent.mkdir()
+    written = json.dumps({"One": {"": "3", "Two": "4"}})
+    (tmp_path / place).write_text(written, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(places, "PAGES", place.as_posix())
+        assert places.printed(tmp_path, "One") == [("", "3"), ("Two", "4")]
+        assert places.printed(tmp_path, "Other") == []
+    assert places.printed(tmp_path / "nowhere", "One") == []

@@ -78,3 +78,22 @@ def test_a_heading_at_the_foot_is_found(tmp_path: Path) -> None:
     # The first alone: a heading may open a page, and a part has one to itself.
     found = pages.stranded(tmp_path / "book.pdf")
     assert found == ["page 1 ends with a heading"]
+
+
+def test_where_chapters_and_sections_are_printed(tmp_path: Path) -> None:
+    path = printed(tmp_path / "book.pdf", 1, 1, 1, 1, 1)
+    with pikepdf.open(path, allow_overwriting_input=True) as file:
+        with file.open_outline() as outline:
+            chapter = outline.root[0].children[0]
+            section = pikepdf.OutlineItem("The town’s way", 2)
+            section.children.append(pikepdf.OutlineItem("Inside", 3))
+            chapter.children.append(section)
+        roman = pikepdf.Dictionary(S=pikepdf.Name.r)
+        body = pikepdf.Dictionary(S=pikepdf.Name.D)
+        numbers = pikepdf.Array([0, roman, 2, body])
+        file.Root.PageLabels = pikepdf.Dictionary(Nums=numbers)
+        file.save(path)
+    assert pages.printed_at(path) == {
+        "A chapter": {"": "ii", "The town's way": "1", "Inside": "2"},
+        "The end": {"": "3"},
+    }

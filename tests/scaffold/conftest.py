@@ -1,0 +1,13 @@
+"""What the tests of emitted repositories share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_printed_book() -> Iterator[None]:
+    """Messages name no page, whether the PDF has been made here or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("check.places.PAGES", "_build/never-made.json")
+        yield
