@@ -1,14 +1,17 @@
 """Every record is complete, and its first steps come out the same again."""
 
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
 from press.records import read
 from records import __main__ as records
+from records import make_mistakes
 
 ROOT = Path(__file__).parent.parent
+MISTAKES = ROOT / "records" / "mistakes.json"
 
 
 @pytest.mark.parametrize("name", records.names())
@@ -21,15 +24,27 @@ def test_a_record_is_replayed(name: str) -> None:
     records.maker(name).replay(record["data"])
 
 
+@pytest.mark.judge
+@pytest.mark.parametrize("topic", read(MISTAKES)["data"])
+def test_each_mistake_fails_the_checks_it_failed(topic: str) -> None:
+    known = read(MISTAKES)["data"][topic]
+    make_mistakes.replay_topic(known, topic)
+    changed = deepcopy(known)
+    first = next(iter(changed["mistakes"].values()))
+    first["marks"] = first["marks"].translate(str.maketrans("x.", ".x"))
+    with pytest.raises(AssertionError):
+        make_mistakes.replay_topic(changed, topic)
+
+
 def test_a_record_that_was_changed_is_caught() -> None:
     """The replay of memory compares; it does not only run."""
     path = ROOT / "records" / "memory.json"
     data = read(path)["data"]
     text = json.dumps(data)
     digits = [i for i, c in enumerate(text) if c == "1" and text[i - 1] == " "]
-    changed = json.loads("".join(
-        "7" if i in digits else c for i, c in enumerate(text)
-    ))
+    changed = json.loads(
+        "".join("7" if i in digits else c for i, c in enumerate(text))
+    )
     assert changed != data
     with pytest.raises(AssertionError):
         records.maker("memory").replay(changed)
