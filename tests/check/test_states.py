@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from check import progress
+from check.closing import last_run
 from check.commands import main
 from check.places import Site
 from check.values import distance, freeze
@@ -141,6 +142,14 @@ def test_when_all_passes_the_last_page_has_numbers(
     assert "Everything passes." in out
     assert f"{len(site.topics)} topics" in out
     assert "a validation loss of 2.500 nats; no model can be below 1.500" in out
+
+
+def test_the_tenth_run_is_newer_than_the_ninth(site: Site) -> None:
+    for name, loss in (("9", 3.0), ("10", 2.0)):
+        log = site.root / "runs" / name / "log.jsonl"
+        log.parent.mkdir(parents=True)
+        log.write_text(json.dumps({"validation_loss": loss}) + "\n")
+    assert last_run(site).startswith("the run 10 reached a validation loss")
 
 
 def test_a_mistake_can_be_looked_for(
