@@ -12,14 +12,13 @@ from cyclopts import App, CycloptsError, Parameter
 
 from check import closing, lessons, progress, results
 from check.diagnose import failures, known_bugs, known_ways
-from check.message import some, summary
+from check.message import PROGRAM, some, summary
 from check.mine import Mine, MineError, read_mine
 from check.places import PlaceError, Site, Topic
 from check.progress import BAD, Progress
 from check.verdict import Verdict, judge, silent
 from check.watch import changes
 
-PROGRAM = "python -m check"
 HELP = """\
 Check what you wrote, and name the mistake.
 
@@ -34,6 +33,7 @@ Examples:
   {PROGRAM} attention bpe          these topics
   {PROGRAM} --chapter model --all  every topic of a part
   {PROGRAM} --status               how all of them stand
+  {PROGRAM} --watch attention      again at every change
   {PROGRAM} hint attention --level 2
   {PROGRAM} reset attention --stub an empty one, to write yourself
 
@@ -41,6 +41,7 @@ Your own code of any name:
   {PROGRAM} attention --mine my_model.py:MyAttention
   {PROGRAM} attention --mine "my_model.py:fn as attention_weights"
   {PROGRAM} attention --mine adapter.py
+  {PROGRAM} hint attention --mine adapter.py
 
 where adapter.py gives the book's names to yours:
   from my_model import MyAttention
@@ -54,6 +55,9 @@ the command, 130 when stopped with Ctrl-C."""
 
 Level = Literal[1, 2, 3, 4]
 Names = Annotated[tuple[str, ...], Parameter(help="topics, by name")]
+Own = Annotated[
+    list[str] | None, Parameter(help="your own code in place of the book's")
+]
 
 
 class Usage(Exception):
@@ -93,24 +97,23 @@ class Desk:
     def chosen(
         self, names: Names, chapter: str | None, all_: bool
     ) -> list[str]:
-        """The topics that were asked for, in the order of the book."""
+        """The topics that were asked for; all of them, by every way."""
         topics = self.site.topics
+        named = [topic_of(self.site, name).id for name in dict.fromkeys(names)]
         if chapter is not None:
             parts = {t.part for t in topics.values()}
-            inside = [
+            inside = {
                 t.id
                 for t in topics.values()
                 if chapter in (t.part, t.id, t.package)
-            ]
+            }
             if not inside:
                 raise Usage(
                     f"no chapter or part {chapter!r}; the parts are "
                     + ", ".join(sorted(parts))
                 )
-            return inside
-        if all_:
-            return list(topics)
-        return [topic_of(self.site, name).id for name in dict.fromkeys(names)]
+            return [name for name in topics if name in inside.union(named)]
+        return list(topics) if all_ else named
 
     def judged(self, name: str, known: Progress, mine: Mine) -> Verdict:
         """One topic's verdict, entered and printed."""
@@ -151,10 +154,7 @@ class Desk:
         all_: Annotated[
             bool, Parameter(name="--all", negative="", help="every topic")
         ] = False,
-        mine: Annotated[
-            list[str] | None,
-            Parameter(help="your own code in place of the book's"),
-        ] = None,
+        mine: Own = None,
         watch: Annotated[
             bool, Parameter(negative="", help="again at every change")
         ] = False,
@@ -167,13 +167,17 @@ class Desk:
     ) -> int:
         """Check topics; see above."""
         if status:
+            if topics or chapter is not None or all_ or mine or watch:
+                raise Usage("--status stands alone, or with --json")
             return self.status(json)
+        if watch and json:
+            raise Usage("--watch has no end, and --json is one whole: take one")
         names = self.chosen(topics, chapter, all_)
         own = read_mine(mine or [])
         if own.given and len(names) != 1:
             raise Usage("--mine stands with one topic, whose code it is")
         if watch:
-            return self.watch(names)
+            return self.watch(names, own)
         return self.once(names, own, json)
 
     def once(self, names: list[str], own: Mine, json: bool = False) -> int:
@@ -224,15 +228,22 @@ class Desk:
             topic = self.site.topics[following]
             print(f"next: {PROGRAM} {topic.id}  ({topic.title})")
 
-    def watch(self, names: list[str]) -> int:
-        """Check now, and again whenever a module of the library changes."""
-        self.once(names, Mine())
+    def watch(self, names: list[str], own: Mine) -> int:
+        """Check now, and again whenever the code under check may change."""
+        self.again(names, own)
         print("watching; Ctrl-C ends it")
-        for changed in changes(self.site):
+        for changed in changes(self.site, own):
             print()
             inside = [t for t in self.site.topics if t in changed]
-            self.once(names or inside, Mine())
+            self.again(names or inside, own)
         return 0
+
+    def again(self, names: list[str], own: Mine) -> None:
+        """Check once; what cannot be done now is told, for it may be later."""
+        try:
+            self.once(names, own)
+        except Usage as error:
+            complain(error)
 
     def status(self, json: bool) -> int:
         """How all topics stand, without running anything."""
@@ -263,13 +274,17 @@ class Desk:
                 "line, 4 the difference from the book's module"
             ),
         ] = 1,
+        mine: Own = None,
     ) -> int:
         """A hint about the first check that fails, as strong as you want."""
         found = topic_of(self.site, topic)
-        verdict = judge(self.site, found, say=whisper)
+        own = read_mine(mine or [])
+        verdict = judge(self.site, found, mine=own, say=whisper)
+        require_reached(verdict)
         speak(lessons.hint(self.site, verdict, level))
         if failures(verdict.report) and level < 4:
-            print(f"more: {PROGRAM} hint {topic} --level {level + 1}")
+            more = f"{PROGRAM} hint {topic} --level {level + 1}"
+            print(f"more: {more}{own.options}")
         return 0
 
     def explain(self, topic: str) -> int:

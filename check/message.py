@@ -12,7 +12,7 @@ from check.verdict import Verdict
 
 LINES, WIDTH = 25, 79
 MARGIN = 6
-HINT = "python -m check hint {}"
+PROGRAM = "python -m check"
 
 
 def item(label: str, text: str) -> list[str]:
@@ -55,7 +55,7 @@ def place(site: Site, verdict: Verdict, failed: dict[str, Any]) -> str:
     if told["file"]:
         return f"{shown_path(site, told['file'])}:{told['line']}"
     if verdict.mine.given:
-        return verdict.mine.given[0][0]
+        return own_place(site, verdict, failed)
     path = site.path(verdict.topic)
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -71,6 +71,16 @@ def place(site: Site, verdict: Verdict, failed: dict[str, Any]) -> str:
             where = shown_path(site, str(path))
             return f"{where}:{node.lineno} ({node.name})"
     return shown_path(site, str(path))
+
+
+def own_place(site: Site, verdict: Verdict, failed: dict[str, Any]) -> str:
+    """Where the code given with --mine begins that the check asks for."""
+    placed = verdict.report.get("placed") or {}
+    asked = [placed[name] for name in failed.get("used", ()) if name in placed]
+    for name, file, line in [*asked, *placed.values()]:
+        if file:
+            return f"{shown_path(site, file)}:{line} ({name})"
+    return str(verdict.mine.given[0].file)
 
 
 def chapter(verdict: Verdict, failed: dict[str, Any]) -> str:
@@ -115,10 +125,14 @@ def explained(site: Site, verdict: Verdict) -> list[str]:
         label = "likely" if verdict.cause.names else "cause"
         lines += item(label, verdict.cause.text)
     lines += item("read", chapter(verdict, failed))
-    follow = HINT.format(verdict.topic.id)
+    return [*lines, f"{' ' * MARGIN}{'next':<10}{following(verdict)}"]
+
+
+def following(verdict: Verdict) -> str:
+    """The command to type next, whole, so that it can be copied."""
     if verdict.state == "blocked":
-        follow = f"python -m check {verdict.blocker}"
-    return lines + item("next", follow)
+        return f"{PROGRAM} {verdict.blocker}"
+    return f"{PROGRAM} hint {verdict.topic.id}{verdict.mine.options}"
 
 
 def waiting(site: Site, verdict: Verdict) -> list[str]:
@@ -159,7 +173,7 @@ def aside(verdict: Verdict) -> list[str]:
     left = verdict.aside
     if not left:
         return []
-    given = {book or name for _, name, book in verdict.mine.given}
+    given = {each.book or each.name for each in verdict.mine.given}
     asked = {name for check in left for name in check["used"]} - given
     names = [n for n, _ in verdict.topic.sections if n in asked]
     does = "check does not run your code", "checks do not run your code"

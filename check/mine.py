@@ -18,10 +18,13 @@ other way, `{"qkv": "W_q + W_k + W_v"}` joins three layers to the book's one.
 
 import importlib.util
 import inspect
+import os
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -42,15 +45,47 @@ class MineError(Exception):
 
 
 @dataclass(frozen=True)
-class Mine:
-    """What to put in the place of the book's: (file, name, book's name)."""
+class Given:
+    """Something to put in the place of the book's, and where it stands."""
 
-    given: tuple[tuple[str, str, str], ...] = ()
+    typed: str
+    file: Path
+    name: str = ""  # without one, all that has a name of the book's
+    book: str = ""  # the book's name, if that was given, too
+
+
+@dataclass(frozen=True)
+class Mine:
+    """What to put in the place of the book's."""
+
+    given: tuple[Given, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files in which it stands."""
-        return tuple(Path(file).resolve() for file, _, _ in self.given)
+        return tuple(each.file.resolve() for each in self.given)
+
+    @property
+    def watched(self) -> set[Path]:
+        """Those files, and the others beside them that they may import."""
+        beside = (p for file in self.files for p in file.parent.glob("*.py"))
+        return {*self.files, *beside}
+
+    @property
+    def options(self) -> str:
+        """What gives the same once more, to stand behind a command.
+
+        >>> Mine((Given("a.py:f as g", Path("a.py"), "f", "g"),)).options
+        " --mine 'a.py:f as g'"
+        """
+        return "".join(f" --mine {quoted(each.typed)}" for each in self.given)
+
+
+def quoted(text: str) -> str:
+    """The text as this machine's shell takes it for one word."""
+    if os.name == "nt":
+        return subprocess.list2cmdline([text])
+    return shlex.quote(text)
 
 
 def read_mine(texts: list[str]) -> Mine:
@@ -68,21 +103,45 @@ def read_mine(texts: list[str]) -> Mine:
                 f"--mine {text}: write FILE.py, FILE.py:NAME, or "
                 '"FILE.py:NAME as BOOKS_NAME"'
             )
-        if not Path(found["file"]).is_file():
-            raise MineError(f"--mine {found['file']}: there is no such file")
-        parts = (found["file"], found["name"] or "", found["book"] or "")
-        given.append(parts)
+        file = Path(found["file"])
+        if not file.is_file():
+            raise MineError(f"--mine {file}: there is no such file")
+        names = found["name"] or "", found["book"] or ""
+        given.append(Given(text.strip(), file, *names))
     return Mine(tuple(given))
 
 
-def put_in_place(mine: Mine, module: ModuleType) -> frozenset[CodeType]:
-    """Set the reader's classes and functions as the module's.
+@dataclass(frozen=True)
+class Placed:
+    """What stands in the place of the book's, in the check's process."""
 
-    Returns the code of what was set, by which a check that runs it is known.
-    """
+    code: frozenset[CodeType] = frozenset()  # by which a run of it is known
+    # By the book's name: the reader's, and the file and line where it stands.
+    names: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files from which it comes."""
+        return tuple({Path(code.co_filename) for code in self.code})
+
+
+def start(thing: Any) -> tuple[str, str, int]:
+    """A thing's name, and the file and line where it begins, if it has any."""
+    name = getattr(thing, "__name__", type(thing).__name__)
+    try:
+        own = inspect.unwrap(thing)
+        file, (_, line) = inspect.getfile(own), inspect.getsourcelines(own)
+    except (TypeError, OSError):
+        return name, "", 0
+    return name, file, line
+
+
+def put_in_place(mine: Mine, module: ModuleType) -> Placed:
+    """Set the reader's classes and functions as the module's."""
     code: set[CodeType] = set()
-    for file, name, book in mine.given:
-        path = Path(file).resolve()
+    names = {}
+    for each in mine.given:
+        path = each.file.resolve()
         sys.path.insert(0, str(path.parent))
         spec = importlib.util.spec_from_file_location(f"mine_{path.stem}", path)
         assert spec is not None
@@ -91,12 +150,13 @@ def put_in_place(mine: Mine, module: ModuleType) -> frozenset[CodeType]:
         sys.modules[spec.name] = own
         spec.loader.exec_module(own)
         mapping = dict(getattr(own, "weights", {}))
-        for target, thing in wanted(own, name, book, module):
+        for target, thing in wanted(own, each, module):
             code |= set(code_of(thing))
+            names[target] = start(thing)
             if isinstance(thing, type) and mapping:
                 thing = adapted(thing, mapping)
             setattr(module, target, thing)
-    return frozenset(code)
+    return Placed(frozenset(code), names)
 
 
 def code_of(thing: Any) -> Iterator[CodeType]:
@@ -115,9 +175,10 @@ def code_of(thing: Any) -> Iterator[CodeType]:
 
 
 def wanted(
-    own: ModuleType, name: str, book: str, module: ModuleType
+    own: ModuleType, given: Given, module: ModuleType
 ) -> Iterator[tuple[str, Any]]:
     """The book's names and what stands for each."""
+    name, book = given.name, given.book
     theirs = {
         key: value
         for key, value in vars(module).items()

@@ -26,13 +26,13 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import perf_counter  # checks replace time's own
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 import torch
 
 from check.errors import InputAsked, NetworkUsed, Told, TooLong, tell
-from check.mine import Mine, put_in_place
+from check.mine import Mine, Placed, put_in_place
 from check.places import CHECKS, LIBRARY, PlaceError, Site, Topic
 from check.running import check_functions, first_line, outcome
 from check.standin import StandIn
@@ -158,20 +158,20 @@ def run_here(job: Job, send: Callable[[Report], None]) -> None:
     """Run the job's checks in this process, and send a report of each."""
     started = perf_counter()
     find_library(job)
-    code: frozenset[CodeType] = frozenset()
+    placed = Placed()
     try:
         with contextlib.suppress(ImportError):
             module = importlib.import_module(job.topic.module)
-            code = put_in_place(job.mine, module)
+            placed = put_in_place(job.mine, module)
         checks = importlib.import_module(job.site.check_module(job.topic))
     except BaseException as error:
         send({"broken": tell(error, job.own).as_data()})
         return
-    send({"title": first_line(checks)})
+    send({"title": first_line(checks), "placed": placed.names})
     if job.naming:
         send({"bugs": checks.BUGS})
     for check in () if job.naming else check_functions(checks):
-        found = outcome(check, job.own, code)
+        found = outcome(check, job.own, placed)
         send({"check": found})
         if found["told"] and found["told"]["kind"] == "TooLong":
             break

@@ -1,5 +1,6 @@
 """A topic's way: todo, fail, pass, regressed; blocked and stale."""
 
+import ast
 import json
 import re
 import threading
@@ -11,6 +12,8 @@ import pytest
 from check import progress
 from check.closing import last_run
 from check.commands import main
+from check.holes import functions, stub
+from check.mine import Mine
 from check.places import Site
 from check.values import distance, freeze
 from check.watch import changes
@@ -123,6 +126,36 @@ def test_hints_grow_stronger(
     assert "nothing to hint at" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("level", "1234")
+def test_hints_are_about_the_first_hole(
+    level: str, site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The check that fails first uses another function, in vain."""
+    topic = site.topics["attention"]
+    path = site.path(topic)
+    text = path.read_text(encoding="utf-8")
+    empty = stub(text).splitlines()
+    function = dict(functions(ast.parse(text)))["scaled_dot_product_attention"]
+    other = dict(functions(ast.parse(stub(text))))[function.name]
+    lines = text.splitlines()
+    lines[function.lineno - 1 : function.end_lineno] = empty[
+        other.lineno - 1 : other.end_lineno
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert main(["hint", "attention", "--level", level], site) == 0
+    out = capsys.readouterr().out
+    assert ("scaled_dot_product_attention" in out) is (level != "2")
+    assert "def attention_weights" not in out
+    assert "def causal_mask" not in out
+    if level == "1":
+        assert f"attention.py:{function.lineno}" in out
+    if level == "2":
+        assert "nothing is written there yet" in out
+    if level == "4":
+        assert "-    raise NotImplementedError" in out
+        assert "+    return attention_weights(q, k, causal) @ v" in out
+
+
 def test_when_all_passes_the_last_page_has_numbers(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +208,13 @@ def test_a_mistake_can_be_looked_for(
         (["--chapter", "nowhere"], "the parts are"),
         (["--mine", "gone.py"], "there is no such file"),
         (["--frobnicate"], "--help"),
+        (["--watch", "--json"], "take one"),
+        (["--status", "attention"], "--status stands alone"),
+        (["--status", "--mine", "gone.py"], "--status stands alone"),
+        (["--status", "--chapter", "model"], "--status stands alone"),
+        (["atention", "--all"], "did you mean attention"),
+        (["atention", "--chapter", "bpe"], "did you mean attention"),
+        (["hint", "attention", "--mine", "gone.py"], "there is no such file"),
     ],
 )
 def test_what_cannot_be_done_is_told(
@@ -185,6 +225,14 @@ def test_what_cannot_be_done_is_told(
 ) -> None:
     assert main(words, site) == 2
     assert said in capsys.readouterr().err
+
+
+def test_topics_beside_a_chapter_are_checked_with_it(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bpe", "--chapter", "attention", "--json"], site) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["topics"] == {"bpe": "pass", "attention": "pass"}
 
 
 def test_lists_and_explanations(
@@ -228,7 +276,7 @@ def test_the_cache_is_not_needed(site: Site, tmp_path: Path) -> None:
 
 
 def test_a_change_is_seen(site: Site) -> None:
-    seen = changes(site, pause=0.01)
+    seen = changes(site, Mine(), pause=0.01)
     path = site.path(site.topics["attention"])
 
     def write() -> None:
