@@ -1,6 +1,7 @@
 """The command `python -m check`: what can be typed, and what it prints."""
 
 import difflib
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -51,7 +52,7 @@ where adapter.py gives the book's names to yours:
 One layer that holds all three: {{"query": "qkv[0/3]", "key": "qkv[1/3]", …}}
 
 Exit code: 0 when nothing fails, 1 when something does, 2 for a mistake in
-the command, 130 when stopped with Ctrl-C."""
+the command, 130 when stopped with Ctrl-C, 141 when nobody reads on."""
 
 Level = Literal[1, 2, 3, 4]
 Names = Annotated[tuple[str, ...], Parameter(help="topics, by name")]
@@ -310,7 +311,15 @@ class Desk:
         path = self.site.path(found)
         if not yes:
             what = "an empty form of the book's" if stub else "the book's"
-            answer = input(f"replace {path} by {what}? [y/N] ")
+            try:
+                answer = input(f"replace {path} by {what}? [y/N] ")
+            except EOFError:
+                print()
+                form = " --stub" if stub else ""
+                raise Usage(
+                    "nobody is there to say yes, and nothing was changed; "
+                    f"type: {PROGRAM} reset {topic}{form} --yes"
+                ) from None
             if answer.strip().lower() not in ("y", "yes"):
                 print("nothing was changed")
                 return 0
@@ -435,14 +444,25 @@ def main(arguments: list[str] | None = None, site: Site | None = None) -> int:
         command, bound, _ = app.parse_args(
             words, exit_on_error=False, print_error=False
         )
-        return int(command(*bound.args, **bound.kwargs) or 0)
+        code = int(command(*bound.args, **bound.kwargs) or 0)
+        sys.stdout.flush()
+        return code
     except CycloptsError as error:
         return complain(f"{error} Try: {PROGRAM} --help")
     except (Usage, MineError, PlaceError) as error:
         return complain(error)
+    except BrokenPipeError:
+        return leave_unread()
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
+
+
+def leave_unread() -> int:
+    """The program that read the output has gone; end without a word."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return 141
 
 
 def require_reached(verdict: Verdict) -> None:

@@ -1,8 +1,12 @@
 """A topic's way: todo, fail, pass, regressed; blocked and stale."""
 
 import ast
+import io
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +22,7 @@ from check.places import Site
 from check.values import distance, freeze
 from check.watch import changes
 
+ROOT = Path(__file__).parents[2]
 SCALE = "scores / math.sqrt(q.shape[-1])"
 
 
@@ -225,6 +230,42 @@ def test_what_cannot_be_done_is_told(
 ) -> None:
     assert main(words, site) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", [[], ["--stub"]])
+def test_without_a_terminal_reset_says_what_to_type(
+    form: list[str],
+    site: Site,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = site.path(site.topics["attention"])
+    before = path.read_bytes()
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    words = ["reset", "attention", *form]
+    assert main(words, site) == 2
+    typed = " ".join([*words, "--yes"])
+    assert f"type: python -m check {typed}\n" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert main([*words, "--yes"], site) == 0
+
+
+def test_output_that_nobody_reads_on_is_no_error() -> None:
+    """As with `| head -1`: the reader goes before anything is written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "check", "--status", "--json"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert done.stderr == ""
+    assert done.returncode == 141
 
 
 def test_topics_beside_a_chapter_are_checked_with_it(
