@@ -12,6 +12,7 @@ import torch
 from cyclopts import App, CycloptsError, Parameter
 
 from check import closing, lessons, progress, results
+from check.cells import Cells
 from check.diagnose import failures, known_bugs, known_ways
 from check.message import PROGRAM, some, summary
 from check.mine import Mine, MineError, read_mine
@@ -41,6 +42,7 @@ Examples:
 Your own code of any name:
   {PROGRAM} attention --mine my_model.py:MyAttention
   {PROGRAM} attention --mine "my_model.py:fn as attention_weights"
+  {PROGRAM} attention --mine notebook.ipynb:MyAttention
   {PROGRAM} attention --mine adapter.py
   {PROGRAM} hint attention --mine adapter.py
 
@@ -49,11 +51,16 @@ where adapter.py gives the book's names to yours:
   SingleHeadAttention = MyAttention
   weights = {{"query": "W_q", "key": "W_k", "value": "W_v"}}
 
+In a notebook, with code that stands in its cells:
+  %load_ext check
+  %check attention --mine MyAttention
+
 One layer that holds all three: {{"query": "qkv[0/3]", "key": "qkv[1/3]", …}}
 
 Exit code: 0 when nothing fails, 1 when something does, 2 for a mistake in
 the command, 130 when stopped with Ctrl-C, 141 when nobody reads on."""
 
+CELLS = "cells"  # the folder in which code of notebooks becomes a file
 Level = Literal[1, 2, 3, 4]
 Names = Annotated[tuple[str, ...], Parameter(help="topics, by name")]
 Own = Annotated[
@@ -89,9 +96,13 @@ def whisper(text: str) -> None:
 class Desk:
     """The commands, on one repository."""
 
-    def __init__(self, site: Site) -> None:
-        """Nothing is read yet."""
-        self.site = site
+    def __init__(self, site: Site, cells: Cells | None) -> None:
+        """With the cells of the notebook in which the command is typed."""
+        self.site, self.cells = site, cells
+
+    def own(self, texts: list[str] | None) -> Mine:
+        """The reader's code that --mine names."""
+        return read_mine(texts or [], self.site.cache / CELLS, self.cells)
 
     # --- the check itself ----------------------------------------------------
 
@@ -174,11 +185,13 @@ class Desk:
         if watch and json:
             raise Usage("--watch has no end, and --json is one whole: take one")
         names = self.chosen(topics, chapter, all_)
-        own = read_mine(mine or [])
+        own = self.own(mine)
         if own.given and len(names) != 1:
             raise Usage("--mine stands with one topic, whose code it is")
+        if watch and own.in_session:
+            raise Usage("no cell can change while --watch waits: leave it out")
         if watch:
-            return self.watch(names, own)
+            return self.watch(names, mine)
         return self.once(names, own, json)
 
     def once(self, names: list[str], own: Mine, json: bool = False) -> int:
@@ -229,21 +242,22 @@ class Desk:
             topic = self.site.topics[following]
             print(f"next: {PROGRAM} {topic.id}  ({topic.title})")
 
-    def watch(self, names: list[str], own: Mine) -> int:
+    def watch(self, names: list[str], mine: list[str] | None) -> int:
         """Check now, and again whenever the code under check may change."""
-        self.again(names, own)
+        own = self.own(mine)
+        self.again(names, mine)
         print("watching; Ctrl-C ends it")
         for changed in changes(self.site, own):
             print()
             inside = [t for t in self.site.topics if t in changed]
-            self.again(names or inside, own)
+            self.again(names or inside, mine)
         return 0
 
-    def again(self, names: list[str], own: Mine) -> None:
+    def again(self, names: list[str], mine: list[str] | None) -> None:
         """Check once; what cannot be done now is told, for it may be later."""
         try:
-            self.once(names, own)
-        except Usage as error:
+            self.once(names, self.own(mine))
+        except (Usage, MineError) as error:
             complain(error)
 
     def status(self, json: bool) -> int:
@@ -279,12 +293,13 @@ class Desk:
     ) -> int:
         """A hint about the first check that fails, as strong as you want."""
         found = topic_of(self.site, topic)
-        own = read_mine(mine or [])
+        own = self.own(mine)
         verdict = judge(self.site, found, mine=own, say=whisper)
         require_reached(verdict)
         speak(lessons.hint(self.site, verdict, level))
         if failures(verdict.report) and level < 4:
-            more = f"{PROGRAM} hint {topic} --level {level + 1}"
+            program = "%check" if own.in_session else PROGRAM
+            more = f"{program} hint {topic} --level {level + 1}"
             print(f"more: {more}{own.options}")
         return 0
 
@@ -402,9 +417,9 @@ def parity() -> str:
     return f"{device} agrees with the CPU"
 
 
-def make_app(site: Site) -> App:
+def make_app(site: Site, cells: Cells | None = None) -> App:
     """The tree of commands."""
-    desk = Desk(site)
+    desk = Desk(site, cells)
     app = App(
         name=PROGRAM,
         help=HELP,
@@ -433,14 +448,21 @@ def complain(error: object) -> int:
     return 2
 
 
-def main(arguments: list[str] | None = None, site: Site | None = None) -> int:
-    """Command line; returns the exit code, as the help says."""
+def main(
+    arguments: list[str] | None = None,
+    site: Site | None = None,
+    cells: Cells | None = None,
+) -> int:
+    """Command line; returns the exit code, as the help says.
+
+    `cells` are those of the notebook in which the command is typed.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app = make_app(site or here())
+        app = make_app(site or here(), cells)
         command, bound, _ = app.parse_args(
             words, exit_on_error=False, print_error=False
         )

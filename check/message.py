@@ -5,8 +5,10 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from check.cells import origin
 from check.diagnose import failures
 from check.holes import functions
+from check.mine import Mine
 from check.places import Site
 from check.verdict import Verdict
 
@@ -41,6 +43,17 @@ def some(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
+def shown_line(site: Site, mine: Mine, file: str, line: int) -> str:
+    """A file and line as a reader would look for it."""
+    for each in mine.given:
+        if each.source and each.file.resolve() == Path(file):
+            where = origin(each.file, line)
+            if each.source.is_dir():
+                return where
+            return f"{shown_path(site, str(each.source))}, {where}"
+    return f"{shown_path(site, file)}:{line}"
+
+
 def shown_path(site: Site, file: str) -> str:
     """A file as one would type it from the repository's root."""
     path = Path(file)
@@ -53,7 +66,7 @@ def place(site: Site, verdict: Verdict, failed: dict[str, Any]) -> str:
     """File and line: of the error, else of the first definition in use."""
     told = failed["told"]
     if told["file"]:
-        return f"{shown_path(site, told['file'])}:{told['line']}"
+        return shown_line(site, verdict.mine, told["file"], told["line"])
     if verdict.mine.given:
         return own_place(site, verdict, failed)
     path = site.path(verdict.topic)
@@ -79,7 +92,8 @@ def own_place(site: Site, verdict: Verdict, failed: dict[str, Any]) -> str:
     asked = [placed[name] for name in failed.get("used", ()) if name in placed]
     for name, file, line in [*asked, *placed.values()]:
         if file:
-            return f"{shown_path(site, file)}:{line} ({name})"
+            where = shown_line(site, verdict.mine, file, line)
+            return f"{where} ({name})"
     return str(verdict.mine.given[0].file)
 
 
@@ -132,7 +146,8 @@ def following(verdict: Verdict) -> str:
     """The command to type next, whole, so that it can be copied."""
     if verdict.state == "blocked":
         return f"{PROGRAM} {verdict.blocker}"
-    return f"{PROGRAM} hint {verdict.topic.id}{verdict.mine.options}"
+    program = "%check" if verdict.mine.in_session else PROGRAM
+    return f"{program} hint {verdict.topic.id}{verdict.mine.options}"
 
 
 def waiting(site: Site, verdict: Verdict) -> list[str]:
@@ -155,7 +170,7 @@ def summary(site: Site, verdict: Verdict) -> list[str]:
     """All that is printed of a topic, its checks in their order."""
     report = verdict.report
     title = report["title"] or verdict.topic.title
-    lines = [f"{verdict.topic.id}: {title}"]
+    lines = [f"{verdict.topic.id}: {title}", *stands_for(verdict)]
     good = [f"  ✓ {c['title']}" for c in verdict.passed]
     if verdict.state == "todo":
         return fit(lines, good, waiting(site, verdict), [])
@@ -166,6 +181,19 @@ def summary(site: Site, verdict: Verdict) -> list[str]:
     details = [f"  ✗ {name}", *explained(site, verdict)]
     others = [f"  ✗ {c['title']}" for c in bad[1:]] + aside(verdict)
     return fit(lines, good, details, others)
+
+
+def stands_for(verdict: Verdict) -> list[str]:
+    """Of which of the book's the code was taken, where nobody said it."""
+    if all(each.book or not each.name for each in verdict.mine.given):
+        return []
+    placed = verdict.report.get("placed") or {}
+    given = {each.name for each in verdict.mine.given if not each.book}
+    return [
+        f"  {name} stands for {book}"
+        for book, (name, _, _) in placed.items()
+        if name in given and name != book
+    ]
 
 
 def aside(verdict: Verdict) -> list[str]:
