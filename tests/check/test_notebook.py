@@ -96,7 +96,9 @@ def test_a_function_of_a_cell(
 def test_the_line_of_a_cell_that_fails_is_named(
     shell: InteractiveShell, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(shell, WRONG.replace("/ 1.0", "@ q"), "%check attention --mine attend")
+    run(
+        shell, WRONG.replace("1.0", "nothing"), "%check attention --mine attend"
+    )
     assert "in        In [5], line 4\n" in capsys.readouterr().out
 
 
