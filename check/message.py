@@ -7,6 +7,7 @@ from typing import Any
 
 from check.cells import origin
 from check.diagnose import failures
+from check.errors import TooLong
 from check.holes import functions
 from check.mine import Mine
 from check.places import Site
@@ -212,7 +213,11 @@ def aside(verdict: Verdict) -> list[str]:
 
 def ending(report: dict[str, Any]) -> str:
     """Why there is no check to name."""
-    return "it cannot be imported" if report["broken"] else "it came to an end"
+    if report["broken"]:
+        return "it cannot be imported"
+    if report["ended"]["kind"] == TooLong.__name__:
+        return "it does not come to an end"
+    return "it came to an end before its checks had"
 
 
 def fit(

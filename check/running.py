@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from check.errors import Stopped, tell
+from check import memory
+from check.errors import Stopped, tell, wants_memory
 from check.expect import CheckFailed, Noted, listening
 from check.mine import Placed
 from check.places import LIBRARY, Site, Topic
@@ -170,6 +171,8 @@ def outcome(
     with watched(placed.code) as called:
         error, noted = run_noting(check)
     own = placed.files if called else own
+    if error and wants_memory(error):
+        memory.lift()
     told = tell(error, own) if error else None
     return {
         "name": check.__name__,
