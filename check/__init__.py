@@ -9,6 +9,6 @@ from typing import Any
 
 def load_ipython_extension(shell: Any) -> None:
     """What `%load_ext check` calls: `%check TOPIC` works from then on."""
-    from check.notebook import magic
+    from check.notebook import magic_of
 
-    shell.register_magic_function(magic, "line_cell", "check")
+    shell.register_magic_function(magic_of(shell), "line_cell", "check")

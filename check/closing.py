@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from pathlib import Path
 
 from check.places import PlaceError, Site
@@ -33,10 +34,21 @@ def own_lines(site: Site) -> tuple[int, int]:
     return total, own
 
 
+def counted(name: str) -> list[str | int]:
+    """A name in parts that sort as people count.
+
+    >>> sorted(["run10", "run9"], key=counted)
+    ['run9', 'run10']
+    """
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if part.isdecimal() else part for part in parts]
+
+
 def last_run(site: Site) -> str:
     """The best validation loss of the newest run by name, "" without one."""
     for base in (site.root / "runs", site.root / "_build" / "runs"):
-        for folder in sorted(base.glob("*"), reverse=True):
+        folders = sorted(base.glob("*"), key=lambda path: counted(path.name))
+        for folder in reversed(folders):
             losses = validation_losses(folder / "log.jsonl")
             if losses:
                 return (

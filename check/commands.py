@@ -1,6 +1,7 @@
 """The command `python -m check`: what can be typed, and what it prints."""
 
 import difflib
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,15 +12,15 @@ import torch
 from cyclopts import App, CycloptsError, Parameter
 
 from check import closing, lessons, progress, results
+from check.cells import Cells
 from check.diagnose import failures, known_bugs, known_ways
-from check.message import some, summary
+from check.message import PROGRAM, some, summary
 from check.mine import Mine, MineError, read_mine
 from check.places import PlaceError, Site, Topic
 from check.progress import BAD, Progress
 from check.verdict import Verdict, judge, silent
 from check.watch import changes
 
-PROGRAM = "python -m check"
 HELP = """\
 Check what you wrote, and name the mistake.
 
@@ -34,26 +35,37 @@ Examples:
   {PROGRAM} attention bpe          these topics
   {PROGRAM} --chapter model --all  every topic of a part
   {PROGRAM} --status               how all of them stand
+  {PROGRAM} --watch attention      again at every change
   {PROGRAM} hint attention --level 2
   {PROGRAM} reset attention --stub an empty one, to write yourself
 
 Your own code of any name:
   {PROGRAM} attention --mine my_model.py:MyAttention
   {PROGRAM} attention --mine "my_model.py:fn as attention_weights"
+  {PROGRAM} attention --mine notebook.ipynb:MyAttention
   {PROGRAM} attention --mine adapter.py
+  {PROGRAM} hint attention --mine adapter.py
 
 where adapter.py gives the book's names to yours:
   from my_model import MyAttention
   SingleHeadAttention = MyAttention
   weights = {{"query": "W_q", "key": "W_k", "value": "W_v"}}
 
+In a notebook, with code that stands in its cells:
+  %load_ext check
+  %check attention --mine MyAttention
+
 One layer that holds all three: {{"query": "qkv[0/3]", "key": "qkv[1/3]", …}}
 
 Exit code: 0 when nothing fails, 1 when something does, 2 for a mistake in
-the command, 130 when stopped with Ctrl-C."""
+the command, 130 when stopped with Ctrl-C, 141 when nobody reads on."""
 
+CELLS = "cells"  # the folder in which code of notebooks becomes a file
 Level = Literal[1, 2, 3, 4]
 Names = Annotated[tuple[str, ...], Parameter(help="topics, by name")]
+Own = Annotated[
+    list[str] | None, Parameter(help="your own code in place of the book's")
+]
 
 
 class Usage(Exception):
@@ -84,33 +96,36 @@ def whisper(text: str) -> None:
 class Desk:
     """The commands, on one repository."""
 
-    def __init__(self, site: Site) -> None:
-        """Nothing is read yet."""
-        self.site = site
+    def __init__(self, site: Site, cells: Cells | None) -> None:
+        """With the cells of the notebook in which the command is typed."""
+        self.site, self.cells = site, cells
+
+    def own(self, texts: list[str] | None) -> Mine:
+        """The reader's code that --mine names."""
+        return read_mine(texts or [], self.site.cache / CELLS, self.cells)
 
     # --- the check itself ----------------------------------------------------
 
     def chosen(
         self, names: Names, chapter: str | None, all_: bool
     ) -> list[str]:
-        """The topics that were asked for, in the order of the book."""
+        """The topics that were asked for; all of them, by every way."""
         topics = self.site.topics
+        named = [topic_of(self.site, name).id for name in dict.fromkeys(names)]
         if chapter is not None:
             parts = {t.part for t in topics.values()}
-            inside = [
+            inside = {
                 t.id
                 for t in topics.values()
                 if chapter in (t.part, t.id, t.package)
-            ]
+            }
             if not inside:
                 raise Usage(
                     f"no chapter or part {chapter!r}; the parts are "
                     + ", ".join(sorted(parts))
                 )
-            return inside
-        if all_:
-            return list(topics)
-        return [topic_of(self.site, name).id for name in dict.fromkeys(names)]
+            return [name for name in topics if name in inside.union(named)]
+        return list(topics) if all_ else named
 
     def judged(self, name: str, known: Progress, mine: Mine) -> Verdict:
         """One topic's verdict, entered and printed."""
@@ -151,10 +166,7 @@ class Desk:
         all_: Annotated[
             bool, Parameter(name="--all", negative="", help="every topic")
         ] = False,
-        mine: Annotated[
-            list[str] | None,
-            Parameter(help="your own code in place of the book's"),
-        ] = None,
+        mine: Own = None,
         watch: Annotated[
             bool, Parameter(negative="", help="again at every change")
         ] = False,
@@ -167,13 +179,19 @@ class Desk:
     ) -> int:
         """Check topics; see above."""
         if status:
+            if topics or chapter is not None or all_ or mine or watch:
+                raise Usage("--status stands alone, or with --json")
             return self.status(json)
+        if watch and json:
+            raise Usage("--watch has no end, and --json is one whole: take one")
         names = self.chosen(topics, chapter, all_)
-        own = read_mine(mine or [])
+        own = self.own(mine)
         if own.given and len(names) != 1:
             raise Usage("--mine stands with one topic, whose code it is")
+        if watch and own.in_session:
+            raise Usage("no cell can change while --watch waits: leave it out")
         if watch:
-            return self.watch(names)
+            return self.watch(names, mine)
         return self.once(names, own, json)
 
     def once(self, names: list[str], own: Mine, json: bool = False) -> int:
@@ -224,15 +242,23 @@ class Desk:
             topic = self.site.topics[following]
             print(f"next: {PROGRAM} {topic.id}  ({topic.title})")
 
-    def watch(self, names: list[str]) -> int:
-        """Check now, and again whenever a module of the library changes."""
-        self.once(names, Mine())
+    def watch(self, names: list[str], mine: list[str] | None) -> int:
+        """Check now, and again whenever the code under check may change."""
+        own = self.own(mine)
+        self.again(names, mine)
         print("watching; Ctrl-C ends it")
-        for changed in changes(self.site):
+        for changed in changes(self.site, own):
             print()
             inside = [t for t in self.site.topics if t in changed]
-            self.once(names or inside, Mine())
+            self.again(names or inside, mine)
         return 0
+
+    def again(self, names: list[str], mine: list[str] | None) -> None:
+        """Check once; what cannot be done now is told, for it may be later."""
+        try:
+            self.once(names, self.own(mine))
+        except (Usage, MineError) as error:
+            complain(error)
 
     def status(self, json: bool) -> int:
         """How all topics stand, without running anything."""
@@ -263,13 +289,18 @@ class Desk:
                 "line, 4 the difference from the book's module"
             ),
         ] = 1,
+        mine: Own = None,
     ) -> int:
         """A hint about the first check that fails, as strong as you want."""
         found = topic_of(self.site, topic)
-        verdict = judge(self.site, found, say=whisper)
+        own = self.own(mine)
+        verdict = judge(self.site, found, mine=own, say=whisper)
+        require_reached(verdict)
         speak(lessons.hint(self.site, verdict, level))
         if failures(verdict.report) and level < 4:
-            print(f"more: {PROGRAM} hint {topic} --level {level + 1}")
+            program = "%check" if own.in_session else PROGRAM
+            more = f"{program} hint {topic} --level {level + 1}"
+            print(f"more: {more}{own.options}")
         return 0
 
     def explain(self, topic: str) -> int:
@@ -295,7 +326,15 @@ class Desk:
         path = self.site.path(found)
         if not yes:
             what = "an empty form of the book's" if stub else "the book's"
-            answer = input(f"replace {path} by {what}? [y/N] ")
+            try:
+                answer = input(f"replace {path} by {what}? [y/N] ")
+            except EOFError:
+                print()
+                form = " --stub" if stub else ""
+                raise Usage(
+                    "nobody is there to say yes, and nothing was changed; "
+                    f"type: {PROGRAM} reset {topic}{form} --yes"
+                ) from None
             if answer.strip().lower() not in ("y", "yes"):
                 print("nothing was changed")
                 return 0
@@ -378,9 +417,9 @@ def parity() -> str:
     return f"{device} agrees with the CPU"
 
 
-def make_app(site: Site) -> App:
+def make_app(site: Site, cells: Cells | None = None) -> App:
     """The tree of commands."""
-    desk = Desk(site)
+    desk = Desk(site, cells)
     app = App(
         name=PROGRAM,
         help=HELP,
@@ -409,25 +448,43 @@ def complain(error: object) -> int:
     return 2
 
 
-def main(arguments: list[str] | None = None, site: Site | None = None) -> int:
-    """Command line; returns the exit code, as the help says."""
+def main(
+    arguments: list[str] | None = None,
+    site: Site | None = None,
+    cells: Cells | None = None,
+) -> int:
+    """Command line; returns the exit code, as the help says.
+
+    `cells` are those of the notebook in which the command is typed.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
-        app = make_app(site or here())
+        app = make_app(site or here(), cells)
         command, bound, _ = app.parse_args(
             words, exit_on_error=False, print_error=False
         )
-        return int(command(*bound.args, **bound.kwargs) or 0)
+        code = int(command(*bound.args, **bound.kwargs) or 0)
+        sys.stdout.flush()
+        return code
     except CycloptsError as error:
         return complain(f"{error} Try: {PROGRAM} --help")
     except (Usage, MineError, PlaceError) as error:
         return complain(error)
+    except BrokenPipeError:
+        return leave_unread()
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
+
+
+def leave_unread() -> int:
+    """The program that read the output has gone; end without a word."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return 141
 
 
 def require_reached(verdict: Verdict) -> None:

@@ -61,15 +61,27 @@ def store(path: Path, data: Any) -> None:
 
 
 def reference_seconds(site: Site, topic: Topic) -> float:
-    """How long the book's own module takes here; measured once."""
+    """How long the book's own module takes here."""
+    return float(reference_run(site, topic)["seconds"])
+
+
+def reference_bytes(site: Site, topic: Topic) -> int:
+    """How much memory the checks take with the book's own module."""
+    return int(reference_run(site, topic)["bytes"])
+
+
+def reference_run(site: Site, topic: Topic) -> dict[str, Any]:
+    """What the book's own module takes here; measured once."""
     key = site.fingerprint(topic, site.reference)
-    path = site.cache / f"{topic.id}-seconds.json"
+    path = site.cache / f"{topic.id}-takes.json"
     known = stored(path)
     if not isinstance(known, dict) or known.get("key") != key:
         report = run(Job(site, topic, site.reference))
-        known = {"key": key, "seconds": report.get("seconds", 60.0)}
+        takes = {"seconds": 60.0, "bytes": 0}
+        takes |= {name: report[name] for name in takes if name in report}
+        known = {"key": key, **takes}
         store(path, known)
-    return float(known["seconds"])
+    return known
 
 
 def slim(report: Report) -> Report:

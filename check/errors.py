@@ -19,6 +19,10 @@ class TooLong(Stopped):
     """The code ran beyond its time."""
 
 
+class TooMuch(Stopped):
+    """The code wanted more memory than it may take."""
+
+
 class InputAsked(Stopped):
     """The code called `input()`, and nobody sits there to answer."""
 
@@ -77,10 +81,26 @@ def at_fault(error: BaseException, own: tuple[Path, ...]) -> bool:
     return bool(frames) and belongs(frames[-1].filename, own)
 
 
+def wants_memory(error: BaseException) -> bool:
+    """Whether memory has run out: Python's words for it, or torch's."""
+    return isinstance(error, MemoryError) or "allocate memory" in str(error)
+
+
+def hungry(error: BaseException, own: tuple[Path, ...]) -> str:
+    """The function of the reader's in which memory ran out."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if belongs(frame.filename, own):
+            return f"{frame.name}()" if frame.name[0] != "<" else frame.name
+    return "the code"
+
+
 def tell(error: BaseException, own: tuple[Path, ...]) -> Told:
     """A failure in words; `own` are the reader's files and folders."""
     file, line = spot(error, own)
     kind = type(error).__name__
+    if wants_memory(error):
+        what = f"{hungry(error, own)} wants more memory than there is"
+        return Told(TooMuch.__name__, what, file=file, line=line)
     message = " ".join(str(error).split())[:300]
     if isinstance(error, CheckFailed):
         return Told(
@@ -114,8 +134,6 @@ def sentence(
         return f"the code does not come to an end: {message}"
     if isinstance(error, RecursionError):
         return "a function calls itself again and again, without an end"
-    if isinstance(error, MemoryError):
-        return "the code wants more memory than there is"
     if isinstance(error, NameError):
         return f"a name is used that was never set: {message}"
     if isinstance(error, ImportError | AttributeError):

@@ -7,7 +7,7 @@ import re
 import textwrap
 
 from check.diagnose import failures, known_bugs, with_bug
-from check.holes import functions, stub
+from check.holes import Function, Hole, functions, stub
 from check.message import (
     chapter,
     explained,
@@ -33,7 +33,11 @@ def hint(site: Site, verdict: Verdict, level: int) -> list[str]:
     """A hint: 1 where to look, 2 the cause, 3 the book's line, 4 the code."""
     if not failures(verdict.report):
         return [f"{verdict.topic.id} passes: there is nothing to hint at"]
+    if verdict.holes:
+        return hint_at_hole(site, verdict, verdict.holes[0], level)
     failed = first_failure(verdict)
+    if level == 4 and verdict.mine.given:
+        return counterpart(site, verdict)
     if level == 4:
         return difference(site, verdict.topic)
     if level == 3:
@@ -57,24 +61,78 @@ def spoken(site: Site, verdict: Verdict) -> list[str]:
     if names:
         old, _ = known_bugs(site, topic)[names[0]]
         return ["  where you differ, the book says:", *old.splitlines()]
-    text = (site.reference / topic.file).read_text(encoding="utf-8")
-    used = set(first_failure(verdict).get("used", ()))
-    lines = stub(text).splitlines()
-    for name, function in functions(ast.parse(stub(text))):
-        if name.rpartition(".")[2] in used:
-            end = function.end_lineno or function.lineno
-            return ["  its signature:", *lines[function.lineno - 1 : end]]
+    found = definition(stub(book_text(site, topic)), asked(verdict))
+    if found:
+        return ["  its signature:", *found]
     return ["  there is no line of the book that says more than level 1"]
+
+
+def asked(verdict: Verdict) -> set[str]:
+    """Names that the first failing check uses; of given code, its alone."""
+    used = set(first_failure(verdict).get("used", ()))
+    placed = set(verdict.report.get("placed") or ())
+    return used & placed or placed or used
+
+
+def book_text(site: Site, topic: Topic) -> str:
+    """The book's module."""
+    return (site.reference / topic.file).read_text(encoding="utf-8")
+
+
+def definition(text: str, names: set[str]) -> list[str]:
+    """The lines of the first class or function of these names, or [].
+
+    >>> definition("a = 1\\ndef f():\\n    return a\\n", {"f"})
+    ['def f():', '    return a']
+    """
+    tree = ast.parse(text)
+    found: list[tuple[str, Function | ast.ClassDef]] = [*functions(tree)]
+    found += [(n.name, n) for n in tree.body if isinstance(n, ast.ClassDef)]
+    for name, node in sorted(found, key=lambda each: each[1].lineno):
+        if name in names or name.rpartition(".")[2] in names:
+            starts = [node.lineno, *(d.lineno for d in node.decorator_list)]
+            return text.splitlines()[min(starts) - 1 : node.end_lineno]
+    return []
+
+
+def hint_at_hole(
+    site: Site, verdict: Verdict, hole: Hole, level: int
+) -> list[str]:
+    """A hint about a function that waits for its body."""
+    topic = verdict.topic
+    book = book_text(site, topic)
+    if level == 4:
+        mine = site.path(topic).read_text(encoding="utf-8")
+        names = {hole.name}
+        lines = changed(definition(mine, names), definition(book, names))
+        return [f"  {hole.name}:", *lines]
+    if level == 3:
+        return ["  its signature:", *definition(stub(book), {hole.name})]
+    if level == 2:
+        return ["  nothing is written there yet: there is no mistake to name"]
+    where = f"{shown_path(site, str(site.path(topic)))}:{hole.line}"
+    lines = filled(f"look at: {hole.name}, which is still to be written")
+    lines += filled(f"in {where}")
+    used = {"used": [hole.name.partition(".")[0]]}
+    return lines + filled(f"read the {chapter(verdict, used)}")
+
+
+def changed(mine: list[str], book: list[str]) -> list[str]:
+    """From the reader's lines to the book's."""
+    found = difflib.unified_diff(mine, book, "yours", "the book's", lineterm="")
+    return list(found) or ["yours is the book's"]
 
 
 def difference(site: Site, topic: Topic) -> list[str]:
     """From the reader's module to the book's."""
-    mine = site.path(topic).read_text(encoding="utf-8").splitlines()
-    book = (site.reference / topic.file).read_text(encoding="utf-8")
-    found = difflib.unified_diff(
-        mine, book.splitlines(), "yours", "the book's", lineterm=""
-    )
-    return list(found) or ["yours is the book's"]
+    mine = site.path(topic).read_text(encoding="utf-8")
+    return changed(mine.splitlines(), book_text(site, topic).splitlines())
+
+
+def counterpart(site: Site, verdict: Verdict) -> list[str]:
+    """What stands in the book where the code of --mine does."""
+    found = definition(book_text(site, verdict.topic), asked(verdict))
+    return ["  the book's:", *found]
 
 
 def explain(site: Site, topic: Topic, state: str) -> list[str]:

@@ -5,14 +5,17 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from check.cells import origin
 from check.diagnose import failures
+from check.errors import TooLong
 from check.holes import functions
+from check.mine import Mine
 from check.places import Site
 from check.verdict import Verdict
 
 LINES, WIDTH = 25, 79
 MARGIN = 6
-HINT = "python -m check hint {}"
+PROGRAM = "python -m check"
 
 
 def item(label: str, text: str) -> list[str]:
@@ -41,6 +44,17 @@ def some(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
 
+def shown_line(site: Site, mine: Mine, file: str, line: int) -> str:
+    """A file and line as a reader would look for it."""
+    for each in mine.given:
+        if each.source and each.file.resolve() == Path(file):
+            where = origin(each.file, line)
+            if each.source.is_dir():
+                return where
+            return f"{shown_path(site, str(each.source))}, {where}"
+    return f"{shown_path(site, file)}:{line}"
+
+
 def shown_path(site: Site, file: str) -> str:
     """A file as one would type it from the repository's root."""
     path = Path(file)
@@ -53,9 +67,9 @@ def place(site: Site, verdict: Verdict, failed: dict[str, Any]) -> str:
     """File and line: of the error, else of the first definition in use."""
     told = failed["told"]
     if told["file"]:
-        return f"{shown_path(site, told['file'])}:{told['line']}"
+        return shown_line(site, verdict.mine, told["file"], told["line"])
     if verdict.mine.given:
-        return verdict.mine.given[0][0]
+        return own_place(site, verdict, failed)
     path = site.path(verdict.topic)
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -71,6 +85,17 @@ def place(site: Site, verdict: Verdict, failed: dict[str, Any]) -> str:
             where = shown_path(site, str(path))
             return f"{where}:{node.lineno} ({node.name})"
     return shown_path(site, str(path))
+
+
+def own_place(site: Site, verdict: Verdict, failed: dict[str, Any]) -> str:
+    """Where the code given with --mine begins that the check asks for."""
+    placed = verdict.report.get("placed") or {}
+    asked = [placed[name] for name in failed.get("used", ()) if name in placed]
+    for name, file, line in [*asked, *placed.values()]:
+        if file:
+            where = shown_line(site, verdict.mine, file, line)
+            return f"{where} ({name})"
+    return str(verdict.mine.given[0].file)
 
 
 def chapter(verdict: Verdict, failed: dict[str, Any]) -> str:
@@ -117,10 +142,15 @@ def explained(site: Site, verdict: Verdict) -> list[str]:
         label = "likely" if verdict.cause.names else "cause"
         lines += item(label, verdict.cause.text)
     lines += item("read", chapter(verdict, failed))
-    follow = HINT.format(verdict.topic.id)
+    return [*lines, f"{' ' * MARGIN}{'next':<10}{following(verdict)}"]
+
+
+def following(verdict: Verdict) -> str:
+    """The command to type next, whole, so that it can be copied."""
     if verdict.state == "blocked":
-        follow = f"python -m check {verdict.blocker}"
-    return lines + item("next", follow)
+        return f"{PROGRAM} {verdict.blocker}"
+    program = "%check" if verdict.mine.in_session else PROGRAM
+    return f"{program} hint {verdict.topic.id}{verdict.mine.options}"
 
 
 def waiting(site: Site, verdict: Verdict) -> list[str]:
@@ -143,7 +173,7 @@ def summary(site: Site, verdict: Verdict) -> list[str]:
     """All that is printed of a topic, its checks in their order."""
     report = verdict.report
     title = report["title"] or verdict.topic.title
-    lines = [f"{verdict.topic.id}: {title}"]
+    lines = [f"{verdict.topic.id}: {title}", *stands_for(verdict)]
     good = [f"  ✓ {c['title']}" for c in verdict.passed]
     if verdict.state == "todo":
         return fit(lines, good, waiting(site, verdict), [])
@@ -156,12 +186,25 @@ def summary(site: Site, verdict: Verdict) -> list[str]:
     return fit(lines, good, details, others)
 
 
+def stands_for(verdict: Verdict) -> list[str]:
+    """Of which of the book's the code was taken, where nobody said it."""
+    if all(each.book or not each.name for each in verdict.mine.given):
+        return []
+    placed = verdict.report.get("placed") or {}
+    given = {each.name for each in verdict.mine.given if not each.book}
+    return [
+        f"  {name} stands for {book}"
+        for book, (name, _, _) in placed.items()
+        if name in given and name != book
+    ]
+
+
 def aside(verdict: Verdict) -> list[str]:
     """How many checks do not run the reader's code, and what they ask for."""
     left = verdict.aside
     if not left:
         return []
-    given = {book or name for _, name, book in verdict.mine.given}
+    given = {each.book or each.name for each in verdict.mine.given}
     asked = {name for check in left for name in check["used"]} - given
     names = [n for n, _ in verdict.topic.sections if n in asked]
     does = "check does not run your code", "checks do not run your code"
@@ -172,7 +215,11 @@ def aside(verdict: Verdict) -> list[str]:
 
 def ending(report: dict[str, Any]) -> str:
     """Why there is no check to name."""
-    return "it cannot be imported" if report["broken"] else "it came to an end"
+    if report["broken"]:
+        return "it cannot be imported"
+    if report["ended"]["kind"] == TooLong.__name__:
+        return "it does not come to an end"
+    return "it came to an end before its checks had"
 
 
 def fit(

@@ -3,6 +3,8 @@
     --mine my_model.py:MyAttention              a class for the book's class
     --mine "my_model.py:attend as scaled_dot_product_attention"
     --mine adapter.py                           names that the file sets
+    --mine notebook.ipynb:MyAttention           what its cells define
+    --mine MyAttention                          of a cell, in `%check`
 
 An adapter is a file that gives the book's names to other things, and says
 what the layers are called there:
@@ -18,10 +20,13 @@ other way, `{"qkv": "W_q + W_k + W_v"}` joins three layers to the book's one.
 
 import importlib.util
 import inspect
+import os
 import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -30,9 +35,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-GIVEN = re.compile(
-    r"(?P<file>.+?\.py)(?::(?P<name>\w+)(?:\s+as\s+(?P<book>\w+))?)?"
-)
+from check.cells import Cells, extracted, read_notebook
+
+NAMED = r"(?P<name>\w+)(?:\s+as\s+(?P<book>\w+))?"
+GIVEN = re.compile(rf"(?P<file>.+?\.(?:py|ipynb))(?::{NAMED})?")
+IN_CELL = re.compile(NAMED)
 NOT_THEIRS = {"builtins", "torch", "scratchlm"}
 SLICE = re.compile(r"(?P<name>[\w.]+)\[(?P<part>\d+)/(?P<parts>\d+)\]")
 
@@ -42,48 +49,147 @@ class MineError(Exception):
 
 
 @dataclass(frozen=True)
-class Mine:
-    """What to put in the place of the book's: (file, name, book's name)."""
+class Given:
+    """Something to put in the place of the book's, and where it stands."""
 
-    given: tuple[tuple[str, str, str], ...] = ()
+    typed: str
+    file: Path
+    name: str = ""  # without one, all that has a name of the book's
+    book: str = ""  # the book's name, if that was given, too
+    source: Path | None = None  # the notebook or folder, if it is from cells
+
+
+@dataclass(frozen=True)
+class Mine:
+    """What to put in the place of the book's."""
+
+    given: tuple[Given, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files in which it stands."""
-        return tuple(Path(file).resolve() for file, _, _ in self.given)
+        return tuple(each.file.resolve() for each in self.given)
+
+    @property
+    def watched(self) -> set[Path]:
+        """Those files, and the others beside them that they may import."""
+        typed = [each.source or each.file.resolve() for each in self.given]
+        beside = (p for file in typed for p in file.parent.glob("*.py"))
+        return {*typed, *beside}
+
+    @property
+    def in_session(self) -> bool:
+        """Whether some of it stands in the cells of a running notebook."""
+        return any(e.source and e.source.is_dir() for e in self.given)
+
+    @property
+    def options(self) -> str:
+        """What gives the same once more, to stand behind a command.
+
+        >>> Mine((Given("a.py:f as g", Path("a.py"), "f", "g"),)).options
+        " --mine 'a.py:f as g'"
+        """
+        return "".join(f" --mine {quoted(each.typed)}" for each in self.given)
 
 
-def read_mine(texts: list[str]) -> Mine:
+def quoted(text: str) -> str:
+    """The text as this machine's shell takes it for one word."""
+    if os.name == "nt":
+        return subprocess.list2cmdline([text])
+    return shlex.quote(text)
+
+
+def read_mine(
+    texts: list[str], folder: Path = Path(), cells: Cells | None = None
+) -> Mine:
     """From what was typed; raises MineError for what makes no sense.
+
+    In `folder`, code from cells becomes a file; `cells` are those of the
+    session in which the command was given.
 
     >>> read_mine(["a.py:f as attend"]).given
     Traceback (most recent call last):
     check.mine.MineError: --mine a.py: there is no such file
     """
-    given = []
-    for text in texts:
-        found = GIVEN.fullmatch(text.strip())
-        if not found:
-            raise MineError(
-                f"--mine {text}: write FILE.py, FILE.py:NAME, or "
-                '"FILE.py:NAME as BOOKS_NAME"'
-            )
-        if not Path(found["file"]).is_file():
-            raise MineError(f"--mine {found['file']}: there is no such file")
-        parts = (found["file"], found["name"] or "", found["book"] or "")
-        given.append(parts)
-    return Mine(tuple(given))
+    return Mine(tuple(read_given(t.strip(), folder, cells) for t in texts))
 
 
-def put_in_place(mine: Mine, module: ModuleType) -> frozenset[CodeType]:
-    """Set the reader's classes and functions as the module's.
+def read_given(text: str, folder: Path, cells: Cells | None) -> Given:
+    """One of them."""
+    if cells is not None and (found := IN_CELL.fullmatch(text)):
+        names = found["name"], found["book"] or ""
+        file = write_cells(cells, names[0], folder, "no cell that was run")
+        return Given(text, file, *names, source=Path.cwd())
+    found = GIVEN.fullmatch(text)
+    if not found:
+        raise MineError(
+            f"--mine {text}: write FILE.py, FILE.py:NAME, or "
+            '"FILE.py:NAME as BOOKS_NAME"; FILE.ipynb:NAME for a notebook; '
+            "NAME alone is for %check inside one"
+        )
+    file = Path(found["file"])
+    names = found["name"] or "", found["book"] or ""
+    if not file.is_file():
+        raise MineError(f"--mine {file}: there is no such file")
+    if file.suffix == ".py":
+        return Given(text, file, *names)
+    if not names[0]:
+        raise MineError(f"--mine {text}: of a notebook, write {text}:NAME")
+    try:
+        inside = read_notebook(file)
+    except ImportError as error:
+        raise MineError(f"{file} cannot be read without {error.name}") from None
+    except Exception:  # nbformat has many for what is no notebook
+        raise MineError(f"{file} is not a notebook that can be read") from None
+    made = write_cells(inside, names[0], folder, f"no cell of {file}")
+    return Given(text, made, *names, source=file.resolve())
 
-    Returns the code of what was set, by which a check that runs it is known.
-    """
+
+def write_cells(cells: Cells, name: str, folder: Path, none: str) -> Path:
+    """A file with the code of cells that a name needs."""
+    text = extracted(cells, name)
+    if text is None:
+        raise MineError(f"{none} defines {name}")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.py"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What stands in the place of the book's, in the check's process."""
+
+    code: frozenset[CodeType] = frozenset()  # by which a run of it is known
+    # By the book's name: the reader's, and the file and line where it stands.
+    names: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files from which it comes."""
+        return tuple({Path(code.co_filename) for code in self.code})
+
+
+def start(thing: Any) -> tuple[str, str, int]:
+    """A thing's name, and the file and line where it begins, if it has any."""
+    name = getattr(thing, "__name__", type(thing).__name__)
+    try:
+        own = inspect.unwrap(thing)
+        file, (_, line) = inspect.getfile(own), inspect.getsourcelines(own)
+    except (TypeError, OSError):
+        return name, "", 0
+    return name, file, line
+
+
+def put_in_place(mine: Mine, module: ModuleType) -> Placed:
+    """Set the reader's classes and functions as the module's."""
     code: set[CodeType] = set()
-    for file, name, book in mine.given:
-        path = Path(file).resolve()
-        sys.path.insert(0, str(path.parent))
+    names = {}
+    for each in mine.given:
+        path = each.file.resolve()
+        source = each.source or path
+        folder = source if source.is_dir() else source.parent
+        sys.path.insert(0, str(folder))
         spec = importlib.util.spec_from_file_location(f"mine_{path.stem}", path)
         assert spec is not None
         assert spec.loader is not None
@@ -91,12 +197,13 @@ def put_in_place(mine: Mine, module: ModuleType) -> frozenset[CodeType]:
         sys.modules[spec.name] = own
         spec.loader.exec_module(own)
         mapping = dict(getattr(own, "weights", {}))
-        for target, thing in wanted(own, name, book, module):
+        for target, thing in wanted(own, each, module):
             code |= set(code_of(thing))
+            names[target] = start(thing)
             if isinstance(thing, type) and mapping:
                 thing = adapted(thing, mapping)
             setattr(module, target, thing)
-    return frozenset(code)
+    return Placed(frozenset(code), names)
 
 
 def code_of(thing: Any) -> Iterator[CodeType]:
@@ -115,9 +222,10 @@ def code_of(thing: Any) -> Iterator[CodeType]:
 
 
 def wanted(
-    own: ModuleType, name: str, book: str, module: ModuleType
+    own: ModuleType, given: Given, module: ModuleType
 ) -> Iterator[tuple[str, Any]]:
     """The book's names and what stands for each."""
+    name, book = given.name, given.book
     theirs = {
         key: value
         for key, value in vars(module).items()
@@ -135,15 +243,19 @@ def wanted(
         raise MineError(f"{own.__file__} has no {name}")
     thing = getattr(own, name)
     if not book:
-        book = name if name in theirs else guess(thing, theirs, module)
+        book = name if name in theirs else guess(given, thing, theirs)
     if book not in theirs:
         names = ", ".join(theirs)
         raise MineError(f"the topic has no {book}; it has: {names}")
     yield book, thing
 
 
-def guess(thing: Any, theirs: dict[str, Any], module: ModuleType) -> str:
-    """The book's name for a class: the only layer that the topic defines."""
+def guess(given: Given, thing: Any, theirs: dict[str, Any]) -> str:
+    """The book's name for a class or function, where there is no doubt.
+
+    For a class it is the last layer that the topic defines, for a function
+    the only one that has to be given arguments of the same names.
+    """
     layers = [
         key
         for key, value in theirs.items()
@@ -151,11 +263,26 @@ def guess(thing: Any, theirs: dict[str, Any], module: ModuleType) -> str:
     ]
     if isinstance(thing, type) and layers:
         return layers[-1]
+    same = [key for key, f in theirs.items() if asks(f) == asks(thing)]
+    if len(same) == 1 and isinstance(thing, FunctionType):
+        return same[0]
     names = ", ".join(theirs)
     raise MineError(
-        f"which of the book's is {thing.__name__}? Write "
-        f'"FILE.py:{thing.__name__} as NAME", with one of: {names}'
+        f"which of the book's is {given.name}? Write "
+        f'--mine "{given.typed} as NAME", with one of: {names}'
     )
+
+
+def asks(thing: Any) -> list[str] | None:
+    """The arguments that a function has to be given; of a class, None.
+
+    >>> asks(lambda q, k, causal=True: 0)
+    ['q', 'k']
+    """
+    if not isinstance(thing, FunctionType):
+        return None
+    parameters = inspect.signature(thing).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty]
 
 
 class Part:

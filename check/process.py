@@ -1,8 +1,9 @@
-"""Each run of a topic's checks has a process of its own, with a time limit.
+"""Each run of a topic's checks has a process of its own, with two limits.
 
 The process is a fork where forks are safe, so that torch need not be imported
 again. In it the library comes from the folder that the job names; nobody
-types, nothing connects to another machine, and what is printed is caught.
+types, nothing connects to another machine, and what is printed is caught. Its
+time is limited, and on Linux its memory (`check.memory`).
 """
 
 import contextlib
@@ -26,19 +27,29 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from time import perf_counter  # checks replace time's own
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 import torch
 
-from check.errors import InputAsked, NetworkUsed, Told, TooLong, tell
-from check.mine import Mine, put_in_place
+from check import memory
+from check.errors import (
+    InputAsked,
+    NetworkUsed,
+    Told,
+    TooLong,
+    TooMuch,
+    tell,
+    wants_memory,
+)
+from check.mine import Mine, Placed, put_in_place
 from check.places import CHECKS, LIBRARY, PlaceError, Site, Topic
 from check.running import check_functions, first_line, outcome
 from check.standin import StandIn
 
 FORK = sys.platform == "linux"
 PATIENCE = 5.0  # seconds that every run may take
+STOPPING = {TooLong.__name__, TooMuch.__name__}  # no check after such an end
 PRINTED = 500  # characters of output that are kept
 GRACE = 2.0  # seconds between the request to stop and the end
 LOCAL = ("127.", "::1", "localhost")
@@ -156,26 +167,28 @@ def fill_gaps(job: Job) -> None:
 
 def run_here(job: Job, send: Callable[[Report], None]) -> None:
     """Run the job's checks in this process, and send a report of each."""
-    started = perf_counter()
+    started, before = perf_counter(), memory.peak()
     find_library(job)
-    code: frozenset[CodeType] = frozenset()
+    placed = Placed()
     try:
         with contextlib.suppress(ImportError):
             module = importlib.import_module(job.topic.module)
-            code = put_in_place(job.mine, module)
+            placed = put_in_place(job.mine, module)
         checks = importlib.import_module(job.site.check_module(job.topic))
     except BaseException as error:
+        if wants_memory(error):
+            memory.lift()
         send({"broken": tell(error, job.own).as_data()})
         return
-    send({"title": first_line(checks)})
+    send({"title": first_line(checks), "placed": placed.names})
     if job.naming:
         send({"bugs": checks.BUGS})
     for check in () if job.naming else check_functions(checks):
-        found = outcome(check, job.own, code)
+        found = outcome(check, job.own, placed)
         send({"check": found})
-        if found["told"] and found["told"]["kind"] == "TooLong":
+        if found["told"] and found["told"]["kind"] in STOPPING:
             break
-    send({"seconds": perf_counter() - started})
+    send({"seconds": perf_counter() - started, "bytes": memory.peak() - before})
 
 
 def work(job: Job, pipe: Connection, folder: str) -> None:
@@ -183,6 +196,7 @@ def work(job: Job, pipe: Connection, folder: str) -> None:
     if FORK:
         gc.freeze()
         os.setsid()
+        memory.limit()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     tempfile.tempdir = folder
@@ -268,8 +282,8 @@ def listen(
     process.join(GRACE)
     if "seconds" not in report and not report["broken"]:
         code = process.exitcode
-        kinds = [c["told"]["kind"] for c in report["checks"] if c["told"]]
-        if "TooLong" in kinds:
+        kinds = {c["told"]["kind"] for c in report["checks"] if c["told"]}
+        if kinds & STOPPING:
             return
         what = f"the code ended the whole process (exit code {code})"
         report["ended"] = Told("Ended", what).as_data()

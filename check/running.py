@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from check.errors import Stopped, Told, tell
+from check import memory
+from check.errors import Stopped, tell, wants_memory
 from check.expect import CheckFailed, Noted, listening
+from check.mine import Placed
 from check.places import LIBRARY, Site, Topic
 
 HERE = Site(Path(__file__).parent.parent)
@@ -50,8 +52,8 @@ def plant(source: str, old: str, new: str, name: str) -> str:
 
 
 def run_noting(
-    check: Callable[[], None], own: tuple[Path, ...]
-) -> tuple[Told | None, Noted]:
+    check: Callable[[], None],
+) -> tuple[BaseException | None, Noted]:
     """Run one check; what failed, if anything, and what it compared.
 
     Random numbers begin anew, so that each check is independent of those
@@ -63,10 +65,8 @@ def run_noting(
     with listening() as noted:
         try:
             check()
-        except Exception as error:
-            return tell(error, own), noted
-        except (SystemExit, Stopped) as error:
-            return tell(error, own), noted
+        except (Exception, SystemExit, Stopped) as error:
+            return error, noted
     return None, noted
 
 
@@ -80,8 +80,8 @@ def library() -> tuple[Path, ...]:
 
 def run_check(check: Callable[[], None]) -> str:
     """Run one check; return "" or what failed."""
-    told, _ = run_noting(check, library())
-    return told.text if told else ""
+    error, _ = run_noting(check)
+    return tell(error, library()).text if error else ""
 
 
 def load(topic: str) -> ModuleType:
@@ -161,21 +161,26 @@ def watched(code: frozenset[CodeType]) -> Iterator[list[str]]:
 def outcome(
     check: Callable[[], None],
     own: tuple[Path, ...],
-    code: frozenset[CodeType] = frozenset(),
+    placed: Placed,
 ) -> dict[str, Any]:
     """One check as plain data: its state, its failure, what it compared.
 
-    With some code, also whether the check ran any of it.
+    With code that was placed, also whether the check ran any of it; if so,
+    that is at fault, and not the book's code around it.
     """
-    with watched(code) as called:
-        told, noted = run_noting(check, own)
+    with watched(placed.code) as called:
+        error, noted = run_noting(check)
+    own = placed.files if called else own
+    if error and wants_memory(error):
+        memory.lift()
+    told = tell(error, own) if error else None
     return {
         "name": check.__name__,
         "title": first_line(check),
         "passed": told is None,
         "told": told.as_data() if told else None,
         "noted": noted,
-        "reached": bool(called) or not code,
+        "reached": bool(called) or not placed.code,
         "used": sorted(used_names(check)),
     }
 

@@ -1,17 +1,22 @@
 """Judge a topic: its state, and where it fails, why."""
 
+import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from check import memory
 from check.diagnose import (
     Cause,
     Report,
     Say,
     diagnose,
     failures,
+    reference_bytes,
     reference_seconds,
 )
+from check.errors import TooMuch
 from check.holes import Hole, holes
 from check.mine import Mine
 from check.places import PlaceError, Site, Topic, closure
@@ -87,6 +92,7 @@ def judge(
     report = run(job, limit_of(site, topic))
     if not failures(report):
         return Verdict(topic, "pass", report, mine=mine)
+    compare_memory(site, topic, report)
     empty = () if mine.given else find_holes(site, topic)
     unwritten = any(
         told["told"]["kind"] == "NotImplementedError" and told["told"]["file"]
@@ -105,6 +111,18 @@ def judge(
         say(f"no comparison with known mistakes: {error}")
         cause = None
     return Verdict(topic, state, report, cause, mine=mine)
+
+
+def compare_memory(site: Site, topic: Topic, report: Report) -> None:
+    """Where memory ran out, say beside it what the book's code takes."""
+    for failed in failures(report).values():
+        told = failed["told"]
+        if told["kind"] != TooMuch.__name__:
+            continue
+        told["what"] += f" for a check, {memory.MARGIN / 2**30:.2g} GiB"
+        with contextlib.suppress(PlaceError):
+            used = math.ceil(reference_bytes(site, topic) / 2**20)
+            told["what"] += f"; the book's code takes {used} MiB"
 
 
 def find_holes(site: Site, topic: Topic) -> tuple[Hole, ...]:

@@ -4,15 +4,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from check.mine import Mine
 from check.places import LIBRARY, Site
 
 PAUSE = 0.5  # seconds between two looks
 
 
-def times(site: Site) -> dict[Path, int]:
-    """When each file of the library was last written."""
+def times(site: Site, mine: Mine) -> dict[Path, int]:
+    """When each file was last written, of the library and of one's own."""
     found = {}
-    for path in (site.sources / LIBRARY).rglob("*.py"):
+    library = (site.sources / LIBRARY).rglob("*.py")
+    for path in {*library, *mine.watched}:
         try:
             found[path] = path.stat().st_mtime_ns
         except FileNotFoundError:  # an editor exchanges it right now
@@ -20,12 +22,12 @@ def times(site: Site) -> dict[Path, int]:
     return found
 
 
-def changes(site: Site, pause: float = PAUSE) -> Iterator[set[str]]:
+def changes(site: Site, mine: Mine, pause: float = PAUSE) -> Iterator[set[str]]:
     """The topics whose modules have changed, each time any file has."""
-    known = times(site)
+    known = times(site, mine)
     while True:
         time.sleep(pause)
-        now = times(site)
+        now = times(site, mine)
         if now == known:
             continue
         changed = {path for path in now if now[path] != known.get(path)}

@@ -1,16 +1,21 @@
 """Broken code: one kind and exact message each, and never our traceback."""
 
+import re
+import sys
 from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
 
-from check import process
+from check import memory, process
 from check.commands import main
+from check.diagnose import failures
 from check.places import Site
+from press.roadmap import load
 
 WAIT = 60.0  # seconds that broken code may need to begin
 WEIGHTS = "    scores = q @ k.transpose(-2, -1)  # (..., Tq, Tk)\n"
+OTHERS = [t.id for t in load().topics if t.id not in ("attention", "browser")]
 # What is done to the module: text, replacement; and what is said of it.
 BROKEN = {
     "syntax": (
@@ -56,7 +61,10 @@ BROKEN = {
     "the end of the process": (
         WEIGHTS,
         "    import os; os._exit(3)\n",
-        ["the code ended the whole process (exit code 3)"],
+        [
+            "✗ it came to an end before its checks had",
+            "the code ended the whole process (exit code 3)",
+        ],
     ),
     "a question": (
         WEIGHTS,
@@ -152,6 +160,59 @@ def test_what_cannot_be_interrupted_is_ended(
     assert main(["attention"], site) == 1
     words = " ".join(capsys.readouterr().out.split())
     assert "it had to be stopped from outside" in words
+    assert "✗ it does not come to an end" in words
+    assert "it came to an end" not in words
+
+
+HUNGRY = {
+    "a list that grows": "    rows = []\n    while True:\n"
+    "        rows.append([len(rows)] * 1000)\n",
+    "numbers that grow": "    rows = []\n    while True:\n"
+    "        rows.append(10**9 + len(rows))\n",
+    "a tensor": "    scores = torch.ones(10**12)\n",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+@pytest.mark.parametrize("kind", HUNGRY)
+def test_memory_that_runs_out_is_told_beside_the_reference(
+    kind: str,
+    site: Site,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "MARGIN", 2**28)
+    break_it(site, WEIGHTS, HUNGRY[kind])
+    assert main(["attention"], site) == 1
+    out = capsys.readouterr().out
+    words = " ".join(out.split())
+    said = re.search(
+        r"attention_weights\(\) wants more memory than there is for a check, "
+        r"0\.25 GiB; the book's code takes (\d+) MiB",
+        words,
+    )
+    assert said, out
+    assert 1 <= int(said[1]) < 2**8
+    assert re.search(r"in +scratchlm/model/attention.py:4\d", out)
+    assert "come to an end" not in out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+@pytest.mark.parametrize(
+    "name",
+    [
+        "attention",
+        "browser",  # whose engine reserves a terabyte
+        *(pytest.param(n, marks=pytest.mark.judge) for n in OTHERS),
+    ],
+)
+def test_the_margin_is_four_times_what_any_topic_takes(
+    name: str, book: Site
+) -> None:
+    topic = book.topics[name]
+    report = process.run(process.Job(book, topic, book.sources))
+    assert failures(report) == {}
+    assert 0 < report["bytes"] < memory.MARGIN / 4
 
 
 def test_prints_are_caught_and_cut(

@@ -1,12 +1,18 @@
 """A reader's own code, of any name, stands in the place of the book's."""
 
 import json
+import re
+import shlex
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from check.commands import main
+from check.mine import Mine, read_mine
 from check.places import Site
+from check.watch import changes, times
 
 SINGLE = """\
 import math, torch
@@ -239,17 +245,21 @@ def test_a_class_alone_is_asked_all_that_it_can_be(
     assert "the scale is missing" in capsys.readouterr().out
 
 
+UNUSED = """\
+from scratchlm.model.attention import SingleHeadAttention
+
+class Mine(SingleHeadAttention):
+    def never_called(self):
+        return 1
+"""
+
+
 def test_code_that_no_check_runs_is_refused(
     site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A class that takes nothing of the reader's method has not passed."""
     path = tmp_path / "own.py"
-    path.write_text(
-        "from scratchlm.model.attention import SingleHeadAttention\n\n"
-        "class Mine(SingleHeadAttention):\n"
-        "    def never_called(self):\n        return 1\n",
-        encoding="utf-8",
-    )
+    path.write_text(UNUSED, encoding="utf-8")
     given = f"{path}:Mine as SingleHeadAttention"
     assert main(["attention", "--mine", given], site) == 2
     assert "no check of attention runs the code" in capsys.readouterr().err
@@ -262,3 +272,137 @@ def test_programs_are_told_of_checks_that_ran_the_code(
     assert main(["attention", "--json", "--mine", str(adapter)], site) == 0
     tests = json.loads(capsys.readouterr().out)["tests"]
     assert [test["status"] for test in tests] == ["pass"]
+
+
+def test_watching_checks_the_code_that_was_given(
+    site: Site,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Wrong at first, right after a change; no pass is entered for either."""
+    write(tmp_path, APART | {"power": "0"})
+
+    def one_change(site: Site, mine: Mine) -> Iterator[set[str]]:
+        assert {p.name for p in mine.files} == {"my_model.py"}
+        write(tmp_path, APART)
+        yield set()
+
+    monkeypatch.setattr("check.commands.changes", one_change)
+    given = f"{tmp_path / 'my_model.py'}:fn as attention_weights"
+    assert main(["attention", "--watch", "--mine", given], site) == 0
+    before, after = capsys.readouterr().out.split("watching;")
+    assert "1 topic: 1 fail" in before
+    assert "the scale is missing" in before
+    assert "1 topic: 1 pass" in after
+    assert not site.progress.exists()
+
+
+def test_watching_goes_on_when_no_check_runs_the_code(
+    site: Site,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "own.py"
+    path.write_text(UNUSED, encoding="utf-8")
+    seen = iter([set[str]()])
+    monkeypatch.setattr("check.commands.changes", lambda *_: seen)
+    given = f"{path}:Mine as SingleHeadAttention"
+    assert main(["attention", "--watch", "--mine", given], site) == 0
+    said = "error: no check of attention runs the code"
+    assert capsys.readouterr().err.count(said) == 2
+
+
+def test_a_change_of_given_code_is_seen(site: Site, tmp_path: Path) -> None:
+    adapter = write(tmp_path, APART)
+    mine = read_mine([str(adapter)])
+    model = tmp_path / "my_model.py"
+    assert {adapter, model} <= times(site, mine).keys()
+    seen = changes(site, mine, pause=0.01)
+    thread = threading.Timer(0.2, lambda: model.write_text("# another\n"))
+    thread.start()
+    assert next(seen) == set()
+    thread.join()
+
+
+def following(out: str) -> list[str]:
+    """The command that was printed as the next one, as words."""
+    found = re.search(r"^ *(?:next|more:?) +python -m check (.+)$", out, re.M)
+    assert found, out
+    return shlex.split(found[1])
+
+
+@pytest.mark.parametrize("given", ["adapter", "fn as attention_weights"])
+def test_a_hint_is_about_the_code_that_was_given(
+    given: str, site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each command that is printed leads to the next, to the book's lines."""
+    swapped = {"called": "self.W_k(x), self.W_q(x), self.W_v(x)", "power": "0"}
+    folder = tmp_path / ("a folder, whose name is so long that " + "x" * 60)
+    folder.mkdir()
+    adapter = write(folder, APART | swapped)
+    option = str(adapter)
+    if given != "adapter":
+        option = f"{folder / 'my_model.py'}:{given}"
+    assert main(["attention", "--mine", option], site) == 1
+    words = following(capsys.readouterr().out)
+    said = []
+    for level in (1, 2, 3):
+        assert words[:2] == ["hint", "attention"]
+        assert words[-2:] == ["--mine", option]
+        assert main(words, site) == 0
+        said.append(capsys.readouterr().out)
+        words = following(said[-1])
+        assert f"--level {level + 1}" in " ".join(words)
+    assert main(words, site) == 0
+    last = capsys.readouterr().out
+    assert "in my_model.py:" in said[0]
+    if given == "adapter":
+        assert "query and key are exchanged" in said[1]
+        assert "self.query(x), self.key(x), self.value(x)" in said[2]
+        assert "class SingleHeadAttention" in last
+        assert "def attention_weights" not in last
+    else:
+        assert "the scale is missing" in said[1]
+        assert "math.sqrt(q.shape[-1])" in said[2]
+        assert "def attention_weights" in last
+        assert "class SingleHeadAttention" not in last
+
+
+WRONG = """\
+import torch
+
+def fn(q, k, causal=True):
+    weights = torch.ones(q.shape[-2], k.shape[-2]).tril()
+    return {result}
+"""
+
+
+@pytest.mark.parametrize(
+    ("result", "said"),
+    [
+        ("weights.double()", "types of numbers that do not fit together"),
+        ("weights[:, :, None]", "shapes that do not fit together"),
+        ("weights.repeat(1, 2)", "shapes that do not fit together"),
+        ("weights.nothing", "my_model.py:5"),
+    ],
+)
+def test_what_it_returns_is_its_own_fault(
+    result: str,
+    said: str,
+    site: Site,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The book's line that takes a wrong type or shape is not to be mended."""
+    path = tmp_path / "my_model.py"
+    path.write_text(WRONG.format(result=result), encoding="utf-8")
+    given = f"{path}:fn as attention_weights"
+    assert main(["attention", "--mine", given], site) == 1
+    out = capsys.readouterr().out
+    assert said in " ".join(out.split())
+    assert "attention.py" not in out
+    found = re.search(r"^      in +my_model\.py:(\d+)", out, re.M)
+    assert found, out
+    assert int(found[1]) in (3, 5)

@@ -1,7 +1,12 @@
 """A topic's way: todo, fail, pass, regressed; blocked and stale."""
 
+import ast
+import io
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -9,12 +14,16 @@ from pathlib import Path
 import pytest
 
 from check import places, progress
+from check.closing import last_run
 from check.commands import main
+from check.holes import functions, stub
+from check.mine import Mine
 from check.places import Site
 from check.values import distance, freeze
 from check.watch import changes
 from press import build
 
+ROOT = Path(__file__).parents[2]
 SCALE = "scores / math.sqrt(q.shape[-1])"
 
 
@@ -123,6 +132,36 @@ def test_hints_grow_stronger(
     assert "nothing to hint at" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("level", "1234")
+def test_hints_are_about_the_first_hole(
+    level: str, site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The check that fails first uses another function, in vain."""
+    topic = site.topics["attention"]
+    path = site.path(topic)
+    text = path.read_text(encoding="utf-8")
+    empty = stub(text).splitlines()
+    function = dict(functions(ast.parse(text)))["scaled_dot_product_attention"]
+    other = dict(functions(ast.parse(stub(text))))[function.name]
+    lines = text.splitlines()
+    lines[function.lineno - 1 : function.end_lineno] = empty[
+        other.lineno - 1 : other.end_lineno
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert main(["hint", "attention", "--level", level], site) == 0
+    out = capsys.readouterr().out
+    assert ("scaled_dot_product_attention" in out) is (level != "2")
+    assert "def attention_weights" not in out
+    assert "def causal_mask" not in out
+    if level == "1":
+        assert f"attention.py:{function.lineno}" in out
+    if level == "2":
+        assert "nothing is written there yet" in out
+    if level == "4":
+        assert "-    raise NotImplementedError" in out
+        assert "+    return attention_weights(q, k, causal) @ v" in out
+
+
 def test_when_all_passes_the_last_page_has_numbers(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,6 +181,14 @@ def test_when_all_passes_the_last_page_has_numbers(
     assert "Everything passes." in out
     assert f"{len(site.topics)} topics" in out
     assert "a validation loss of 2.500 nats; no model can be below 1.500" in out
+
+
+def test_the_tenth_run_is_newer_than_the_ninth(site: Site) -> None:
+    for name, loss in (("9", 3.0), ("10", 2.0)):
+        log = site.root / "runs" / name / "log.jsonl"
+        log.parent.mkdir(parents=True)
+        log.write_text(json.dumps({"validation_loss": loss}) + "\n")
+    assert last_run(site).startswith("the run 10 reached a validation loss")
 
 
 def test_a_mistake_can_be_looked_for(
@@ -167,6 +214,13 @@ def test_a_mistake_can_be_looked_for(
         (["--chapter", "nowhere"], "the parts are"),
         (["--mine", "gone.py"], "there is no such file"),
         (["--frobnicate"], "--help"),
+        (["--watch", "--json"], "take one"),
+        (["--status", "attention"], "--status stands alone"),
+        (["--status", "--mine", "gone.py"], "--status stands alone"),
+        (["--status", "--chapter", "model"], "--status stands alone"),
+        (["atention", "--all"], "did you mean attention"),
+        (["atention", "--chapter", "bpe"], "did you mean attention"),
+        (["hint", "attention", "--mine", "gone.py"], "there is no such file"),
     ],
 )
 def test_what_cannot_be_done_is_told(
@@ -177,6 +231,50 @@ def test_what_cannot_be_done_is_told(
 ) -> None:
     assert main(words, site) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", [[], ["--stub"]])
+def test_without_a_terminal_reset_says_what_to_type(
+    form: list[str],
+    site: Site,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = site.path(site.topics["attention"])
+    before = path.read_bytes()
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    words = ["reset", "attention", *form]
+    assert main(words, site) == 2
+    typed = " ".join([*words, "--yes"])
+    assert f"type: python -m check {typed}\n" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert main([*words, "--yes"], site) == 0
+
+
+def test_output_that_nobody_reads_on_is_no_error() -> None:
+    """As with `| head -1`: the reader goes before anything is written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "check", "--status", "--json"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert done.stderr == ""
+    assert done.returncode == 141
+
+
+def test_topics_beside_a_chapter_are_checked_with_it(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bpe", "--chapter", "attention", "--json"], site) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["topics"] == {"bpe": "pass", "attention": "pass"}
 
 
 def test_lists_and_explanations(
@@ -220,7 +318,7 @@ def test_the_cache_is_not_needed(site: Site, tmp_path: Path) -> None:
 
 
 def test_a_change_is_seen(site: Site) -> None:
-    seen = changes(site, pause=0.01)
+    seen = changes(site, Mine(), pause=0.01)
     path = site.path(site.topics["attention"])
 
     def write() -> None:
