@@ -13,6 +13,7 @@ import jinja2
 import tomlkit
 
 from check.places import told_in
+from press.plan import checks
 from press.roadmap import Topic
 from scaffold.holes import chosen, dig
 from scaffold.needs import (
@@ -48,6 +49,7 @@ TEMPLATES = {
     "gitignore": "gitignore.j2",
     "card.yml": "card.yml.j2",
 }
+PAGE = "phase.md.j2"  # of notes/, once for each phase
 
 
 def module_file(name: str) -> Path | None:
@@ -161,6 +163,11 @@ def render(plan: Plan, folder: Path, wishes: Wishes) -> None:
         text = environment.get_template(template).render(facts)
         place = folder / (".gitignore" if target == "gitignore" else target)
         place.write_text(text, encoding="utf-8")
+    page = environment.get_template(PAGE)
+    (folder / "notes").mkdir()
+    for target, phase in plan.pages.items():
+        text = page.render(facts, phase=phase, checks=checks(phase.topics))
+        (folder / target).write_text(text, encoding="utf-8")
     (folder / "config.toml").write_text(config(plan), encoding="utf-8")
     topics = {"topics": [entry(topic, plan.stubs) for topic in plan.topics]}
     text = json.dumps(topics, indent=1, ensure_ascii=False) + "\n"

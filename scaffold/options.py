@@ -61,8 +61,9 @@ measures a step on your machine.
 """
 UPDATE = """\
 A later edition of the book may have better checks and rules. Those, and the
-programs that start them, are the book's; the library, its tests, config.toml,
-README.md, card.yml and all files of your own are yours, and stay as they are.
+programs that start them, are the book's, and so are the pages of notes/ as long
+as you have not written on them; the library, its tests, config.toml, README.md,
+card.yml and all files of your own are yours, and stay as they are.
 A file of the book's that you did not change is replaced. Beside one that you
 changed, the new one is written as FILE.new. Nothing is merged, and nothing is
 committed: `git diff` shows what happened.

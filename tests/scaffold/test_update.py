@@ -119,7 +119,6 @@ def test_what_is_the_readers_is_never_touched(older: Path, made: Path) -> None:
         if name != STAMP:
             (older / name).write_text("mine\n", encoding="utf-8")
     (older / "check.py").write_text("mine\n", encoding="utf-8")
-    (older / "notes").mkdir()
     (older / "notes" / "train.py").write_text("mine\n", encoding="utf-8")
     git(older, "add", "-A")
     git(older, "commit", "-q", "-m", "All of it is mine")
