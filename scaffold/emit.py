@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import tomlkit
 
 from check.places import told_in
 from press.plan import checks
@@ -168,6 +167,8 @@ def render(plan: Plan, folder: Path, wishes: Wishes) -> None:
     for target, phase in plan.pages.items():
         text = page.render(facts, phase=phase, checks=checks(phase.topics))
         (folder / target).write_text(text, encoding="utf-8")
+    from scaffold.config import config  # it imports torch
+
     (folder / "config.toml").write_text(config(plan), encoding="utf-8")
     topics = {"topics": [entry(topic, plan.stubs) for topic in plan.topics]}
     text = json.dumps(topics, indent=1, ensure_ascii=False) + "\n"
@@ -185,17 +186,6 @@ def entry(topic: Topic, stubs: bool = False) -> dict[str, Any]:
     found = {name: getattr(topic, name) for name in names}
     found |= {"chapter": title, "sections": sections}
     return found | ({"hole": chosen()[topic.id]} if stubs else {})
-
-
-def config(plan: Plan) -> str:
-    """The settings of `scratchlm train` that fit the budget, as TOML."""
-    document = tomlkit.document()
-    title = budgets()[plan.budget]["title"]
-    document.add(tomlkit.comment(f"Settings of `scratchlm train`: {title}."))
-    document.add(tomlkit.comment("Options that follow train.py win over them."))
-    for name, value in plan.settings.items():
-        document.add(name, value)
-    return tomlkit.dumps(document)
 
 
 def check_target(out: Path) -> None:

@@ -205,17 +205,19 @@ class Plan:
     @cached_property
     def sized(self) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The settings within the limits, and what became smaller for them."""
-        if self.limits.hours is None and self.limits.usd is None:
-            return self.wanted, ()
-        from scaffold.estimate import fitted  # it imports torch
+        from scaffold.estimate import batched, fitted  # it imports torch
 
-        return fitted(self.wanted, budgets()[self.budget], self.limits)
+        facts = budgets()[self.budget]
+        if self.limits.hours is None and self.limits.usd is None:
+            return batched(self.wanted, facts), ()
+        settings, notes = fitted(self.wanted, facts, self.limits)
+        return batched(settings, facts), notes
 
     @cached_property
     def wanted(self) -> dict[str, Any]:
-        """The settings that fill the machine, however long it takes."""
+        """The settings that fill the machine, with the windows of a step."""
         budget = budgets()[self.budget]
-        settings = dict(budget["toytown"])
+        settings = {**budget["toytown"], "max_minutes": 60.0 * budget["hours"]}
         if self.data is None:
             return settings
         settings |= {"corpus": str(self.data.absolute()), **budget["text"]}
@@ -227,7 +229,6 @@ class Plan:
     def steps(self, settings: dict[str, Any]) -> int:
         """As many as the model has use for, or the text can give."""
         step = settings["batch_size"] * settings["context"]
-        step *= settings.get("accumulate", 1)
         wanted = min(ENOUGH * parameters(settings), EPOCHS * self.tokens)
         return max(20, math.ceil(wanted / step))
 
