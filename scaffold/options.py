@@ -65,8 +65,10 @@ programs that start them, are the book's, and so are the pages of notes/ as long
 as you have not written on them; the library, its tests, config.toml, README.md,
 card.yml and all files of your own are yours, and stay as they are.
 A file of the book's that you did not change is replaced. Beside one that you
-changed, the new one is written as FILE.new. Nothing is merged, and nothing is
-committed: `git diff` shows what happened.
+changed, the new one is written as FILE.new (or FILE.new.2, where an earlier one
+lies). Nothing is merged, and nothing is committed: `git diff` shows what
+happened. What else you changed has to be committed before, so that you can take
+the update back; progress.json may wait.
 
 examples:
   python -m scaffold diff ~/my-first-model      what would change
