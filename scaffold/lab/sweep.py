@@ -434,8 +434,12 @@ def between(sizes: list[str]) -> str:
 def again(sweep: Sweep, entries: list[Entry]) -> list[str]:
     """The commands that make the same runs and the same report."""
     code = entries[-1]["commit"].removesuffix("+changes")
-    lines = [f"git worktree add ../again {code}", "cd ../again"]
     words = f"sweeps/{sweep.name}.toml"
+    lines = [
+        f"git worktree add ../again {code}",
+        f"cp {words} ../again/sweeps/",
+        "cd ../again",
+    ]
     return [
         "```sh",
         *(lines if git("cat-file", "-t", code) == "commit" else []),

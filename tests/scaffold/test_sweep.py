@@ -157,7 +157,8 @@ def reported(
     path = tmp_path / "own.toml"
     path.write_text(f"# Which rate?\n# One of two.\n{SMALL}", encoding="utf-8")
     own = read_sweep(path)
-    known = {"commit": "c0ffee", "machine": "a card", "text_hash": "t" * 64}
+    known: dict[str, Any] = {"commit": "c0ffee", "machine": "a card"}
+    known["text_hash"] = "t" * 64
     known |= {"weights": 5000, "tokens": 512, "operations": 10**9, "seconds": 2}
     losses = {1: 3.0, 2: 3.1, 3: 3.2}
     entries = [
