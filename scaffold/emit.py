@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import tomlkit
 
 from check.places import printed, told_in
+from press.plan import checks
 from press.roadmap import Topic
 from scaffold.holes import chosen, dig
 from scaffold.needs import (
@@ -48,6 +48,7 @@ TEMPLATES = {
     "gitignore": "gitignore.j2",
     "card.yml": "card.yml.j2",
 }
+PAGE = "phase.md.j2"  # of notes/, once for each phase
 
 
 def module_file(name: str) -> Path | None:
@@ -161,6 +162,13 @@ def render(plan: Plan, folder: Path, wishes: Wishes) -> None:
         text = environment.get_template(template).render(facts)
         place = folder / (".gitignore" if target == "gitignore" else target)
         place.write_text(text, encoding="utf-8")
+    page = environment.get_template(PAGE)
+    (folder / "notes").mkdir()
+    for target, phase in plan.pages.items():
+        text = page.render(facts, phase=phase, checks=checks(phase.topics))
+        (folder / target).write_text(text, encoding="utf-8")
+    from scaffold.config import config  # it imports torch
+
     (folder / "config.toml").write_text(config(plan), encoding="utf-8")
     topics = {"topics": [entry(topic, plan.stubs) for topic in plan.topics]}
     text = json.dumps(topics, indent=1, ensure_ascii=False) + "\n"
@@ -180,17 +188,6 @@ def entry(topic: Topic, stubs: bool = False) -> dict[str, Any]:
     if pages := printed(ROOT, title):
         found["pages"] = pages
     return found | ({"hole": chosen()[topic.id]} if stubs else {})
-
-
-def config(plan: Plan) -> str:
-    """The settings of `scratchlm train` that fit the budget, as TOML."""
-    document = tomlkit.document()
-    title = budgets()[plan.budget]["title"]
-    document.add(tomlkit.comment(f"Settings of `scratchlm train`: {title}."))
-    document.add(tomlkit.comment("Options that follow train.py win over them."))
-    for name, value in plan.settings.items():
-        document.add(name, value)
-    return tomlkit.dumps(document)
 
 
 def check_target(out: Path) -> None:

@@ -23,9 +23,15 @@ from scratchlm.model.gpt import (
     memory_estimate,
     parameter_table,
 )
-from scratchlm.training.scaling import Budget, multiplied_weights, plan
+from scratchlm.training.scaling import (
+    Budget,
+    fitting_windows,
+    multiplied_weights,
+    plan,
+)
 
 ROOT = Path(__file__).parent.parent
+ROOM = 0.9  # of a machine's memory; other programs use it, too
 SHARE = 0.3  # of the promised operations that training gets done: assumed
 THRESHOLD = 1e23  # operations; see the guide's page on safety
 SIZES = ("vocab_size", "context", "layers", "heads", "channels")
@@ -116,6 +122,29 @@ def estimate(
     )
 
 
+def batched(settings: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """The settings with as many windows at a time as fit into the memory.
+
+    A step's windows, or their half, their quarter and so on, as often as a
+    step needs. Raises CombinationError where not even one fits.
+    """
+    rows, memory = settings["batch_size"], int(ROOM * facts["memory"])
+    windows = fitting_windows(model_of(settings), rows, memory)
+    if not windows:
+        raise CombinationError(
+            f"not one window of this model fits into {facts['title']}: name "
+            "another --budget"
+        )
+    if windows == rows:
+        return settings
+    found = {}
+    for name, value in settings.items():
+        found[name] = value
+        if name == "batch_size":
+            found |= {name: windows, "accumulate": -(-rows // windows)}
+    return found
+
+
 def smaller(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The configuration with fewer heads, and less of all in proportion."""
     heads = settings["heads"]
@@ -146,7 +175,10 @@ def fitted(
     if math.isinf(budget.seconds):
         note = "an hour of this machine costs nothing, so --usd limits nothing"
         return settings, (f"{note}; --hourly-usd names a price",)
-    guarded = settings | {"max_minutes": float(f"{budget.seconds / 60:.4g}")}
+    minutes = budget.seconds / 60
+    if limits.hours is None:
+        minutes = min(minutes, settings["max_minutes"])
+    guarded = settings | {"max_minutes": float(f"{minutes:.4g}")}
     wanted = estimate(settings, facts, limits)
     if 3600 * wanted.hours <= budget.seconds:
         return guarded, ()

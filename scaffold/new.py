@@ -22,7 +22,12 @@ def limits(options: argparse.Namespace) -> Limits:
 
 def new(options: argparse.Namespace) -> int:
     """Make a repository, and say what to do next."""
-    out = options.out or Path(f"llm-{options.track}")
+    if options.dest and options.out:
+        raise ScaffoldError(
+            f"{options.dest} and --out {options.out} both name the folder; "
+            "name one"
+        )
+    out = options.dest or options.out or Path(f"llm-{options.track}")
     if options.json and not options.dry_run:
         raise ScaffoldError("--json goes with --dry-run; add it")
     check_target(out)  # before anything that takes time

@@ -1,11 +1,13 @@
 """The command line: its commands, their options, and what they are for."""
 
 import argparse
+import difflib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from press.edition import edition
 from scaffold.plan import MODES, budgets, tracks
 from scaffold.wishes import LICENSES
 
@@ -22,9 +24,10 @@ its tests pass at once. No command asks anything; every choice is an option.
 """
 BEGIN = """\
 begin here:
-  python -m scaffold --track practitioner --out ../my-model
+  python -m scaffold ../my-model --track practitioner
   python -m scaffold list            what there is, what it takes
   python -m scaffold new --help      every option of it
+  python -m scaffold --version       of which edition it makes one
 """
 CODES = """\
 exit codes:
@@ -35,7 +38,7 @@ exit codes:
 NEW = """\
 examples:
   python -m scaffold --track practitioner
-  python -m scaffold --track beginner --out ~/my-first-model
+  python -m scaffold ~/my-first-model --track beginner
   python -m scaffold --track practitioner --mode stubs
   python -m scaffold --track practitioner --data ~/letters.txt
   python -m scaffold --track researcher --budget gpu24 --out ~/lab
@@ -61,11 +64,14 @@ measures a step on your machine.
 """
 UPDATE = """\
 A later edition of the book may have better checks and rules. Those, and the
-programs that start them, are the book's; the library, its tests, config.toml,
-README.md, card.yml and all files of your own are yours, and stay as they are.
+programs that start them, are the book's, and so are the pages of notes/ as long
+as you have not written on them; the library, its tests, config.toml, README.md,
+card.yml and all files of your own are yours, and stay as they are.
 A file of the book's that you did not change is replaced. Beside one that you
-changed, the new one is written as FILE.new. Nothing is merged, and nothing is
-committed: `git diff` shows what happened.
+changed, the new one is written as FILE.new (or FILE.new.2, where an earlier one
+lies). Nothing is merged, and nothing is committed: `git diff` shows what
+happened. What else you changed has to be committed before, so that you can take
+the update back; progress.json may wait.
 
 examples:
   python -m scaffold diff ~/my-first-model      what would change
@@ -89,9 +95,24 @@ class Commands(argparse.ArgumentParser):
         """The options; with the command that is meant."""
         words = list(sys.argv[1:] if args is None else args)
         named = words and (words[0] in HELP or words[0] in ("-h", "--help"))
-        return super().parse_known_args(
-            words if named else [DEFAULT, *words], namespace
-        )
+        if not named:
+            self.refuse_slip(words[:1])
+            words = [DEFAULT, *words]
+        found, rest = super().parse_known_args(words, namespace)
+        # Python 3.11 takes no DEST that stands behind an option.
+        late = found.command == DEFAULT and found.dest is None
+        if late and rest and not rest[0].startswith("-"):
+            found.dest = Path(rest.pop(0))
+        return found, rest
+
+    def refuse_slip(self, words: list[str]) -> None:
+        """Refuse to make a folder that has nearly the name of a command."""
+        for word in filter(str.isalpha, words):  # a path may have any name
+            for meant in difflib.get_close_matches(word, HELP, 1, 0.75):
+                self.error(
+                    f"no command {word!r}; {meant!r} is one, and a folder of "
+                    f"that name is ./{word}"
+                )
 
 
 HELP = {
@@ -148,6 +169,9 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 def add_new(parser: argparse.ArgumentParser) -> None:
     """The options of `new`."""
+    parser.add_argument(
+        "dest", nargs="?", type=Path, help="the same as --out, and shorter"
+    )
     add_plan(parser)
     parser.add_argument(
         "--mode",
@@ -191,6 +215,7 @@ def add_new(parser: argparse.ArgumentParser) -> None:
         "or the book's edition",
     )
     parser.add_argument(
+        "-n",
         "--dry-run",
         action="store_true",
         help="list the files and what the run takes, and write nothing",
@@ -199,7 +224,13 @@ def add_new(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="the same for programs"
     )
     parser.add_argument(
-        "--quiet", action="store_true", help="print nothing but errors"
+        "-q", "--quiet", action="store_true", help="print nothing but errors"
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=edition().words,
+        help="print the edition whose files it writes",
     )
 
 

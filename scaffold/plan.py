@@ -141,11 +141,15 @@ class Plan:
         return tuple(t for t in topics if t.tracks[self.track] != "skim")
 
     @cached_property
+    def phases(self) -> list[Phase]:
+        """The milestones, with what is core to the track on the way there."""
+        return phases(load(), self.track, float(tracks()[self.track]["hours"]))
+
+    @cached_property
     def weeks(self) -> list[Week]:
         """What is core to the track, in weeks of the hours that it has."""
         hours = float(tracks()[self.track]["hours"])
         core = [t for t in self.topics if t not in self.later]
-        ends = phases(load(), self.track, hours)
         plan, begun = sittings(core, hours), set[str]()
         found = []
         for number, group in groupby(plan, key=lambda s: s.week):
@@ -158,7 +162,7 @@ class Plan:
                     number,
                     tuple(load().by_id[name] for name in new),
                     sum(s.minutes for s in evenings),
-                    tuple(p for p in ends if p.last.week == number),
+                    tuple(p for p in self.phases if p.last.week == number),
                 )
             )
         return found
@@ -176,6 +180,12 @@ class Plan:
         """The topics that can wait for a second reading."""
         track = self.track
         return tuple(t for t in self.topics if t.tracks[track] == "optional")
+
+    @property
+    def pages(self) -> dict[str, Phase]:
+        """The files of `notes/`, one for each phase of the plan."""
+        numbered = enumerate(self.phases, 1)
+        return {f"notes/{n}-{p.milestone.id}.md": p for n, p in numbered}
 
     @cached_property
     def tokens(self) -> int:
@@ -195,17 +205,19 @@ class Plan:
     @cached_property
     def sized(self) -> tuple[dict[str, Any], tuple[str, ...]]:
         """The settings within the limits, and what became smaller for them."""
-        if self.limits.hours is None and self.limits.usd is None:
-            return self.wanted, ()
-        from scaffold.estimate import fitted  # it imports torch
+        from scaffold.estimate import batched, fitted  # it imports torch
 
-        return fitted(self.wanted, budgets()[self.budget], self.limits)
+        facts = budgets()[self.budget]
+        if self.limits.hours is None and self.limits.usd is None:
+            return batched(self.wanted, facts), ()
+        settings, notes = fitted(self.wanted, facts, self.limits)
+        return batched(settings, facts), notes
 
     @cached_property
     def wanted(self) -> dict[str, Any]:
-        """The settings that fill the machine, however long it takes."""
+        """The settings that fill the machine, with the windows of a step."""
         budget = budgets()[self.budget]
-        settings = dict(budget["toytown"])
+        settings = {**budget["toytown"], "max_minutes": 60.0 * budget["hours"]}
         if self.data is None:
             return settings
         settings |= {"corpus": str(self.data.absolute()), **budget["text"]}
@@ -217,7 +229,6 @@ class Plan:
     def steps(self, settings: dict[str, Any]) -> int:
         """As many as the model has use for, or the text can give."""
         step = settings["batch_size"] * settings["context"]
-        step *= settings.get("accumulate", 1)
         wanted = min(ENOUGH * parameters(settings), EPOCHS * self.tokens)
         return max(20, math.ceil(wanted / step))
 

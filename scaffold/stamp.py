@@ -2,9 +2,9 @@
 
 What the reader writes in is never the book's again: the library, its tests,
 the configuration, the README with its boxes, the card. The rest is *managed*:
-checks, rules, the programs that start them, and what these import. Of each of
-these the stamp keeps the SHA-256, so that a later edition can replace what
-nobody changed.
+checks, rules, the programs that start them, what these import, and the pages of
+`notes/` in which nothing is written. Of each of these the stamp keeps the
+SHA-256, so that a later edition can replace what nobody changed.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from scaffold.wishes import Wishes
 STAMP = ".scaffold.toml"
 MANAGED = (
     *("check/", "checks/", "compliance/", "tests/compliance/"),
-    *(".github/", "train.py", "sample.py", "sweep.py"),
+    *(".github/", "notes/", "train.py", "sample.py", "sweep.py"),
     *("requirements.txt", "constraints.txt"),
 )
 PASSING = {"__pycache__", ".pytest_cache"}

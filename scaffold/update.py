@@ -2,8 +2,8 @@
 
 Only managed files are touched (`scaffold.stamp` says which they are). A file
 that its reader did not change is replaced; beside one that was changed, the
-new one is written as FILE.new. The stamp then has the hashes of this edition,
-so nothing is offered twice.
+new one is written as FILE.new, or FILE.new.2 where that is there already. The
+stamp then has the hashes of this edition, so nothing is offered twice.
 """
 
 import argparse
@@ -24,6 +24,9 @@ from scaffold.wishes import Wishes
 from scratchlm.text.files import FileError, replacing
 
 NEW = ".new"
+# What a check leaves of its reader's: the states of the topics, and the module
+# that `reset` put aside, as bpe.py.1. No update touches them.
+LEFT = (":(exclude)progress.json", ":(exclude,glob)scratchlm/**/*.py.[0-9]*")
 # What happens to a file, and how that is told.
 DONE = {
     "add": "new",
@@ -41,11 +44,7 @@ class Change:
 
     name: str
     kind: str  # a key of DONE
-
-    @property
-    def target(self) -> str:
-        """The file that is written, if one is."""
-        return self.name + NEW if self.kind == "beside" else self.name
+    target: str  # the file that is written, if one is
 
     def __str__(self) -> str:
         """The change in words."""
@@ -86,7 +85,27 @@ def changes(found: Stamp, folder: Path, fresh: Path) -> list[Change]:
         here = digest(place) if place.is_file() else ""
         kept = found.managed.get(name, "")
         kinds.append(decide(kept, here, ours.get(name, "")))
-    return [Change(n, k) for n, k in zip(names, kinds, strict=True) if k]
+    return [
+        Change(n, k, beside(folder, n, fresh) if k == "beside" else n)
+        for n, k in zip(names, kinds, strict=True)
+        if k
+    ]
+
+
+def beside(folder: Path, name: str, fresh: Path) -> str:
+    """A free name for the book's file next to the reader's.
+
+    That of an earlier update stays, unless it is the same file.
+    """
+    number = 1
+    while True:
+        found = name + NEW + (f".{number}" if number > 1 else "")
+        place = folder / found
+        if not place.exists() and not place.is_symlink():
+            return found
+        if place.is_file() and digest(place) == digest(fresh / name):
+            return found
+        number += 1
 
 
 @contextmanager
@@ -101,7 +120,7 @@ def fresh(found: Stamp) -> Iterator[Path]:
 def refuse_uncommitted(folder: Path) -> None:
     """Refuse a work tree with changes that Git could not bring back."""
     try:
-        said = git(folder, "status", "--porcelain", "--", ".")
+        said = git(folder, "status", "--porcelain", "-uall", "--", ".", *LEFT)
     except MissingError:
         raise
     except ScaffoldError:

@@ -2,10 +2,11 @@
 
     python sweep.py run sweeps/rate.toml      trains what is not registered
     python sweep.py run sweeps/rate.toml -n   says what it would train
-    python sweep.py report sweeps/rate.toml   writes reports/rate.md
+    python sweep.py report sweeps/rate.toml   writes reports/rate.md and .svg
 
 A sweep is a TOML file: the settings that all runs share, those that vary, and
-at least three seeds, since one seed cannot tell a difference from luck. Each
+at least three seeds, since one seed cannot tell a difference from luck. What it
+is to find out stands in the remark at its head, and in the report. Each
 run is a line of registry.jsonl, with the commit, hashes of its settings and of
 its text, its weights, tokens, operations, seconds and losses, and the machine.
 Nothing in it is typed. Stopped in the middle, the same command goes on.
@@ -20,11 +21,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import tomllib
 import torch
+from matplotlib.figure import Figure
 
 from scratchlm.cli.app import make_app, parse
 from scratchlm.cli.errors import UserError
@@ -35,6 +39,7 @@ from scratchlm.text.files import (
     FileError,
     append_text,
     file_sha256,
+    replacing,
     write_text,
 )
 from scratchlm.text.tokens import open_tokens
@@ -50,6 +55,7 @@ STOPPED = 130  # the exit code of what Ctrl-C ended
 RUN_OF_WORDS = 13  # Brown et al. (2020), appendix C
 Entry = dict[str, Any]
 Point = dict[str, Any]
+Group = tuple[Point, list[Entry]]  # a point, and its runs
 
 
 class SweepError(ValueError):
@@ -64,6 +70,7 @@ class Sweep:
     settings: Point
     vary: dict[str, list[Any]]
     seeds: list[int]
+    remark: str = ""  # what it is to find out
 
     @property
     def points(self) -> list[Point]:
@@ -86,7 +93,8 @@ def read_sweep(path: Path) -> Sweep:
     so that a wrong one is told now, and not after hours.
     """
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise SweepError(f"{path} cannot be read: {error}") from error
     kinds = {"settings": dict, "vary": dict, "seeds": list}
@@ -100,7 +108,11 @@ def read_sweep(path: Path) -> Sweep:
     seeds = [seed for seed in data["seeds"] if isinstance(seed, int)]
     if len(set(seeds)) < SEEDS or len(seeds) < len(data["seeds"]):
         raise SweepError(f"{path}: name {SEEDS} different seeds or more")
-    sweep = Sweep(path.stem, data["settings"], data["vary"], data["seeds"])
+    lines = itertools.takewhile(lambda x: x[:1] == "#", text.splitlines())
+    remark = " ".join(line.lstrip("# ") for line in lines)
+    sweep = Sweep(
+        path.stem, data["settings"], data["vary"], data["seeds"], remark
+    )
     for settings in sweep.runs:
         try:
             parse(make_app(), ["train", *options(settings)])
@@ -227,7 +239,7 @@ def run(sweep: Sweep, dry: bool) -> None:
 # --- the report --------------------------------------------------------------
 
 
-def grouped(sweep: Sweep) -> list[tuple[Point, list[Entry]]]:
+def grouped(sweep: Sweep) -> list[Group]:
     """The registered runs of each point; SweepError where a seed lacks."""
     known = registered(sweep.name)
     found = []
@@ -245,7 +257,12 @@ def grouped(sweep: Sweep) -> list[tuple[Point, list[Entry]]]:
     return found
 
 
-def table(groups: list[tuple[Point, list[Entry]]]) -> list[str]:
+def mean(entries: list[Entry]) -> float:
+    """The mean of the best losses of some runs."""
+    return statistics.mean(entry["loss"] for entry in entries)
+
+
+def table(groups: list[Group]) -> list[str]:
     """Mean and range of the best losses of each point, in Markdown."""
     names = list(groups[0][0])
     head = [*names, "weights", "tokens", "seeds", "mean", "lowest", "highest"]
@@ -253,14 +270,14 @@ def table(groups: list[tuple[Point, list[Entry]]]) -> list[str]:
     for point, entries in groups:
         losses = [e["loss"] for e in entries]
         sizes = [f"{entries[0][k]:,}" for k in ("weights", "tokens")]
-        numbers = [statistics.mean(losses), min(losses), max(losses)]
+        numbers = [mean(entries), min(losses), max(losses)]
         cells = [str(point[name]) for name in names] + sizes
         cells += [str(len(losses)), *(f"{x:.4f}" for x in numbers)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 
-def law(groups: list[tuple[Point, list[Entry]]]) -> str:
+def law(groups: list[Group]) -> str:
     """The law of weights and tokens that fits the means, or why there is none.
 
     Each point counts once, with the mean of its seeds.
@@ -269,7 +286,7 @@ def law(groups: list[tuple[Point, list[Entry]]]) -> str:
         (
             float(entries[0]["weights"]),
             float(entries[0]["tokens"]),
-            statistics.mean(e["loss"] for e in entries),
+            mean(entries),
         )
         for _, entries in groups
     ]
@@ -302,7 +319,7 @@ def documents(folder: Path, name: str) -> Iterator[str]:
         yield tokenizer.decode(ids)
 
 
-def contamination(groups: list[tuple[Point, list[Entry]]]) -> list[str]:
+def contamination(groups: list[Group]) -> list[str]:
     """For each text, how much of what judges was in what taught."""
     folders = {e["text_hash"]: e["run"] for _, es in groups for e in es}
     lines = []
@@ -319,36 +336,166 @@ def contamination(groups: list[tuple[Point, list[Entry]]]) -> list[str]:
     return lines
 
 
+def question(sweep: Sweep) -> list[str]:
+    """What was asked: the remark at the head of the sweep's file."""
+    names = ", ".join(f"`{name}`" for name in sweep.vary)
+    asked = f"What does the loss do when {names} vary and nothing else does?"
+    return [sweep.remark or asked]
+
+
+def method(sweep: Sweep, entries: list[Entry]) -> list[str]:
+    """How the runs were made: what they share, and what each of them had."""
+    seconds = sum(entry["seconds"] for entry in entries)
+    seeds = ", ".join(map(str, sweep.seeds))
+    kinds = {
+        "Commit": sorted({entry["commit"] for entry in entries}),
+        "Machine": sorted({entry["machine"] for entry in entries}),
+        "Text (hash)": sorted({entry["text_hash"][:12] for entry in entries}),
+    }
+    return [
+        f"Each of {len(sweep.points)} points was trained {len(sweep.seeds)} "
+        f"times, with the seeds {seeds}: {len(entries)} runs, "
+        f"{seconds:,.0f} seconds and "
+        f"{sum(entry['operations'] for entry in entries):.2e} operations. "
+        "What a run's loss is: the lowest on the held-out text, in nats per "
+        "token.",
+        "",
+        "| Setting | Value |",
+        "| --- | --- |",
+        *(f"| `{k}` | {v} |" for k, v in sweep.settings.items()),
+        *(
+            f"| `{name}`, varied | {', '.join(map(str, values))} |"
+            for name, values in sweep.vary.items()
+        ),
+        *(f"| {kind} | {', '.join(said)} |" for kind, said in kinds.items()),
+    ]
+
+
+def best(groups: list[Group]) -> str:
+    """Which point has the lowest mean, and whether the ranges agree."""
+    ranked = sorted(groups, key=lambda group: mean(group[1]))
+    said = [
+        ", ".join(f"{k} {v}" for k, v in point.items()) for point, _ in ranked
+    ]
+    first = max(entry["loss"] for entry in ranked[0][1])
+    near = [
+        name
+        for name, (_, entries) in zip(said[1:], ranked[1:], strict=True)
+        if min(entry["loss"] for entry in entries) <= first
+    ]
+    lead = f"The lowest mean is that of {said[0]}: {mean(ranked[0][1]):.4f}."
+    if not near:
+        return f"{lead} No other point's range reaches its own."
+    return (
+        f"{lead} The ranges of {'; '.join(near)} overlap with its own: these "
+        f"{len(ranked[0][1])} seeds cannot tell them apart."
+    )
+
+
+def limits(sweep: Sweep, groups: list[Group]) -> list[str]:
+    """What these runs cannot say."""
+    entries = [entry for _, each in groups for entry in each]
+    sizes = [
+        f"{e['weights']:,}" for e in sorted(entries, key=itemgetter("weights"))
+    ]
+    lengths = [
+        f"{e['tokens']:,}" for e in sorted(entries, key=itemgetter("tokens"))
+    ]
+    said = [
+        f"- Models of {between(sizes)} weights read {between(lengths)} "
+        "tokens. What holds there need not hold for larger ones.",
+        f"- {len(sweep.seeds)} seeds give a range, and no probability.",
+        "- The best loss of a run is chosen on the text that judges it, so it "
+        "is a little too low, for every point alike.",
+    ]
+    for kind, word in (
+        ("text_hash", "text"),
+        ("commit", "commit"),
+        ("machine", "machine"),
+    ):
+        if len({entry[kind] for entry in entries}) > 1:
+            said.append(
+                f"- More than one {word} is among the runs: a difference "
+                "between points may come from that."
+            )
+    if any("+changes" in entry["commit"] for entry in entries):
+        said.append(
+            "- Some runs had changes that were not committed: their code "
+            "cannot be had again."
+        )
+    return said
+
+
+def between(sizes: list[str]) -> str:
+    """The first and the last of some sizes, or the one that there is."""
+    return sizes[0] if sizes[0] == sizes[-1] else f"{sizes[0]} to {sizes[-1]}"
+
+
+def again(sweep: Sweep, entries: list[Entry]) -> list[str]:
+    """The commands that make the same runs and the same report."""
+    code = entries[-1]["commit"].removesuffix("+changes")
+    words = f"sweeps/{sweep.name}.toml"
+    lines = [
+        f"git worktree add ../again {code}",
+        f"cp {words} ../again/sweeps/",
+        "cd ../again",
+    ]
+    return [
+        "```sh",
+        *(lines if git("cat-file", "-t", code) == "commit" else []),
+        "rm -f registry.jsonl  # else nothing is trained again",
+        f"python sweep.py run {words}",
+        f"python sweep.py report {words}",
+        "```",
+    ]
+
+
+def draw(sweep: Sweep, groups: list[Group], path: Path) -> None:
+    """Each run as a dot, each point's mean as a stroke; the same bytes again.
+
+    The dots stand over the settings' values, in the order of the table.
+    """
+    with mpl.rc_context({"svg.hashsalt": sweep.name, "font.size": 9}):
+        figure = Figure(figsize=(6.3, 3.2), layout="constrained")
+        axes = figure.add_subplot()
+        for place, (_, entries) in enumerate(groups):
+            losses = [entry["loss"] for entry in entries]
+            axes.plot([place] * len(losses), losses, "o", mfc="none", c="0.3")
+            axes.plot(place, mean(entries), "_", c="black", ms=16, mew=2)
+        names = ["\n".join(map(str, point.values())) for point, _ in groups]
+        axes.set_xticks(range(len(groups)), names)
+        axes.set_xlabel(", ".join(sweep.vary))
+        axes.set_ylabel("best held-out loss (nats per token)")
+        axes.spines[["top", "right"]].set_visible(False)
+        with replacing(path) as partial:
+            figure.savefig(partial, format="svg", metadata={"Date": None})
+
+
 def report(sweep: Sweep) -> str:
-    """What the registry says of a sweep, in Markdown."""
+    """What the registry says of a sweep, in Markdown; draws its figure."""
     groups = grouped(sweep)
     entries = [entry for _, each in groups for entry in each]
-    commits = sorted({entry["commit"] for entry in entries})
-    seconds = sum(entry["seconds"] for entry in entries)
-    return "\n".join(
-        [
-            f"# Sweep {sweep.name}",
-            "",
-            f"{len(entries)} runs, {seconds:,.0f} seconds of training, at "
-            f"{', '.join(commits)}.",
-            "Losses are the best on the held-out text, in nats per token: the "
-            "mean of the seeds, and the range.",
-            "",
+    draw(sweep, groups, REPORTS / f"{sweep.name}.svg")
+    alt = f"Loss of each run of {sweep.name}, over {', '.join(sweep.vary)}"
+    parts = {
+        "Question": question(sweep),
+        "Method": method(sweep, entries),
+        "Results": [
             *table(groups),
             "",
-            "Where two ranges overlap, more seeds are needed to tell the two "
-            "points apart.",
+            f"![{alt}; a stroke for the mean]({sweep.name}.svg)",
             "",
-            "## Scaling",
-            "",
-            law(groups),
-            "",
-            "## Contamination",
-            "",
-            *contamination(groups),
-            "",
-        ]
-    )
+            best(groups),
+        ],
+        "Scaling": [law(groups)],
+        "Contamination": contamination(groups),
+        "Limits": limits(sweep, groups),
+        "How to repeat it": again(sweep, entries),
+    }
+    lines = [f"# Sweep {sweep.name}", ""]
+    for title, said in parts.items():
+        lines += [f"## {title}", "", *said, ""]
+    return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> int:

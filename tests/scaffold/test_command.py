@@ -4,8 +4,10 @@ import json
 import os
 import signal
 import socket
+import sys
 from pathlib import Path
 
+import pexpect
 import pytest
 import tomlkit
 
@@ -302,3 +304,95 @@ def test_options_without_a_command_are_those_of_new() -> None:
     assert bare == named
     assert bare.command == "new"
     assert bare.out == Path("list")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["my-model", "--track", "beginner"],
+        ["--track", "beginner", "my-model"],
+        ["--track", "beginner", "my-model", "--no-git"],
+        ["new", "my-model", "--track", "beginner"],
+        ["new", "--track", "beginner", "my-model"],
+    ],
+)
+def test_a_folder_needs_no_option(words: list[str]) -> None:
+    options = make_parser().parse_args(words)
+    assert options.dest == Path("my-model")
+    assert options.out is None
+
+
+def test_it_is_made_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["my-model", "--track", "practitioner", "-q", "--no-git"]) == 0
+    assert (tmp_path / "my-model" / "train.py").exists()
+
+
+def test_two_folders_are_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (["a", *BEGINNER, "b"], ["a", *BEGINNER, "a"]):
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert "both name the folder" in error
+        assert error.count("\n") == 1
+    with pytest.raises(SystemExit) as ended:
+        main(["a", "b", "--track", "beginner"])
+    assert ended.value.code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("slip", ["udpate", "estimat", "lst", "doctr"])
+def test_a_slip_of_the_pen_makes_no_folder(
+    slip: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([slip, "--track", "beginner"])
+    assert ended.value.code == 2
+    assert f"no command {slip!r}; " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    named = make_parser().parse_args([f"./{slip}", "--track", "beginner"])
+    assert named.dest == Path(slip)
+
+
+@pytest.mark.parametrize("words", [[], ["new"]])
+def test_it_knows_its_version(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"{edition().words}\n"
+
+
+@pytest.mark.parametrize("said", ["1", ""])
+def test_a_terminal_gets_no_color(said: str, tmp_path: Path) -> None:
+    """Neither with NO_COLOR nor without it: nothing here needs one."""
+    for words, code in (
+        ("--help", 0),
+        ("list", 0),
+        ("--track expert", 2),
+        ("--track beginner --budget gpu8 --dry-run", 0),
+    ):
+        shell = pexpect.spawn(
+            sys.executable,
+            ["-m", "scaffold", *words.split()],
+            cwd=str(ROOT),
+            encoding="utf-8",
+            timeout=200,
+            env=os.environ | {"NO_COLOR": said, "TERM": "xterm-256color"},
+        )
+        shell.expect(pexpect.EOF)
+        shell.close()
+        assert shell.exitstatus == code
+        assert len(shell.before or "") > 20
+        assert "\x1b" not in (shell.before or "")

@@ -146,6 +146,125 @@ def test_a_law_is_found_where_the_losses_follow_one(
     )
 
 
+@pytest.fixture
+def reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Sweep, list[dict[str, Any]]]:
+    """A sweep of two points whose runs are registered, and their entries."""
+    monkeypatch.setattr(sweep, "REGISTRY", tmp_path / "registry.jsonl")
+    monkeypatch.setattr(sweep, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(sweep, "contamination", lambda _: ["- none"])
+    path = tmp_path / "own.toml"
+    path.write_text(f"# Which rate?\n# One of two.\n{SMALL}", encoding="utf-8")
+    own = read_sweep(path)
+    known: dict[str, Any] = {"commit": "c0ffee", "machine": "a card"}
+    known["text_hash"] = "t" * 64
+    known |= {"weights": 5000, "tokens": 512, "operations": 10**9, "seconds": 2}
+    losses = {1: 3.0, 2: 3.1, 3: 3.2}
+    entries = [
+        entry(s, **known, loss=losses[s["seed"]] + 100 * s["learning_rate"])
+        for s in own.runs
+    ]
+    return own, entries
+
+
+def register(entries: list[dict[str, Any]]) -> None:
+    """Write the registry anew."""
+    lines = [json.dumps(each) + "\n" for each in entries]
+    sweep.REGISTRY.write_text("".join(lines), encoding="utf-8")
+
+
+def parts(text: str) -> dict[str, str]:
+    """The sections of a report by their title."""
+    return dict(
+        re.findall(r"^## (.+?)\n\n(.*?)\n(?=## |\Z)", text, re.M | re.S)
+    )
+
+
+def test_a_report_has_the_parts_of_a_paper(
+    reported: tuple[Sweep, list[dict[str, Any]]],
+) -> None:
+    own, entries = reported
+    register(entries)
+    text = sweep.report(own)
+    found = parts(text)
+    assert list(found) == [
+        *("Question", "Method", "Results", "Scaling", "Contamination"),
+        *("Limits", "How to repeat it"),
+    ]
+    assert all(said.strip() for said in found.values())
+    assert found["Question"] == "Which rate? One of two.\n"
+    for line in (
+        "| `steps` | 4 |",
+        "| `learning_rate`, varied | 0.001, 0.004 |",
+        "| Commit | c0ffee |",
+        "| Machine | a card |",
+        f"| Text (hash) | {'t' * 12} |",
+    ):
+        assert f"{line}\n" in found["Method"]
+    assert (
+        "the seeds 1, 2, 3: 6 runs, 12 seconds and 6.00e+09 operations"
+        in (found["Method"])
+    )
+    assert "| 0.001 | 5,000 | 512 | 3 | 3.2000 | 3.1000 | 3.3000 |" in text
+    assert "of learning_rate 0.001: 3.2000." in found["Results"]
+    assert "No other point's range reaches its own" in found["Results"]
+    assert "(own.svg)" in found["Results"]
+    assert "Models of 5,000 weights read 512 tokens" in found["Limits"]
+    assert "More than one" not in found["Limits"]
+    assert "python sweep.py run sweeps/own.toml" in found["How to repeat it"]
+    assert "c0ffee" not in found["How to repeat it"]  # there is none here
+    head = sweep.git("rev-parse", "HEAD")
+    again = "\n".join(sweep.again(own, [{"commit": f"{head}+changes"}]))
+    assert f"git worktree add ../again {head}\n" in again
+
+
+def test_what_weakens_a_result_is_told(
+    reported: tuple[Sweep, list[dict[str, Any]]],
+) -> None:
+    own, entries = reported
+    entries[3]["loss"] = 3.2  # now the two ranges meet
+    entries[4] |= {"commit": "beef+changes", "machine": "another"}
+    entries[5] |= {"text_hash": "u" * 64, "weights": 6000}
+    register(entries)
+    found = parts(sweep.report(own))
+    assert "learning_rate 0.004 overlap with its own" in found["Results"]
+    for word in ("text", "commit", "machine"):
+        assert f"More than one {word} is among" in found["Limits"]
+    assert "not committed" in found["Limits"]
+    assert "5,000 to 6,000 weights" in found["Limits"]
+
+
+def test_the_figure_is_the_same_each_time_and_has_each_run(
+    reported: tuple[Sweep, list[dict[str, Any]]],
+) -> None:
+    own, entries = reported
+    register(entries)
+    drawn = []
+    for _ in range(2):
+        sweep.report(own)
+        drawn.append((sweep.REPORTS / "own.svg").read_bytes())
+    assert drawn[0] == drawn[1]
+    text = drawn[0].decode()
+    assert text.startswith("<?xml")
+    series = re.findall(r'<g id="line2d_\d+">(?:(?!</g>).)*<use', text, re.S)
+    assert len(series) > 2 * len(own.points)
+    entries[0]["loss"] += 1
+    register(entries)
+    sweep.report(own)
+    assert (sweep.REPORTS / "own.svg").read_bytes() != drawn[0]
+
+
+def test_a_sweep_without_a_remark_asks_what_it_varies() -> None:
+    own = Sweep("own", {}, {"layers": [1, 2], "heads": [1, 2]}, [1, 2, 3])
+    assert sweep.question(own) == [
+        "What does the loss do when `layers`, `heads` vary and nothing else "
+        "does?"
+    ]
+    for path in SWEEPS:
+        assert read_sweep(path).remark.count("?") == 1
+
+
 @pytest.mark.slow
 def test_a_sweep_runs_registers_and_reports(tmp_path: Path) -> None:
     folder = emit(Plan("researcher", "cpu"), tmp_path / "llm")
@@ -170,6 +289,10 @@ def test_a_sweep_runs_registers_and_reports(tmp_path: Path) -> None:
     made = call(folder, "sweep.py", "report", "sweeps/own.toml")
     assert made.returncode == 0, made.stderr
     report = (folder / "reports" / "own.md").read_text(encoding="utf-8")
+    assert report == made.stdout.removesuffix("\n")
+    figure = folder / "reports" / "own.svg"
+    assert "</svg>" in figure.read_text(encoding="utf-8")
+    assert f"git worktree add ../again {lines[0]['commit']}" in report
     for line in ("0.001", "0.004"):
         assert re.search(rf"^\| {line} \| .* \| 3 \| ", report, re.M)
     assert "No law was fitted: a law has five numbers" in report

@@ -119,7 +119,6 @@ def test_what_is_the_readers_is_never_touched(older: Path, made: Path) -> None:
         if name != STAMP:
             (older / name).write_text("mine\n", encoding="utf-8")
     (older / "check.py").write_text("mine\n", encoding="utf-8")
-    (older / "notes").mkdir()
     (older / "notes" / "train.py").write_text("mine\n", encoding="utf-8")
     git(older, "add", "-A")
     git(older, "commit", "-q", "-m", "All of it is mine")
@@ -138,6 +137,62 @@ def test_what_is_not_committed_could_be_lost(
     assert main(["update", str(older)]) == 3
     assert "commit them first" in capsys.readouterr().err
     assert all_of(older) == before
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_progress_does_not_stand_in_the_way(
+    committed: bool, older: Path, made: Path
+) -> None:
+    """It is the reader's to commit, or not: an update never touches it."""
+    progress = older / "progress.json"
+    aside = older / "scratchlm" / "text" / "bpe.py.1"
+    for path in (progress, aside):
+        path.write_text("before", encoding="utf-8")
+    if committed:
+        git(older, "add", "-A")
+        git(older, "commit", "-q", "-m", "My progress")
+        for path in (progress, aside):
+            path.write_text("now", encoding="utf-8")
+    kept = progress.read_bytes()
+    ignored = git(older, "status", "--porcelain", "--ignored")
+    assert "!! progress.json" not in ignored
+    assert main(["update", str(older)]) == 0
+    assert (older / STALE).read_bytes() == (made / STALE).read_bytes()
+    assert progress.read_bytes() == aside.read_bytes() == kept
+    other = older / "scratchlm" / "text" / "own.py"
+    git(older, "reset", "--hard", "-q")
+    other.write_text("mine", encoding="utf-8")
+    assert main(["update", str(older)]) == 3
+
+
+def test_the_book_s_file_of_an_earlier_update_is_kept(
+    older: Path, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (older / STALE).write_text("# my rule\n", encoding="utf-8")
+    for name in (f"{STALE}.new", f"{STALE}.new.2"):
+        (older / name).write_text(f"# {name}\n", encoding="utf-8")
+    git(older, "add", "-A")
+    git(older, "commit", "-q", "-m", "Two updates that I have not looked at")
+    assert main(["diff", str(older)]) == 0
+    assert f"is in {STALE}.new.3\n" in capsys.readouterr().out
+    assert main(["update", str(older)]) == 0
+    assert f"is in {STALE}.new.3\n" in capsys.readouterr().out
+    for name in (f"{STALE}.new", f"{STALE}.new.2"):
+        kept = (older / name).read_text(encoding="utf-8")
+        assert kept == f"# {name}\n"
+    fresh = (made / STALE).read_bytes()
+    assert (older / f"{STALE}.new.3").read_bytes() == fresh
+
+
+def test_the_same_file_is_not_laid_beside_twice(
+    older: Path, made: Path
+) -> None:
+    (older / STALE).write_text("# my rule\n", encoding="utf-8")
+    shutil.copyfile(made / STALE, older / f"{STALE}.new")
+    git(older, "add", "-A")
+    git(older, "commit", "-q", "-m", "Mine, beside the book's")
+    assert main(["update", str(older)]) == 0
+    assert not (older / f"{STALE}.new.2").exists()
 
 
 def test_a_removed_file_does_not_come_back(
@@ -219,4 +274,6 @@ def test_every_decision_is_told() -> None:
     }
     assert kinds == {"", *DONE}
     for kind in DONE:
-        assert str(Change("check/a.py", kind)).startswith("check/a.py: ")
+        assert str(Change("check/a.py", kind, "check/a.py")).startswith(
+            "check/a.py: "
+        )

@@ -1,0 +1,100 @@
+"""A page of notes for each phase: questions, a table, and whose it is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from press.plan import checks
+from press.roadmap import load
+from scaffold.__main__ import main
+from scaffold.emit import emit
+from scaffold.plan import Plan, tracks
+from scaffold.repository import git
+from scaffold.stamp import STAMP, digest, read_stamp
+from scratchlm.cli.app import make_app, parse
+
+
+@pytest.fixture(scope="module", params=tracks())
+def repository(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    return emit(Plan(request.param, "cpu"), tmp_path_factory.mktemp("n") / "a")
+
+
+def written(folder: Path) -> dict[str, str]:
+    """The pages by their path, as they lie there."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted((folder / "notes").iterdir())
+    }
+
+
+def test_each_phase_has_a_page_with_all_its_topics(repository: Path) -> None:
+    plan = read_stamp(repository).plan
+    pages = written(repository)
+    assert list(pages) == list(plan.pages)
+    assert [p.milestone for p in plan.pages.values()] == list(load().milestones)
+    for name, phase in plan.pages.items():
+        text = pages[name]
+        assert text.startswith(f"# {phase.milestone.title}\n")
+        assert f"you have {phase.milestone.holds}." in text
+        for topic in phase.topics:
+            assert text.count(f"(`{topic.id}`): {topic.gives}.\n") == 1
+            questions = text.split(f"### {topic.title}\n")[1].split("##")[0]
+            assert topic.hazard in questions
+            assert topic.done in questions
+            assert questions.count("?") >= 3
+    listed = re.findall(r"^- .*\(`(\w+)`\)", "".join(pages.values()), re.M)
+    assert sorted(listed) == sorted(topic.id for topic in plan.topics)
+    assert not re.search(r"\n{4}|\{\{|\{%|[ ]$", "".join(pages.values()), re.M)
+
+
+def test_its_table_has_a_cell_for_what_the_reader_measured(
+    repository: Path,
+) -> None:
+    plan = read_stamp(repository).plan
+    for name, text in written(repository).items():
+        phase = plan.pages[name]
+        table = re.findall(r"^\| (.+?) \|(.*?)\|(.*?)\|$", text, re.M)
+        assert {len(cells[2].strip()) for cells in table[2:]} == {0}
+        commands = [cells[0].strip("`") for cells in table]
+        for topic in phase.topics:
+            assert f"python -m check {topic.id}" in commands
+        shows = phase.milestone.shows
+        assert shows in commands
+        assert f"{phase.minutes / 60:.1f}" in table[2][1]
+        block = text.split("```sh\n")[1].split("```")[0]
+        assert block == f"{shows}\n{checks(phase.topics)}\n"
+
+
+def test_its_commands_are_commands() -> None:
+    """Of the library; a run that has to be there is not looked for."""
+    known = make_app()
+    for milestone in load().milestones:
+        words = milestone.shows.removeprefix("python -m scratchlm ").split()
+        assert parse(known, [*words[:1], "--help"]) is not None
+
+
+def test_a_page_is_the_books_until_a_word_is_written_on_it(
+    repository: Path,
+) -> None:
+    plain, mine = list(written(repository))[:2]
+    fresh = written(repository)
+    (repository / plain).write_text("As an older edition had it.\n")
+    kept = repository / STAMP
+    text = kept.read_text(encoding="utf-8")
+    for name in (plain, mine):
+        older = digest(repository / plain)
+        text = re.sub(rf'("{name}" = )"\w+"', rf'\1"{older}"', text)
+    kept.write_text(text, encoding="utf-8")
+    (repository / mine).write_text("My answer.\n", encoding="utf-8")
+    (repository / "notes" / "own.md").write_text("Mine.\n", encoding="utf-8")
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "-m", "As an older edition made it")
+    assert main(["update", str(repository)]) == 0
+    now = written(repository)
+    assert now[plain] == fresh[plain]
+    assert now[mine] == "My answer.\n"
+    assert now["notes/own.md"] == "Mine.\n"
+    assert now[f"{mine}.new"] == fresh[mine]
