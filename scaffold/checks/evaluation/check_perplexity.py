@@ -1,11 +1,14 @@
 """What an honest evaluation must do."""
 
 import math
+from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from scratchlm.evaluation import perplexity
+from scratchlm.text.toytown import write_stories
 
 from ..expect import close, equal, raises, true
 
@@ -127,6 +130,32 @@ def check_documents() -> None:
     )
 
 
+def check_totals_and_gaps() -> None:
+    """Nats of the whole text, and nats above what no model can beat."""
+    result = perplexity.Evaluation(1.5, 40)
+    close(result.nats, 60.0, "nats of 40 tokens of 1.5 each")
+    close(result.perplexity, math.exp(1.5), "their perplexity")
+    stories = list(islice(write_stories(3), 2))
+    floor = -sum(story.log_prob for story in stories) / 40
+    close(perplexity.gap(result, stories), 1.5 - floor, "nats above entropy")
+    for size in (0, -1):
+        raises(
+            ValueError,
+            lambda n=size: perplexity.bits_per_byte(1.0, n),
+            f"a text of {size} bytes",
+        )
+
+
+def check_both_ends_of_an_interval() -> None:
+    """A level of one half: a quarter lies below, a quarter above."""
+    documents = np.array([[0.0, 1.0], [1.0, 1.0]])
+    # The mean of two draws is 0, 1/2 or 1, with chances 1/4, 1/2 and 1/4.
+    low, high = perplexity.bootstrap(documents, 0.3)
+    close([low, high], [0.5, 0.5], "the middle 30 percent")
+    low, high = perplexity.bootstrap(documents, 0.6)
+    close([low, high], [0.0, 1.0], "the middle 60 percent")
+
+
 BUGS = {
     "the stride is not handed on": (
         "batch_size, stride, precision",
@@ -147,5 +176,17 @@ BUGS = {
     "an end token opens the next document": (
         "np.cumsum(ends) - ends",
         "np.cumsum(ends)",
+    ),
+    "nats of a text are those of a token": (
+        "return self.nats_per_token * self.tokens",
+        "return self.nats_per_token",
+    ),
+    "the gap is upside down": (
+        "return result.nats_per_token - floor",
+        "return floor - result.nats_per_token",
+    ),
+    "the interval begins too high": (
+        "[(1 - level) / 2, (1 + level) / 2]",
+        "[(1 - level), (1 + level) / 2]",
     ),
 }

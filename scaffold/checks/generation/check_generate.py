@@ -10,7 +10,7 @@ from scratchlm.generation import generate
 from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.model.gpt import GPT, gpt2_config, llama_config
 
-from ..expect import equal, true
+from ..expect import close, equal, raises, true
 
 GREEDY = SamplingConfig(temperature=0)
 
@@ -165,6 +165,50 @@ def check_no_dropout() -> None:
     true(model.training, "the model is in training mode again")
 
 
+def check_scores_of_the_next_token() -> None:
+    """A score for each token of the vocabulary, in a row for each text."""
+    model = mixer()
+    ids = torch.tensor([[3, 1, 4], [1, 5, 9]])
+    got = generate.next_logits(model, ids)
+    equal(tuple(got.shape), (2, 11), "the shape of scores for two texts")
+    equal(got.dtype, torch.float32, "the type of scores")
+    close(got, model(ids)[:, -1], "the model's scores at the last position")
+    (step,) = generate.generate(model, ids, 1, GREEDY)
+    equal(tuple(step.shape), (2,), "the shape of a step, for two texts")
+    equal(step.dtype, torch.int64, "the type of new tokens")
+    true(not generate.make_cache(model, ids, 2).length, "a cache is empty")
+    fixed = torch.tensor([[4.0, 3.0, 2.0, 1.0, *[-1.0] * 6]])
+    steps = generate.generate(
+        counter(),
+        torch.tensor([[5]]),
+        4,
+        SamplingConfig(temperature=0, repetition_penalty=10.0),
+        step=lambda model, ids, cache: fixed,
+    )
+    equal(
+        [int(new) for new in steps],
+        [0, 1, 2, 3],
+        "what follows when the likeliest must not repeat",
+        hint="the penalty must see the whole text",
+    )
+
+
+def check_padding() -> None:
+    """Shorter prompts are filled up; lengths must fit their prompts."""
+    ids, lengths = generate.pad_prompts([[7, 8, 9], [5]], pad_id=2)
+    equal(ids.tolist(), [[7, 8, 9], [5, 2, 2]], "two prompts as one batch")
+    equal((ids.dtype, lengths.tolist()), (torch.int64, [3, 1]), "their lengths")
+    for wrong in ([1], [0, 1], [1, 4], [1, 2, 3]):
+        raises(
+            ValueError,
+            lambda n=wrong: rows(
+                counter(), ids.tolist(), 1, lengths=torch.tensor(n)
+            ),
+            f"lengths {wrong} for two prompts of up to 3 tokens",
+        )
+    raises(ValueError, lambda: rows(counter(), [[10]], 1), "an unknown token")
+
+
 BUGS = {
     "the first position is scored": (
         "model.features(ids, cache)[:, -1]",
@@ -205,5 +249,21 @@ BUGS = {
     "all of the context is dropped at once": (
         "hop = max(1, context // 2)",
         "hop = context",
+    ),
+    "scores have one dimension too many": (
+        "return model.head(model.features(ids, cache)[:, -1])",
+        "return model.head(model.features(ids, cache)[:, -1])[None]",
+    ),
+    "a penalty does not see the text": (
+        "new = sample(logits, sampling, generator, seen=ids)",
+        "new = sample(logits, sampling, generator, seen=ids[:, -1:])",
+    ),
+    "prompts are filled up with zeros": (
+        "padding_value=pad_id",
+        "padding_value=0",
+    ),
+    "lengths beyond the prompt are taken": (
+        " or lengths.max() > t:",
+        ":",
     ),
 }

@@ -140,6 +140,107 @@ def check_refusals() -> None:
         )
 
 
+def check_rows_are_apart() -> None:
+    """Each row of a batch gets what it gets alone, as float32."""
+    rows = torch.stack([P.log(), P.flip(0).log() + 3, 9 * P])
+    seen = torch.tensor([[0, 0], [1, 2], [3, 3]])
+    for settings in (
+        {},
+        {"temperature": 0.0},
+        {"temperature": 0.5},
+        {"top_k": 2},
+        {"top_p": 0.7},
+        {"min_p": 0.45},
+        {"repetition_penalty": 2.0},
+    ):
+        config = sampling.SamplingConfig(**settings)  # type: ignore[arg-type]
+        alone = [
+            sampling.probabilities(row, config, ids)
+            for row, ids in zip(rows, seen, strict=True)
+        ]
+        for shape in ((3, 4), (3, 1, 4)):
+            got = sampling.probabilities(
+                rows.view(shape), config, seen.view(*shape[:-1], 2)
+            )
+            what = f"three rows at once and one at a time, {settings}"
+            close(got, torch.stack(alone).view(shape), what)
+            equal(got.dtype, torch.float32, "the type of probabilities")
+
+
+def check_scores_come_back() -> None:
+    """A filter gives scores of the same type and shape, in a new tensor."""
+    logits = torch.stack([P.log(), P.flip(0).log() - 2])
+    before = logits.clone()
+    for name, setting in (
+        ("keep_top_k", 1),
+        ("keep_top_p", 0.4),
+        ("keep_min_p", 0.8),
+    ):
+        got = getattr(sampling, name)(logits, setting)
+        left = [[0, 1, 0, 0], [0, 0, 1, 0]]
+        close(got.softmax(dim=-1), left, f"what {name} leaves")
+        best = logits.amax(dim=-1)
+        close(got.amax(dim=-1), best, f"scores of what {name} leaves")
+        equal(got.dtype, logits.dtype, f"the type that {name} gives back")
+        equal(logits, before, f"the argument of {name}, unchanged")
+    got = sampling.penalize(logits, torch.tensor([[0], [1]]), 1.5)
+    equal(got.dtype, logits.dtype, "the type that penalize gives back")
+
+
+def check_penalty_is_asked_for() -> None:
+    """A penalty of 2 makes of the scores 4, 2, 1 of seen tokens 2, 1, 1."""
+    logits = torch.tensor([4.0, 2.0, 1.0])
+    config = sampling.SamplingConfig(repetition_penalty=2.0)
+    close(
+        sampling.probabilities(logits, config, torch.tensor([0, 1])),
+        torch.tensor([2.0, 1.0, 1.0]).softmax(dim=0),
+        "probabilities when tokens 0 and 1 were seen",
+        hint="the penalty comes first",
+    )
+    raises(
+        ValueError,
+        lambda: sampling.probabilities(logits, config),
+        "a penalty without the text",
+    )
+    for penalty, token in ((1.0, 0), (3.0, 1)):
+        config = sampling.SamplingConfig(
+            temperature=0, repetition_penalty=penalty
+        )
+        got = sampling.sample(logits, config, seen=torch.tensor([0]))
+        equal(int(got), token, f"the likeliest token, penalty {penalty}")
+        equal(tuple(got.shape), (), "the shape of one choice")
+
+
+def check_tokens_that_are_ruled_out_stay_out() -> None:
+    """A score of minus infinity is no number to divide, and stays."""
+    logits = torch.tensor([2.0, -torch.inf, 1.0])
+    config = sampling.SamplingConfig(temperature=0.5, repetition_penalty=1.5)
+    got = sampling.probabilities(logits, config, torch.tensor([0, 1]))
+    wanted = torch.tensor([8 / 3, -torch.inf, 2.0]).softmax(dim=0)
+    close(got, wanted, "probabilities, with a token that has none")
+    halves = sampling.probabilities(
+        logits.bfloat16(), config, torch.tensor([1])
+    )
+    equal(halves.dtype, torch.float32, "the type, for scores in bfloat16")
+
+
+def check_refusals_at_the_edge() -> None:
+    """No penalty of 0 or below, no infinite temperature, nothing NaN."""
+    for settings in (
+        {"repetition_penalty": 0.0},
+        {"repetition_penalty": -1.0},
+        {"temperature": float("inf")},
+        {"temperature": float("nan")},
+        {"top_p": 1.1},
+        {"min_p": 0.0},
+    ):
+        raises(
+            ValueError,
+            lambda s=settings: sampling.SamplingConfig(**s),  # type: ignore
+            f"SamplingConfig with {settings}",
+        )
+
+
 BUGS = {
     "temperature multiplies": (
         "(logits - top) / max(config.temperature, TINY)",
@@ -172,5 +273,34 @@ BUGS = {
     "the likeliest token is always taken": (
         "drawn = torch.multinomial(rows, 1, generator=generator)",
         "drawn = rows.argmax(dim=-1)",
+    ),
+    "min-p is taken from the whole batch": (
+        "floor = logits.amax(dim=-1, keepdim=True) + math.log(p)",
+        "floor = logits.amax() + math.log(p)",
+    ),
+    "top-k gives scores in 64 bits": (
+        "return torch.full_like(logits, -math.inf).scatter(-1, ids, scores)",
+        "return torch.full_like(logits, -math.inf).scatter(-1, ids, "
+        "scores).double()",
+    ),
+    "top-p gives scores in 64 bits": (
+        "return torch.empty_like(logits).scatter(-1, ids, scores)",
+        "return torch.empty_like(logits).scatter(-1, ids, scores).double()",
+    ),
+    "probabilities come in 64 bits": (
+        "return adjust(logits, config, seen).softmax(dim=-1)",
+        "return adjust(logits, config, seen).softmax(dim=-1).double()",
+    ),
+    "the penalty is not asked for": (
+        "    if config.repetition_penalty != 1:\n",
+        "    if False:\n",
+    ),
+    "the likeliest token knows no penalty": (
+        "config.temperature == 0 and config.repetition_penalty == 1",
+        "config.temperature == 0",
+    ),
+    "any penalty is taken": (
+        "0 < self.repetition_penalty < math.inf",
+        "True",
     ),
 }

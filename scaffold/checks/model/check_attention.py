@@ -19,6 +19,12 @@ def check_mean_of_the_past() -> None:
         "the running means of 1, 2, 3, 4",
         hint="mask the scores with -inf before the softmax, not after it",
     )
+    for count in (3, 2):
+        got = attention.scaled_dot_product_attention(
+            nothing[:3], nothing[:count], v[:count], causal=False
+        )
+        mean = float(v[:count].mean())
+        close(got.flatten(), [mean] * 3, f"3 queries, {count} keys, no mask")
 
 
 def check_weights_by_hand() -> None:
@@ -31,6 +37,13 @@ def check_weights_by_hand() -> None:
         "the weights of three queries",
         hint="softmax along the keys, the last dimension",
     )
+    q, k, v = torch.ones(2, 3, 4, 8), torch.ones(1, 1, 5, 8), torch.ones(5, 6)
+    got = attention.scaled_dot_product_attention(q, k, v)
+    equal(tuple(got.shape), (2, 3, 4, 6), "the shape of what is heard")
+    equal(got.dtype, torch.float32, "the type of what is heard")
+    weights = attention.attention_weights(q, k)
+    equal(tuple(weights.shape), (2, 3, 4, 5), "the shape of the weights")
+    equal(weights.dtype, torch.float32, "the type of the weights")
 
 
 def check_scale() -> None:
@@ -96,6 +109,11 @@ def check_single_head() -> None:
         "what a head hears of 6, 12, 24 with weights 1/6, 1/3, 1/2",
         hint="query(x), key(x), value(x), in this order",
     )
+    got = sum(p.numel() for p in head.parameters())
+    equal(got, 3 * 4 * 3, "numbers in a head of size 4 for 3 channels")
+    x = torch.sin(torch.arange(45.0)).view(3, 5, 3)
+    alone = torch.cat([head(row[None]) for row in x])
+    close(head(x), alone, "three texts at once, and one at a time")
 
 
 BUGS = {
@@ -126,5 +144,21 @@ BUGS = {
     "query and key are exchanged": (
         "self.query(x), self.key(x), self.value(x)",
         "self.key(x), self.query(x), self.value(x)",
+    ),
+    "what is heard comes in 64 bits": (
+        "return attention_weights(q, k, causal) @ v",
+        "return (attention_weights(q, k, causal) @ v).double()",
+    ),
+    "a head hears the batch's first text": (
+        "q, k, v = self.query(x), self.key(x), self.value(x)",
+        "q, k, v = self.query(x), self.key(x), self.value(x[:1])",
+    ),
+    "the mask cannot be left out": (
+        "    if causal:\n",
+        "    if True:\n",
+    ),
+    "keys have a bias": (
+        "self.key = nn.Linear(channels, head_size, bias=False)",
+        "self.key = nn.Linear(channels, head_size)",
     ),
 }

@@ -1,5 +1,7 @@
 """What vectors for tokens and for positions must do."""
 
+import math
+
 import torch
 
 from scratchlm.model import embeddings
@@ -130,6 +132,59 @@ def check_order_of_pairs() -> None:
     )
 
 
+def check_slow_waves() -> None:
+    """Long waves get four times as long, short ones stay, others mix."""
+    waves = 2 * math.pi / torch.tensor([10.0, 25.0, 50.0, 100.0, 400.0])
+    close(
+        embeddings.slow_down(waves, factor=4.0, original=100) / waves,
+        [1.0, 1.0, 1 / 3 + 2 / 3 / 4, 1 / 4, 1 / 4],
+        "how much slower waves of 10, 25, 50, 100 and 400 positions are",
+        hint="those of up to a quarter of the context stay",
+    )
+    slow = embeddings.Rotary(2, 9, factor=4.0, original=2)
+    x = torch.tensor([[[[1.0, 0.0]]]])
+    wanted = [math.cos(2.0), math.sin(2.0)]
+    close(slow.apply_rotary(x, 8)[0, 0, 0], wanted, "[1, 0] at 8, slowed down")
+
+
+def check_types_and_refusals() -> None:
+    """Rotation keeps the type; odd channels and small bases are refused."""
+    rotary = embeddings.Rotary(head_size=4, context=6)
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.ones(2, 3, 5, 4, dtype=dtype)
+        got = rotary.apply_rotary(x, 1)
+        equal((got.dtype, tuple(got.shape)), (dtype, (2, 3, 5, 4)), "type")
+        alone = torch.stack([rotary.apply_rotary(row, 1) for row in x])
+        close(got, alone, "two texts at once, and one at a time")
+    waves = embeddings.wave_frequencies(6)
+    equal(waves.dtype, torch.float32, "the type of frequencies")
+    places = embeddings.sinusoidal_positions(3, 6)
+    equal((places.dtype, tuple(places.shape)), (torch.float32, (3, 6)), "waves")
+    for name, wrong in (
+        ("3 channels", lambda: embeddings.wave_frequencies(3)),
+        ("a base of 1/2", lambda: embeddings.wave_frequencies(4, 0.5)),
+        ("a head of 3", lambda: embeddings.Rotary(3, 4)),
+        ("a start of -1", lambda: rotary.apply_rotary(x, -1)),
+        ("too many positions", lambda: rotary.apply_rotary(x, 2)),
+    ):
+        raises(ValueError, wrong, name)
+    equal(list(rotary.state_dict()), [], "what is saved of the tables")
+    for table in (
+        embeddings.TokenEmbedding(500, 40),
+        embeddings.LearnedPositions(500, 40),
+    ):
+        spread = float(table.weight.detach().std())
+        close(spread, 0.02, "the spread at the start", tol=1e-3)
+
+
+def check_usual_waves() -> None:
+    """A base of 10,000 unless told: the slowest of 4 takes 100 radians."""
+    close(embeddings.wave_frequencies(4), [1.0, 0.01], "frequencies of 4")
+    one, two = embeddings.Rotary(8, 900), embeddings.Rotary(8, 900, 10000.0)
+    x = torch.ones(1, 1, 1, 8)
+    equal(one.apply_rotary(x, 899), two.apply_rotary(x, 899), "position 899")
+
+
 BUGS = {
     "the rotation turns the other way": (
         "a * cos - b * sin, b * cos + a * sin",
@@ -169,5 +224,29 @@ BUGS = {
     "the base is forgotten when the tables are made again": (
         "for table in self.tables())",
         "for table in rotary_tables(self.head_size, self.context))",
+    ),
+    "waves are slowed down at once": (
+        "kept = ((turns - 1) / (4 - 1)).clamp(0, 1)",
+        "kept = (turns > 1).float()",
+    ),
+    "a factor is not used": (
+        "    if factor != 1.0:\n",
+        "    if False:\n",
+    ),
+    "a rotation comes back in more bits": (
+        "return rotated.to(x.dtype)",
+        "return rotated.double()",
+    ),
+    "channels that make no pairs are taken": (
+        "    if channels % 2:\n",
+        "    if False:\n",
+    ),
+    "tables are saved with the model": (
+        'self.register_buffer("sin", sin, persistent=False)',
+        'self.register_buffer("sin", sin)',
+    ),
+    "frequencies come in 64 bits": (
+        "torch.arange(channels // 2, dtype=torch.float32)",
+        "torch.arange(channels // 2, dtype=torch.float64)",
     ),
 }

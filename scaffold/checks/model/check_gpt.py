@@ -193,6 +193,55 @@ def check_errors() -> None:
     raises(ValueError, lambda: replace(SMALL, norm="none"), "an unknown norm")
 
 
+def check_costs() -> None:
+    """Operations and bytes of a small model, counted by hand."""
+    # 2 layers: qkv 4 · 12, out 4 · 4, up and down 2 · 4 · 16, head 7 · 4
+    weights = 2 * (48 + 16 + 128) + 28
+    flops = 6 * weights + 12 * 2 * 4 * 8
+    equal(gpt.flops_per_token(SMALL), flops, "operations on one token")
+    count = sum(p.numel() for p in gpt.GPT(SMALL).parameters())
+    need = gpt.memory_estimate(SMALL, batch=3)
+    got = (need.weights, need.gradients, need.moments)
+    equal(got, (4 * count, 4 * count, 8 * count), "bytes that stay")
+    # norms 2 · 2 · (2 · 4 + 2) + 10, attention 2 · (8 + 8 + 2), mlp 2 · 32
+    floats = 2 * (20 + 18 + 32) + 10
+    equal(gpt.activation_floats(SMALL), floats, "numbers kept of a token")
+    kept = 24 * (floats + 4) + 24 * 7
+    equal(need.activations, 4 * kept, "bytes of activations")
+    equal(need.total, 16 * count + 4 * kept, "bytes in all")
+    peak = max(3 * count + kept + 2 * 24 * 7, 4 * count + 56)
+    decaying = 2 * (60 + 20 + 80 + 68) + 0
+    equal(need.peak, 4 * max(peak, 4 * count + decaying), "bytes at the peak")
+    rotated = 2 * (2 * 13 + 8 + 4 + 2 + 8 + 2 + 4 * MODERN.inner) + 13
+    equal(gpt.activation_floats(MODERN), rotated, "with rotary and SwiGLU")
+
+
+def check_a_model_in_other_memory() -> None:
+    """Moved or cast, tied weights are one; blocks keep their insides."""
+    tied = replace(SMALL, tied=True)
+    model = gpt.GPT(tied).to(torch.float64)
+    true(model.head.weight is model.token.weight, "one matrix after a cast")
+    with torch.device("meta"):
+        model = gpt.GPT(tied)
+    model.to_empty(device="cpu")
+    true(model.head.weight is model.token.weight, "one matrix in new memory")
+    true(not model.checkpoint_activations, "nothing is computed twice")
+    model = trained(SMALL)
+    logits = model(IDS)
+    equal(tuple(logits.shape), (2, 6, 7), "the shape of scores")
+    equal(logits.dtype, torch.float32, "the type of scores")
+    alone = torch.cat([model(row[None]) for row in IDS])
+    close(logits, alone, "two texts at once, and one at a time", tol=1e-4)
+    wide = replace(MODERN, norm_eps=100.0)
+    gap = float(
+        (trained(wide)(IDS) - trained(MODERN)(IDS)).detach().abs().max()
+    )
+    true(gap > 1e-3, "the ε of the settings is that of the norms")
+    wide = replace(SMALL, norm_eps=100.0)
+    gap = float((trained(wide)(IDS) - trained(SMALL)(IDS)).detach().abs().max())
+    true(gap > 1e-3, "and so it is with layer norm")
+
+
 BUGS = {
     "the last norm is left out": (
         "return self.norm(x)",
@@ -233,5 +282,21 @@ BUGS = {
     "the first layer's store serves all": (
         "None if stores is None else stores[i]",
         "None if stores is None else stores[0]",
+    ),
+    "a head that is shared costs nothing": (
+        "replace(config, bias=False, qkv_bias=False, tied=False)",
+        "replace(config, bias=False, qkv_bias=False, tied=True)",
+    ),
+    "gradients weigh nothing": (
+        "4 * weights, 4 * weights, 8 * weights, 4 * kept, 4 * peak",
+        "4 * weights, 0 * weights, 8 * weights, 4 * kept, 4 * peak",
+    ),
+    "turned queries are not counted": (
+        "attention += 2 * attended + keys",
+        "attention += 0",
+    ),
+    "norms have an eps of their own": (
+        "return LayerNorm(config.channels, config.bias, config.norm_eps)",
+        "return LayerNorm(config.channels, config.bias)",
     ),
 }

@@ -167,6 +167,70 @@ def check_dropout() -> None:
         )
 
 
+def check_types_come_back() -> None:
+    """What goes in as float32 or in few bits comes out in the same type."""
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        x = torch.ones(2, 3, 4, dtype=dtype)
+        for name, norm in (
+            ("layer_norm", layers.layer_norm),
+            ("rms_norm", layers.rms_norm),
+        ):
+            got = norm(x, torch.ones(4))
+            equal(
+                (got.dtype, tuple(got.shape)),
+                (dtype, (2, 3, 4)),
+                f"type and shape that {name} gives back",
+                hint="end with .to(x.dtype)",
+            )
+        for name in ("gelu", "gelu_tanh", "silu"):
+            equal(getattr(layers, name)(x).dtype, dtype, f"type of {name}")
+
+
+def check_usual_sizes() -> None:
+    """A bias where GPT-2 has one, none where Llama has none."""
+    for name, layer, wanted in (
+        ("GELUMLP(4)", layers.GELUMLP(4), [(4,), (4, 16), (16,), (16, 4)]),
+        ("without bias", layers.GELUMLP(4, bias=False), [(4, 16), (16, 4)]),
+        ("SwiGLU(4)", layers.SwiGLU(4), [(4, 32), (32, 4), (32, 4)]),
+        (
+            "SwiGLU with bias",
+            layers.SwiGLU(4, hidden=6, bias=True),
+            [(4,), (4, 6), (6,), (6,), (6, 4), (6, 4)],
+        ),
+    ):
+        shapes = sorted(tuple(p.shape) for p in layer.parameters())
+        equal(shapes, wanted, f"shapes of the parameters of {name}")
+    equal(
+        [layers.swiglu_hidden(c) for c in (32, 992, 1024)],
+        [96, 2656, 2816],
+        "hidden sizes for 32, 992 and 1,024 channels",
+        hint="rounded up to a multiple of 256 from 1,024 channels on",
+    )
+
+
+def check_dropout_keeps_the_mean() -> None:
+    """What a dropout of 3/4 leaves becomes four times as large."""
+    x = torch.linspace(-1, 1, 800).view(1, 100, 8)
+    for name, mlp in (
+        ("GELUMLP", layers.GELUMLP(8, dropout=0.75)),
+        ("SwiGLU", layers.SwiGLU(8, dropout=0.75)),
+    ):
+        whole = mlp.eval()(x)
+        left = mlp.train()(x)
+        kept = left != 0
+        close(left[kept], 4 * whole[kept], f"what {name} leaves", tol=1e-4)
+
+
+def check_eps_of_the_modules() -> None:
+    """The modules have the ε that they are given, and 0.00001 else."""
+    x = torch.tensor([-0.001, 0.001])
+    for make in (layers.LayerNorm, layers.RMSNorm):
+        name = make.__name__
+        close(make(2)(x), [-0.301511, 0.301511], f"{name} of ±0.001")
+        far = make(2, eps=1.0)(x)
+        close(far, [-0.001, 0.001], f"{name} of ±0.001 with eps=1", 1e-7)
+
+
 BUGS = {
     "the variance divides by C - 1": (
         "variance = centered.square().mean(dim=-1, keepdim=True)",
@@ -203,5 +267,30 @@ BUGS = {
     "nothing bends": (
         "F.gelu(self.up(x), approximate=self.approximate)",
         "self.up(x)",
+    ),
+    "layer_norm comes back in float32": (
+        "        out = out + bias\n    return out.to(x.dtype)",
+        "        out = out + bias\n    return out",
+    ),
+    "layer_norm comes back in 64 bits": (
+        "        out = out + bias\n    return out.to(x.dtype)",
+        "        out = out + bias\n    return out.double()",
+    ),
+    "a GELUMLP has no bias": (
+        "        bias: bool = True,\n        dropout",
+        "        bias: bool = False,\n        dropout",
+    ),
+    "dropout makes what is left no larger": (
+        "return self.dropout(self.down(x))\n\n\ndef",
+        "return self.dropout(self.down(x)) * (1 - self.training * "
+        "self.dropout.p)\n\n\ndef",
+    ),
+    "RMSNorm has an eps of its own": (
+        "return F.rms_norm(x, self.weight.shape, self.weight, self.eps)",
+        "return F.rms_norm(x, self.weight.shape, self.weight)",
+    ),
+    "1,024 channels are rounded as few": (
+        "channels >= 1024",
+        "channels > 1024",
     ),
 }

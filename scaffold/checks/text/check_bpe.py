@@ -4,7 +4,7 @@ from collections import Counter
 
 from scratchlm.text import bpe
 
-from ..expect import equal, true
+from ..expect import equal, raises, true
 
 CLASSIC = Counter({b"low": 5, b"lower": 2, b"newest": 6, b"widest": 3})
 
@@ -92,6 +92,50 @@ def check_ties_do_not_depend_on_the_order_of_words() -> None:
             )
 
 
+def check_parts_have_the_words_of_the_text() -> None:
+    """Blocks are joined to parts, and no word is cut where a block ends."""
+    text = "The baker, the smith\u2019s é\n\n and 12 loaves. " * 3
+    for pattern in (bpe.PATTERN, bpe.GPT2_PATTERN, r"\w+"):
+        wanted = bpe.pre_tokenize(text, pattern)
+        for size in (1, 2, 5, 400):
+            blocks = [text[i : i + size] for i in range(0, len(text), size)]
+            parts = list(bpe.in_parts(blocks, pattern))
+            equal("".join(parts), text, f"parts joined, blocks of {size}")
+            words = [
+                w for part in parts for w in bpe.pre_tokenize(part, pattern)
+            ]
+            equal(words, wanted, f"words of the parts, blocks of {size}")
+    few = list(bpe.in_parts(["The ba", "ker, the sm", "ith"]))
+    equal(few, ["The", " baker, the", " smith"], "parts of three blocks")
+    equal(list(bpe.in_parts([])), [], "parts of nothing")
+    long = "a" * (2 * bpe.BLOCK + 1)
+    sizes = [len(block) for block in bpe.in_blocks(long)]
+    equal(sizes, [bpe.BLOCK, bpe.BLOCK, 1], "characters in blocks")
+
+
+def check_words_are_counted() -> None:
+    """As bytes, over all texts; a very long one in pieces of 50."""
+    equal(
+        dict(bpe.count_words(["so so", "so é"])),
+        {b"so": 2, b" so": 1, " é".encode(): 1},
+        "the words of two texts",
+    )
+    equal(
+        dict(bpe.count_words(["é" * 120])),
+        {("é" * 50).encode(): 2, ("é" * 20).encode(): 1},
+        "a word of 120 letters",
+    )
+    cut = bpe.count_words(["a b"], r"[a-z]+")
+    equal(
+        dict(cut), {b"a": 1, b" ": 1, b"b": 1}, "the words of another pattern"
+    )
+    raises(ValueError, lambda: bpe.count_words(["\ud800"]), "half a pair")
+    true(
+        bpe.unicode_version() in (*bpe.NEW_LETTERS, "older"),
+        "the version of Unicode is one of those known",
+    )
+
+
 BUGS = {
     "gaps of the pattern are lost": (
         "words += [text[end : match.start()], match[0]]",
@@ -120,5 +164,25 @@ BUGS = {
     "merging skips the token behind": (
         "            merged.append(new)\n            i += 2\n",
         "            merged.append(new)\n            i += 3\n",
+    ),
+    "a part ends where its block ends": (
+        "held, block = [], block[at:]",
+        "yield block[at:]\n            held, block = [], ''",
+    ),
+    "the last part is lost": (
+        "    if any(held):\n        yield",
+        "    if not held:\n        yield",
+    ),
+    "a word counts once": (
+        "words[word[start : start + LONGEST].encode()] += count",
+        "words[word[start : start + LONGEST].encode()] += 1",
+    ),
+    "a long word is cut short": (
+        "for start in range(0, len(word), LONGEST):",
+        "for start in range(0, 1):",
+    ),
+    "words are always cut by the usual pattern": (
+        "counts.update(pre_tokenize(part, pattern))",
+        "counts.update(pre_tokenize(part))",
     ),
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from scratchlm.text import prepare
 from scratchlm.text.tokenizer import Tokenizer
 from scratchlm.text.tokens import open_tokens
+from scratchlm.text.toytown import split_stories, write_corpus
 
 from ..expect import equal, raises, true
 
@@ -93,9 +94,7 @@ def check_the_tokens_are_those_of_the_documents() -> None:
     equal(found, wanted, "all tokens", hint="the end token, behind each")
     equal(done.tokens, len(wanted), "how many tokens were counted")
     equal(done.bytes, len("".join(STORIES).encode()), "how many bytes")
-    equal(
-        [p.name for p in path.parent.iterdir()], ["a.tokens"], "the folder"
-    )
+    equal([p.name for p in path.parent.iterdir()], ["a.tokens"], "the folder")
 
 
 def check_an_error_leaves_no_file() -> None:
@@ -123,6 +122,68 @@ def check_a_run_gets_its_files_and_facts() -> None:
     equal(again.fingerprint, town().fingerprint, "the tokenizer, loaded")
 
 
+def check_either_tokenizer_is_trained() -> None:
+    """An alphabet with the line end, or merges of the first characters."""
+    letters = prepare.train_tokenizer("characters", ["ba", "c"], 99)
+    equal(letters.vocab_size, 4, "characters of ba and c, and the line end")
+    pairs = prepare.train_tokenizer("bpe", iter(STORIES), 270)
+    equal(pairs.vocab_size, 270, "the vocabulary that was asked for")
+    true(isinstance(pairs, Tokenizer), "a tokenizer of byte pairs")
+    few = list(prepare.first_characters(["abc", "de", "f"], 4))
+    equal(few, ["abc", "de"], "texts within the first four characters")
+    equal(list(prepare.first_characters(["a"], 0)), [], "and within none")
+    for tokenizer in (letters, pairs):
+        path = Path(tempfile.mkdtemp()) / "tokenizer.json"
+        tokenizer.save(path)
+        found = prepare.load_tokenizer(path)
+        equal(type(found), type(tokenizer), "the kind that its file says")
+
+
+def check_marks_of_an_alphabet() -> None:
+    """An empty line stands behind each document, where there are some."""
+    tokenizer = prepare.train_tokenizer("characters", ["abc"], 9)
+    for separate, wanted in ((True, "ab\n\nc\n\n"), (False, "abc")):
+        pieces = list(prepare.encode_texts(tokenizer, ["ab", "c"], separate, 1))
+        ids = [int(i) for _, piece in pieces for i in piece]
+        equal(tokenizer.decode(ids), wanted, f"decoded, separate={separate}")
+        kinds = {str(piece.dtype) for _, piece in pieces}
+        equal(kinds, {"uint32"}, "the type of tokens")
+
+
+def check_toytown() -> None:
+    """Stories for both sides, and the entropy of those to be judged by."""
+    material = prepare.toytown_material(30_000, seed=4)
+    stories = split_stories(write_corpus(30_000, 4))
+    train = [story.text for story in stories.train]
+    equal(list(material.train), train, "stories to learn from")
+    validation = [story.text for story in stories.validation]
+    equal(list(material.validation), validation, "stories to be judged by")
+    true(material.separate, "stories are documents")
+    nats = -sum(story.log_prob for story in stories.validation)
+    wanted = {"corpus": "toytown", "characters": 30_000, "entropy_nats": nats}
+    equal(material.facts, wanted, "what is known of them")
+
+
+def check_a_folder_that_is_split() -> None:
+    """Its two files are the two sides; one that is missing is named."""
+    folder = Path(tempfile.mkdtemp())
+    for part, texts in (("train", STORIES[:5]), ("validation", STORIES[5:8])):
+        lines = [json.dumps({"text": text}) + "\n" for text in texts]
+        path = folder / f"{part}.jsonl"
+        path.write_text("".join(lines), encoding="utf-8")
+    material = prepare.file_material(folder, "town")
+    equal(list(material.train), STORIES[:5], "what to learn from")
+    equal(list(material.validation), STORIES[5:8], "what to be judged by")
+    equal(material.facts, {"corpus": "town"}, "what is known of it")
+    path.unlink()
+    raises(
+        prepare.MaterialError,
+        lambda: prepare.file_material(folder, "town"),
+        "a folder without validation.jsonl",
+    )
+    true(prepare.processors() >= 1, "a program may use some processors")
+
+
 BUGS = {
     "the validation documents are learned from": (
         "train = Share(path, 0, cut, int(0.9 * size))",
@@ -147,5 +208,25 @@ BUGS = {
     "the bytes of all text are counted as validation": (
         '"validation_bytes": validation.bytes',
         '"validation_bytes": train.bytes',
+    ),
+    "an alphabet has no line end": (
+        'alphabet = {"\\n"}',
+        "alphabet = set()",
+    ),
+    "every kind of tokenizer is an alphabet": (
+        'if kind == "characters":',
+        "if True:",
+    ),
+    "an empty line stands behind every text": (
+        'mark = "\\n\\n" if separate else ""',
+        'mark = "\\n\\n"',
+    ),
+    "the entropy is that of what is learned": (
+        "for story in splits.validation)\n    return",
+        "for story in splits.train)\n    return",
+    ),
+    "a split folder is learned from twice": (
+        'for part in ("train", "validation"))',
+        'for part in ("train", "train"))',
     ),
 }

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from scratchlm.text import tokens
+from scratchlm.text.tokenizer import END, Tokenizer
 
 from ..expect import equal, raises, true
 
@@ -81,8 +82,9 @@ def check_an_epoch_shows_each_window_once() -> None:
         cursor.start_epoch(epoch)
         # From any offset below 10 there is room for 99 windows and a target.
         starts = [cursor.next_start() for _ in range(99)]
-        gaps = sorted({b - a for a, b in zip(sorted(starts),
-                                             sorted(starts)[1:])})
+        gaps = sorted(
+            {b - a for a, b in zip(sorted(starts), sorted(starts)[1:])}
+        )
         equal(gaps, [10], "the distances between an epoch's 99 windows")
         true(min(starts) < 10, "the first window begins within the first 10")
         orders.append(starts)
@@ -138,6 +140,88 @@ def check_a_cursor_goes_on_where_another_stopped() -> None:
     true(isinstance(got, torch.Tensor), "batches are tensors")
 
 
+def check_documents_in_one_row() -> None:
+    """The end token stands behind each document, and never in it."""
+    tokenizer = Tokenizer([(97, 98)], {END: 257})
+    ids = tokens.encode_documents(tokenizer, ["aab", "", f"a{END}"])
+    wanted = [97, 256, 257, 257, 97, *END.encode(), 257]
+    equal(ids.tolist(), wanted, "tokens of aab, of nothing, and of a and END")
+    equal(ids.dtype, np.dtype("uint16"), "the type of the tokens")
+    raises(
+        ValueError,
+        lambda: tokens.encode_documents(tokenizer, ["a", "\ud800"]),
+        "encoding what is no text",
+    )
+
+
+def check_a_cursor_begins_at_the_beginning() -> None:
+    """A new cursor stands in epoch 0, and all batches are int64."""
+    new = tokens.BatchCursor(np.arange(40, dtype=np.uint16), 4, 2, seed=5)
+    same = tokens.BatchCursor(np.arange(40, dtype=np.uint16), 4, 2, seed=5)
+    same.start_epoch(0)
+    got, wanted = new.next_batch(), same.next_batch()
+    equal(got[0], wanted[0], "the first batch, and that of epoch 0")
+    equal([part.dtype for part in got], [torch.int64] * 2, "types")
+    for cursor, skipped in ((new, 7), (same, 0)):
+        for _ in range(skipped):
+            cursor.next_start()
+    same.start_epoch(1)
+    equal(new.next_start(), same.next_start(), "the start behind 9 windows")
+
+
+def check_short_texts_are_refused() -> None:
+    """Two windows must fit, so that there is one from every offset."""
+    for count, context, batch_size in ((9, 5, 1), (20, 0, 1), (20, 5, 0)):
+        raises(
+            ValueError,
+            lambda n=count, c=context, b=batch_size: tokens.BatchCursor(
+                np.arange(n), c, b, seed=0
+            ),
+            f"{count} tokens, a context of {context}, {batch_size} rows",
+        )
+    cursor = tokens.BatchCursor(np.arange(10), 5, 1, seed=0)
+    equal(tuple(cursor.next_batch()[0].shape), (1, 5), "10 tokens for 5")
+
+
+def check_what_is_no_token_is_refused() -> None:
+    """No table, no fraction, none below 0 or beyond the vocabulary."""
+    for ids in ([[1, 2]], [1.5], [-1], [4]):
+        raises(
+            ValueError,
+            lambda ids=ids: written(ids, vocab_size=4),
+            f"writing {ids} for a vocabulary of 4",
+        )
+    raises(
+        ValueError,
+        lambda: tokens.write_tokens(Path("x"), [1], 4, "ab"),
+        "a fingerprint that is no SHA-256",
+    )
+    empty = tokens.open_tokens(written([], vocab_size=4))
+    equal(len(empty.tokens), 0, "tokens in an empty file")
+    equal(empty.tokens.dtype, np.dtype("<u2"), "their type")
+    equal(empty.fingerprint, SEAL, "the fingerprint in the file")
+
+
+def check_damaged_headers_are_refused() -> None:
+    """Another version, or a width that the vocabulary does not have."""
+    whole = written([1, 2, 3]).read_bytes()
+    for name, place, value in (("version", 8, 2), ("width", 12, 4)):
+        path = written([1, 2, 3])
+        path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+        raises(
+            tokens.TokenFileError,
+            lambda path=path: tokens.open_tokens(path),
+            f"opening a file with another {name}",
+        )
+    for count in (5, 63):
+        path.write_bytes(whole[:count])
+        raises(
+            tokens.TokenFileError,
+            lambda: tokens.open_tokens(path),
+            f"opening the first {count} bytes of a file",
+        )
+
+
 BUGS = {
     "every epoch begins at the first token": (
         "offset = int(random.integers(self.context))",
@@ -170,5 +254,37 @@ BUGS = {
     "windows are drawn at random": (
         "self.starts = random.permutation(starts)",
         "self.starts = random.choice(starts, len(starts))",
+    ),
+    "documents have no end": (
+        "batch, separate=True)",
+        "batch, separate=False)",
+    ),
+    "documents are encoded in other bytes": (
+        "return ids.astype(token_type(tokenizer.vocab_size))",
+        "return ids",
+    ),
+    "the first epoch is counted as 1": (
+        "self.start_epoch(0)",
+        "self.start_epoch(1)",
+    ),
+    "one window is enough": (
+        "if len(tokens) < 2 * context:",
+        "if len(tokens) < context + 1:",
+    ),
+    "a table is written as a row": (
+        "        if ids.ndim != 1:\n",
+        "        if False:\n",
+    ),
+    "tokens beyond the vocabulary are written": (
+        "ids.max() < self.vocab_size",
+        "ids.max() < 1 << 16",
+    ),
+    "files of another version are read": (
+        "    if version != VERSION:\n",
+        "    if version < VERSION:\n",
+    ),
+    "an empty file has other tokens": (
+        "tokens = np.zeros(0, kind)",
+        "tokens = np.zeros(0)",
     ),
 }

@@ -4,8 +4,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout
+from torch.nn.functional import cross_entropy, dropout
 
+from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.training import memory
 
 from ..expect import close, equal, raises, true
@@ -133,6 +134,86 @@ def check_parameters_inside_get_gradients() -> None:
     close(x.grad, layer.weight, "gradient of x in w.x, which is w")
 
 
+def check_loss_in_chunks() -> None:
+    """A few rows of logits at a time: the loss and gradients of all."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(2, 5, 4), torch.randn(7, 4)
+    targets = torch.tensor([[0, 1, 2, 3, -100], [-100, 6, 5, 4, 3]])
+    found = []
+    for chunked in (False, True):
+        a, b = x.clone().requires_grad_(), weight.clone().requires_grad_()
+        if chunked:
+            loss = memory.chunked_loss(a, b, targets, size=14)
+        else:
+            logits = (a @ b.T).flatten(0, 1)
+            loss = cross_entropy(logits, targets.flatten(), reduction="sum")
+        (3 * loss).backward()
+        found.append((loss, a.grad, b.grad))
+    for name, wanted, got in zip(("loss", "x", "weight"), *found, strict=True):
+        close(got, wanted, f"{name} of 10 rows, two at a time", tol=1e-4)
+    with torch.no_grad():
+        nats = memory.chunked_loss(x, weight, targets, "none", size=14)
+        whole = memory.chunked_loss(x, weight, targets, size=14)
+    logits = (x @ weight.T).flatten(0, 1)
+    wanted = cross_entropy(logits, targets.flatten(), reduction="none")
+    close(nats.flatten(), wanted, "nats of each target", tol=1e-5)
+    close(whole, wanted.sum(), "their sum", tol=1e-4)
+
+
+def check_large_logits_are_made_in_chunks() -> None:
+    """A model whose logits are too many has the loss of all of them."""
+    torch.manual_seed(0)
+    model = GPT(gpt2_config(11, 4, 1, 1, 8))
+    ids = torch.randint(11, (2, 4))
+    made: list[int] = []
+    model.head.register_forward_hook(lambda *given: made.append(1))
+    before, losses = memory.LOGITS_AT_ONCE, []
+    try:
+        for most, calls in ((2 * 4 * 11, 1), (2 * 4 * 11 - 1, 1)):
+            memory.LOGITS_AT_ONCE = most
+            losses.append(memory.batch_loss(model, ids, ids.roll(1)))
+            equal(len(made), calls, f"times all logits were made, for {most}")
+    finally:
+        memory.LOGITS_AT_ONCE = before
+    close(losses[1], losses[0], "the loss in chunks, and at once", 1e-4)
+
+
+def check_recomputing_is_computing() -> None:
+    """The same values and gradients, with the same values dropped."""
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+    x = torch.randn(3, 4)
+    found = []
+    for again in (False, True):
+        a = x.clone().requires_grad_()
+        layer.zero_grad()
+        torch.manual_seed(1)
+        y = memory.recompute(layer, a) if again else layer(a)
+        after = torch.rand(1)
+        (y * y).sum().backward()
+        found.append((y, a.grad, layer[0].weight.grad.clone(), after))
+    names = ("values", "slopes of x", "slopes of weights", "next number")
+    for name, wanted, got in zip(names, *found, strict=True):
+        close(got, wanted, f"{name}, when all is computed twice")
+
+
+def check_memory_of_a_step() -> None:
+    """Gradients weigh as much as weights, moments twice; all is as before."""
+    torch.manual_seed(0)
+    model = GPT(gpt2_config(50, 8, 1, 1, 16))
+    weights = [p.detach().clone() for p in model.parameters()]
+    ids = torch.randint(50, (2, 8))
+    used = memory.memory_use(model, ids, ids)
+    size = 4 * sum(p.numel() for p in model.parameters())
+    got = (used.weights, used.gradients, used.moments)
+    equal(got, (size, size, 2 * size), "bytes of weights, slopes, moments")
+    true(used.activations > 4 * 2 * 8 * 16 * 10, "activations are counted")
+    true(used.peak >= 4 * size, "the peak is above all that stays")
+    for before, p in zip(weights, model.parameters(), strict=True):
+        equal(p, before, "weights after measuring")
+        true(p.grad is None, "gradients are cleared")
+
+
 BUGS = {
     "each piece weighs the same (mean of means)": (
         "batch_loss(model, ids, targets) / total",
@@ -158,5 +239,29 @@ BUGS = {
     "memory seen twice is counted twice": (
         "sum({s.data_ptr(): s.nbytes() for s in storages}.values())",
         "sum(s.nbytes() for s in storages)",
+    ),
+    "a chunk's slope takes the place of all": (
+        "grad_weight += error.T @ part",
+        "grad_weight = error.T @ part",
+    ),
+    "ignored rows have slopes in chunks": (
+        "error.masked_fill_(hidden[:, None], 0.0)",
+        "error.masked_fill_(hidden[:, None], 1.0)",
+    ),
+    "the factor of a loss in chunks is lost": (
+        "return grad_x.mul_(factor), grad_weight.mul_(factor), None, None",
+        "return grad_x, grad_weight, None, None",
+    ),
+    "the sum is given where none is asked for": (
+        'return nats.sum() if reduction == "sum" else nats',
+        "return nats.sum()",
+    ),
+    "all logits are made, however many": (
+        "if ids.numel() * len(weight) > LOGITS_AT_ONCE:",
+        "if False:",
+    ),
+    "measuring leaves gradients": (
+        "    model.zero_grad()\n    peak",
+        "    peak",
     ),
 }

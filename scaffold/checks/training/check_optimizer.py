@@ -7,7 +7,7 @@ from torch import nn
 
 from scratchlm.training import optimizer
 
-from ..expect import close, equal, true
+from ..expect import close, equal, raises, true
 
 
 def moved(gradients: list[float], **settings: Any) -> float:
@@ -70,9 +70,7 @@ def check_plain_and_fast_form_agree() -> None:
 
 def check_only_matrices_decay() -> None:
     """Norms, biases and embeddings are in the group without decay."""
-    model = nn.Sequential(
-        nn.Embedding(5, 4), nn.LayerNorm(4), nn.Linear(4, 3)
-    )
+    model = nn.Sequential(nn.Embedding(5, 4), nn.LayerNorm(4), nn.Linear(4, 3))
     groups = optimizer.parameter_groups(model, 0.1)
     shapes = [[tuple(p.shape) for p in group["params"]] for group in groups]
     equal(shapes[0], [(3, 4)], "the shapes of what decays")
@@ -100,6 +98,109 @@ def check_clipping_keeps_the_direction() -> None:
     true(abs(b.grad.item() - 0.8) < 1e-6, "short gradients are left alone")
 
 
+def check_plain_steps() -> None:
+    """Downhill by 0.1 of the slope; momentum adds half of the last step."""
+    p = torch.tensor([1.0, 2.0])
+    optimizer.sgd_step(p, torch.tensor([0.5, -1.0]), lr=0.1)
+    close(p, [0.95, 2.1], "1 and 2 after the slopes 0.5 and -1")
+    p, velocity = torch.tensor([1.0]), torch.zeros(1)
+    for slope, place, speed in ((1.0, 0.9, 1.0), (2.0, 0.65, 2.5)):
+        gradient = torch.tensor([slope])
+        optimizer.momentum_step(p, gradient, velocity, lr=0.1, beta=0.5)
+        close(p, [place], f"1 after a slope of {slope}, with momentum")
+        close(velocity, [speed], "the velocity, which is kept")
+
+
+def check_eps_stands_outside_the_root() -> None:
+    """A gradient as small as eps moves half as far, one of 3 eps 3/4."""
+    for gradient, share in ((0.001, 1 / 2), (0.003, 3 / 4)):
+        got = moved([gradient], lr=0.1, eps=0.001)
+        what = f"the parameter after a gradient of {gradient}, eps=0.001"
+        hint = "divide by the root of the square, plus eps"
+        close(got, 1 - 0.1 * share, what, hint=hint)
+        p, mean, square = torch.ones(1), torch.zeros(1), torch.zeros(1)
+        optimizer.adamw_step(
+            p,
+            torch.tensor([gradient]),
+            mean,
+            square,
+            1,
+            lr=0.1,
+            eps=0.001,
+            weight_decay=0.0,
+        )
+        close(p, [1 - 0.1 * share], f"{what}, by adamw_step", hint=hint)
+
+
+def check_groups_have_settings_of_their_own() -> None:
+    """Each group has its rate and decay; without gradient nothing moves."""
+    fast, slow = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
+    still = nn.Parameter(torch.ones(1))
+    groups = [
+        {"params": [fast, still], "lr": 0.2, "weight_decay": 0.5},
+        {"params": [slow]},
+    ]
+    adamw = optimizer.AdamW(groups, lr=0.1, weight_decay=0.0)
+    fast.grad, slow.grad = torch.zeros(1), torch.zeros(1)
+    adamw.step()
+    both = torch.cat([fast, slow, still])
+    close(both, [0.9, 1.0, 1.0], "weights after decay alone")
+    slow.grad = torch.ones(1)
+    said = adamw.step(lambda: 3.0)
+    close(said, 3.0, "what the closure computed")
+    # its gradient was 0 at first: 0.1 / 0.19 over sqrt(0.05 / 0.0975)
+    close(slow, [1 - 0.1 * 0.734968], "the slow weight", tol=1e-5)
+
+
+def check_settings_out_of_range() -> None:
+    """No negative rate or decay, no beta of 1, no eps of 0."""
+    for settings in (
+        {"lr": -0.1},
+        {"weight_decay": -0.1},
+        {"betas": (1.0, 0.9)},
+        {"betas": (0.9, 1.0)},
+        {"betas": (-0.1, 0.9)},
+        {"eps": 0.0},
+    ):
+        raises(
+            ValueError,
+            lambda s=settings: moved([1.0], **s),
+            f"AdamW with {settings}",
+        )
+    raises(
+        ValueError,
+        lambda: optimizer.clip_gradients([nn.Parameter(torch.ones(1))], 0.0),
+        "clipping to a norm of 0",
+    )
+
+
+def check_gradients_that_are_no_numbers() -> None:
+    """They are left as they are, and found; without any the norm is 0."""
+    model = nn.Linear(2, 2)
+    norm = optimizer.clip_gradients(model.parameters(), 1.0)
+    close(norm, 0.0, "the norm without gradients")
+    model.weight.grad = torch.tensor([[1.0, torch.inf], [2.0, torch.nan]])
+    model.bias.grad = torch.tensor([30.0, 40.0])
+    norm = optimizer.clip_gradients(model.parameters(), 1.0)
+    true(not bool(norm.isfinite()), "the norm is no number either")
+    close(model.bias.grad, [30.0, 40.0], "gradients beside one that is NaN")
+    found = optimizer.nonfinite_gradients(model)
+    equal(len(found), 1, "parameters with such a gradient")
+    true(found[0].startswith("weight"), "it is called by its name")
+    true("2 of 4" in found[0], "how many of its numbers are bad is told")
+
+
+def check_frozen_parameters_are_left_out() -> None:
+    """What learns nothing is in no group; the first group has the decay."""
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 3))
+    model[1].requires_grad_(False)
+    groups = optimizer.parameter_groups(model, 0.25)
+    shapes = [[tuple(p.shape) for p in group["params"]] for group in groups]
+    equal(shapes, [[(2, 3)], [(2,)]], "shapes of what decays, and does not")
+    decays = [group["weight_decay"] for group in groups]
+    equal(decays, [0.25, 0.0], "the decay of both groups")
+
+
 BUGS = {
     "the moments are not corrected": (
         'rates = [-lr / (1 - beta1 ** state["step"]) for state in states]',
@@ -110,9 +211,9 @@ BUGS = {
         'math.sqrt(1 - beta2 ** max(2, state["step"]))',
     ),
     "decay is added to the gradient": (
-        '        torch._foreach_mul_(parameters, 1 - lr * group'
+        "        torch._foreach_mul_(parameters, 1 - lr * group"
         '["weight_decay"])\n',
-        '        torch._foreach_add_(exp_avgs, parameters, '
+        "        torch._foreach_add_(exp_avgs, parameters, "
         'alpha=group["weight_decay"])\n',
     ),
     "embeddings decay": (
@@ -127,5 +228,45 @@ BUGS = {
     "short gradients are made longer": (
         "(max_norm / norm).clamp(max=1.0)",
         "max_norm / norm",
+    ),
+    "eps stands inside the root": (
+        "(corrected_sq.sqrt() + eps)",
+        "(corrected_sq + eps).sqrt()",
+    ),
+    "eps is subtracted": (
+        "(corrected_sq.sqrt() + eps)",
+        "(corrected_sq.sqrt() - eps)",
+    ),
+    "a plain step goes uphill": (
+        "parameter.sub_(gradient, alpha=lr)",
+        "parameter.add_(gradient, alpha=lr)",
+    ),
+    "momentum forgets": (
+        "velocity.mul_(beta).add_(gradient)",
+        "velocity.copy_(gradient)",
+    ),
+    "all groups have the first one's rate": (
+        'lr, (beta1, beta2) = group["lr"], group["betas"]',
+        'lr, (beta1, beta2) = self.param_groups[0]["lr"], group["betas"]',
+    ),
+    "what the closure computed is lost": (
+        "                self.update(moving, group)\n        return loss",
+        "                self.update(moving, group)\n        return None",
+    ),
+    "a beta of 1 is taken": (
+        "0 <= betas[1] < 1",
+        "0 <= betas[1] <= 1",
+    ),
+    "gradients are scaled by NaN": (
+        "torch.where(norm.isfinite(), factor, 1.0)",
+        "factor",
+    ),
+    "bad gradients are not found": (
+        "if bad:",
+        "if bad > 4:",
+    ),
+    "frozen parameters decay": (
+        "        if parameter.requires_grad:\n",
+        "        if True:\n",
     ),
 }

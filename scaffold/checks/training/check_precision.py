@@ -121,6 +121,55 @@ def check_the_scale_follows_what_happened() -> None:
     )
 
 
+def check_products_of_float32() -> None:
+    """Inside, TF32 is allowed only where asked for; after, as before."""
+    before = torch.get_float32_matmul_precision()
+    try:
+        for outside in ("highest", "high"):
+            torch.set_float32_matmul_precision(outside)
+            for name, wanted in (("tf32", "high"), ("float32", "highest")):
+                with precision.float32_products(name):  # type: ignore
+                    got = torch.get_float32_matmul_precision()
+                equal(got, wanted, f"the setting inside, for {name}")
+                got = torch.get_float32_matmul_precision()
+                equal(got, outside, "the setting after that")
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def check_the_fastest_is_measured() -> None:
+    """A precision is chosen where it wins a fifth of the time."""
+    found = precision.product_seconds("cpu", 4, 8)
+    equal(sorted(found), ["bfloat16", "float32"], "what is timed on a CPU")
+    true(all(seconds > 0 for seconds in found.values()), "times are positive")
+    usual = precision.product_seconds
+    try:
+        for few, wanted in ((1.0, "bfloat16"), (1.9, "float32")):
+            times = {"float32": 2.0, "bfloat16": few}
+            precision.product_seconds = lambda *given, t=times: t
+            equal(precision.fast_precision(), wanted, f"best of {times}")
+            got = precision.slowdown("bfloat16", "cpu", 4, 8)
+            close(got, few / 2, f"slowdown, times {times}")
+    finally:
+        precision.product_seconds = usual
+
+
+def check_what_devices_can_do() -> None:
+    """Everything on CUDA, bfloat16 on a CPU, float32 elsewhere."""
+    for device, wanted in (
+        ("cuda", ["float32", "tf32", "bfloat16"]),
+        ("cpu", ["float32", "bfloat16"]),
+        ("mps", ["float32"]),
+    ):
+        equal(precision.supported(device), wanted, f"precisions on {device}")
+    sizes = [(f.exponent, f.mantissa) for f in precision.FORMATS]
+    wanted = [(8, 23), (8, 10), (5, 10), (8, 7), (5, 2), (4, 3)]
+    equal(sizes, wanted, "bits of exponent and mantissa of all formats")
+    for fmt in (precision.FLOAT16, precision.FLOAT8_E4M3):
+        top = torch.tensor([fmt.largest, -fmt.largest])
+        close(precision.round_to(top, fmt), top, f"the largest in {fmt.name}")
+
+
 BUGS = {
     "the gradients stay scaled": (
         "            gradient /= self.scale\n",
@@ -161,5 +210,25 @@ BUGS = {
     "autocast does nothing": (
         '    if precision != "bfloat16":\n',
         '    if precision != "float16":\n',
+    ),
+    "TF32 is always allowed": (
+        '"high" if fast else "highest"',
+        '"high"',
+    ),
+    "the setting of products stays": (
+        "        torch.set_float32_matmul_precision(before)",
+        "        pass",
+    ),
+    "any gain of time is enough": (
+        "if 1.2 * seconds[best]",
+        "if seconds[best]",
+    ),
+    "the largest number is too large": (
+        "rounded.abs() > fmt.largest",
+        "rounded.abs() >= fmt.largest",
+    ),
+    "a slowdown is upside down": (
+        'return seconds[precision] / seconds["float32"]',
+        'return seconds["float32"] / seconds[precision]',
     ),
 }

@@ -93,6 +93,34 @@ def check_impossible_schedules_are_refused() -> None:
     )
 
 
+def check_noise_of_gradients() -> None:
+    """Slopes (2, 1) and (2, -1): noise 2, slope squared 4 - 1."""
+    two = torch.tensor([[2.0, 1.0], [2.0, -1.0]])
+    got = schedule.gradient_noise_scale(two, size=6)
+    close(got, 4.0, "the noise scale of batches of 6")
+    true(type(got) is float, "the noise scale is a plain number")
+    # mean (3, 0), spread 8 / 2 = 4, length 9 - 4/3
+    three = torch.tensor([[3.0, 2.0], [3.0, -2.0], [3.0, 0.0]])
+    got = schedule.gradient_noise_scale(three, size=1)
+    close(got, 4 / (9 - 4 / 3), "the noise scale of three batches")
+
+
+def check_usual_floor() -> None:
+    """Without a floor the cosine ends at a tenth of its peak."""
+    for floor, wanted in ((None, 0.2), (0.0, 0.0), (0.5, 0.5)):
+        curve = schedule.cosine(peak=2.0, warmup=0, steps=8, floor=floor)
+        close(curve.rate(8), wanted, f"the last rate, floor={floor}")
+    for fraction in (0.0, 1.5):
+        raises(
+            ValueError,
+            lambda f=fraction: schedule.warmup_stable_decay(1.0, 0, 9, f),
+            f"a decay over {fraction} of the run",
+        )
+    flat = schedule.warmup_stable_decay(1.0, 0, 10)
+    rates = [flat.rate(step) for step in (7, 8, 9, 10)]
+    close(rates, [1.0, 1.0, 0.5, 0.0], "the usual decay, a fifth of a run")
+
+
 BUGS = {
     "the first step has rate zero": (
         "self.peak * (step + 1) / self.warmup",
@@ -117,5 +145,17 @@ BUGS = {
     "the stable part takes the time of the warm-up": (
         "steps - warmup - round(decay_fraction * steps)",
         "steps - round(decay_fraction * steps)",
+    ),
+    "the noise is divided by all batches": (
+        "/ (count - 1)",
+        "/ count",
+    ),
+    "noise is taken for slope": (
+        "mean.square().sum() - spread / count",
+        "mean.square().sum()",
+    ),
+    "the usual floor is 0": (
+        "peak / 10 if floor is None else floor",
+        "floor or 0.0",
     ),
 }

@@ -1,5 +1,6 @@
 """What the training loop must do."""
 
+import json
 import math
 import tempfile
 from pathlib import Path
@@ -227,6 +228,155 @@ class Poisoned(nn.Module):
         return logits * math.nan
 
 
+def check_what_a_run_writes() -> None:
+    """Settings, a line for each step, and the losses where they are due."""
+    folder = Path(tempfile.mkdtemp()) / "run"
+    run = make(folder, evaluate_every=2, snapshots=(4,))
+    run.data = {"entropy_nats": 30.0, "validation_tokens": 21}
+    best = run.fit()
+    lines = trainer.read_log(folder)
+    equal([line["step"] for line in lines], [1, 2, 3, 4, 5, 6], "the steps")
+    due = [line["step"] for line in lines if "validation_loss" in line]
+    equal(due, [2, 4, 6], "steps with a validation loss")
+    losses = [line["validation_loss"] for line in lines if line["step"] in due]
+    close(best, min(losses), "the best of the validation losses")
+    equal(
+        [line["tokens"] for line in lines],
+        [15 * n for n in range(1, 7)],
+        "tokens that were learned from",
+    )
+    close(
+        [line["learning_rate"] for line in lines],
+        [run.schedule.rate(n) for n in range(6)],
+        "the learning rates",
+    )
+    true(lines[-1]["seconds"] >= lines[0]["seconds"] > 0, "seconds go on")
+    settings = json.loads((folder / "config.json").read_text("utf-8"))
+    equal(settings["data"], run.data, "what config.json says of the data")
+    equal(settings["training"]["steps"], 6, "and of the steps")
+    equal(settings["model"]["channels"], 8, "and of the model")
+    close(trainer.entropy_floor(run.data), 1.5, "nats no model can beat")
+    equal(trainer.entropy_floor({}), None, "without a known entropy")
+    equal(trainer.read_train_config(folder), run.config, "settings, read")
+    true((folder / "snapshots").is_dir(), "the weights of step 4 are kept")
+    true("--resume" in run.how_to_resume(), "it is told how to go on")
+
+
+def check_each_optimizer() -> None:
+    """AdamW in two forms, and Muon: each with the rate that is asked for."""
+    for name, count in (("adamw", 1), ("fused_adamw", 1), ("muon", 2)):
+        run = make(Path(tempfile.mkdtemp()), optimizer=name, learning_rate=0.01)
+        made = run.optimizers
+        equal(len(made), count, f"optimizers for {name}")
+        rates = {group["lr"] for o in made for group in o.param_groups}
+        true(0.01 in rates, f"the rate of {name}")
+        found = sum(
+            p.numel() for o in made for g in o.param_groups for p in g["params"]
+        )
+        wanted = sum(p.numel() for p in run.model.parameters())
+        equal(found, wanted, f"numbers that {name} moves")
+        before = weights(run.model)
+        run.train_step()
+        true(not torch.equal(weights(run.model), before), f"{name} moves")
+
+
+def check_settings_that_no_run_can_have() -> None:
+    """Refused, with the name of the setting."""
+    for name, value in (
+        ("steps", 0),
+        ("accumulate", 0),
+        ("evaluate_every", 0),
+        ("checkpoint_every", 0),
+        ("learning_rate", 0.0),
+        ("learning_rate", math.inf),
+        ("clip", 0.0),
+        ("weight_decay", -0.1),
+        ("warmup", -1),
+        ("patience", 0),
+        ("schedule", "linear"),
+        ("optimizer", "sgd"),
+        ("precision", "float8"),
+    ):
+        raises(
+            ValueError,
+            lambda n=name, v=value: trainer.TrainConfig(**{"steps": 1, n: v}),
+            f"{name}={value}",
+        )
+    for length, stride in ((1, 1), (9, 0), (9, 5)):
+        raises(
+            ValueError,
+            lambda n=length, s=stride: list(trainer.spans(n, 4, s)),
+            f"{length} tokens, windows of 4 that advance by {stride}",
+        )
+
+
+def check_timing_changes_nothing() -> None:
+    """Weights, the place in the data and random numbers stay."""
+    run = make(Path(tempfile.mkdtemp()))
+    before, place = weights(run.model), run.train.state_dict()
+    torch.manual_seed(5)
+    seconds = trainer.seconds_per_step(run.model, run.train, run.config)
+    drawn = torch.rand(1)
+    torch.manual_seed(5)
+    equal(drawn, torch.rand(1), "the next random number")
+    true(0 < seconds < 60, "seconds of a step")
+    equal(weights(run.model), before, "the weights")
+    equal(run.train.state_dict(), place, "the place in the data")
+    equal(
+        [p.grad for p in run.model.parameters() if p.grad is not None],
+        [],
+        "gradients that are left",
+    )
+
+
+def check_patience() -> None:
+    """Two evaluations without a new best, and the run is over."""
+    run = make(
+        Path(tempfile.mkdtemp()) / "run", steps=9, evaluate_every=1, patience=2
+    )
+    losses = iter([3.0, 2.0, 2.5, 2.0, 1.0])
+    usual = trainer.validation_loss
+    try:
+        trainer.validation_loss = lambda *given, **more: next(losses)
+        best = run.fit()
+    finally:
+        trainer.validation_loss = usual
+    equal(run.step, 4, "the step after which patience is at its end")
+    equal(best, 2.0, "the best loss")
+
+
+def check_a_branch_goes_on() -> None:
+    """A longer run from a shorter one's checkpoint, with its own settings."""
+    source, folder = (Path(tempfile.mkdtemp()) / name for name in "ab")
+    settings = {"schedule": "stable", "warmup": 1}
+    make(source, steps=10, **settings).fit()
+    config = trainer.TrainConfig(steps=14, **settings)
+    short = trainer.TrainConfig(steps=10, **settings)
+    equal(
+        [trainer.same_rates(short, config, n) for n in (9, 10)],
+        [True, False],
+        "whether rates are the same for 9 steps, and for 10",
+    )
+    new = trainer.Trainer.branch(
+        source, folder, config, BatchCursor(TOKENS, 5, 3, seed=2), TOKENS[:31]
+    )
+    equal(new.step, 8, "the step from which the branch goes on")
+    equal(new.config, config, "its settings")
+    new.fit()
+    equal(new.step, 14, "its last step")
+    raises(
+        ValueError,
+        lambda: trainer.Trainer.branch(
+            source,
+            folder.with_name("c"),
+            trainer.TrainConfig(steps=14, weight_decay=0.3, **settings),
+            BatchCursor(TOKENS, 5, 3, seed=2),
+            TOKENS[:31],
+        ),
+        "a branch with another decay of weights",
+    )
+
+
 BUGS = {
     "mean of the batches' means": (
         "losses.append(row[fresh - b :])",
@@ -264,5 +414,38 @@ BUGS = {
     "NaN goes into the weights": (
         "if not (math.isfinite(loss) and math.isfinite(norm)):",
         "if False:",
+    ),
+    "config.json does not tell of the data": (
+        '"data": self.data,',
+        '"data": {},',
+    ),
+    "the log has the next step's rate": (
+        '"learning_rate": rate,',
+        '"learning_rate": self.schedule.rate(self.step),',
+    ),
+    "tokens of the last step alone are told": (
+        "self.tokens += sum(",
+        "self.tokens = sum(",
+    ),
+    "timing moves the place in the data": (
+        "    train.load_state_dict(place)\n",
+        "",
+    ),
+    "a run waits for ever": (
+        "return patience is not None and self.waiting >= patience",
+        "return False",
+    ),
+    "a branch begins where the rate had fallen": (
+        '    return "checkpoint"\n\n\ndef read_train',
+        '    return "checkpoint"\n\n\nsame_rates = lambda *given: True\n'
+        "\n\ndef read_train",
+    ),
+    "a branch may change what moments belong to": (
+        "        if names := [n for n in FIXED",
+        "        if names := [n for n in ()",
+    ),
+    "any clip is taken": (
+        'for name in ("learning_rate", "clip"):',
+        'for name in ("learning_rate",):',
     ),
 }

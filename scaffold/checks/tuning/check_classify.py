@@ -283,6 +283,70 @@ def check_surprise() -> None:
     )
 
 
+def check_groups_of_chances() -> None:
+    """What was said, what came, how many: from unlikely to sure."""
+    chances = torch.tensor([0.1, 0.3, 0.35, 1.0])
+    happened = torch.tensor([0, 1, 0, 1])
+    got = classify.reliability(chances, happened, bins=4)
+    wanted = [[0.1, 0.0, 1], [0.325, 0.5, 2], [1.0, 1.0, 1]]
+    close([list(row) for row in got], wanted, "three of four groups")
+    kinds = [[type(part) for part in row] for row in got]
+    equal(kinds, [[float, float, int]] * 3, "plain numbers")
+
+
+def check_first_words() -> None:
+    """As many whole words as fit, and the plot of the story as class."""
+    long = classify.first_words(seed=7, count=6, letters=90)
+    short = classify.first_words(seed=7, count=6, letters=40)
+    equal(len(short), 6, "beginnings of six stories")
+    for one, two in zip(short, long, strict=True):
+        equal(one.label, two.label, "the class of one story")
+        true(len(one.text) <= 40, "a beginning has 40 letters at most")
+        true(two.text.startswith(one.text + " "), "it ends with a word")
+        following = two.text[len(one.text) + 1 :].split(" ")[0]
+        room = len(one.text) + 1 + len(following)
+        true(room > 40, "one more word would not fit")
+    best = classify.plot_chances(long[0].text)
+    true(best[long[0].label] > 0, "the class is one that the text allows")
+
+
+def check_people_are_split_in_thirds() -> None:
+    """Three folds keep back everybody once; couples are in none."""
+    single = [word for word in TOWN.words["people"] if word.count == 1]
+    seen = []
+    for fold in range(3):
+        learned, kept = classify.split_people(fold)
+        equal(len(learned) + len(kept), len(single), "people in both parts")
+        true(all(person not in kept for person in learned), "parts are apart")
+        seen += kept
+    equal(len(seen), len(single), "people kept back in one of three folds")
+    true(all(person in seen for person in single), "nobody is forgotten")
+    for fold in (3, -1):
+        raises(ValueError, lambda f=fold: classify.split_people(f), "a fold")
+
+
+def check_batches_of_an_epoch() -> None:
+    """Two batches of two from five texts, each with its own class."""
+    batches = classify.labeled_batches(ROWS, LABELS, 2, seed=0)
+    seen = []
+    for _ in range(2):
+        batch = next(batches)
+        for ids, length, label in zip(*batch, strict=True):
+            row = ids[: int(length)].tolist()
+            equal(int(label), int(LABELS[ROWS.index(row)]), f"class of {row}")
+            seen.append(row)
+    equal(len({tuple(row) for row in seen}), 4, "texts of one epoch")
+    for size in (0, 6):
+        raises(
+            ValueError,
+            lambda n=size: next(classify.labeled_batches(ROWS, LABELS, n, 0)),
+            f"batches of {size} from five texts",
+        )
+    model = mixer().train()
+    classify.last_features(model, ROWS)
+    true(model.training, "the model is in training mode again")
+
+
 BUGS = {
     "the last column is picked": (
         "return x[rows, lengths.to(x.device) - 1]",
@@ -360,5 +424,25 @@ BUGS = {
     "surprise by token": (
         "return torch.stack([-logs.sum() for logs in found])",
         "return torch.stack([-logs.mean() for logs in found])",
+    ),
+    "groups have the sum of their chances": (
+        "said = chances[here].mean().item()",
+        "said = chances[here].sum().item()",
+    ),
+    "a beginning ends within a word": (
+        'text = story.text[: letters + 1].rpartition(" ")[0]',
+        "text = story.text[:letters]",
+    ),
+    "some people are in both parts": (
+        "return [person for person in people if person not in kept], kept",
+        "return people, kept",
+    ),
+    "classes stay while texts are shuffled": (
+        "yield LabeledBatch(ids, lengths, labels[some])",
+        "yield LabeledBatch(ids, lengths, labels[: len(some)])",
+    ),
+    "features leave the model in evaluation": (
+        "    model.train(training)\n    return torch.cat(found)",
+        "    return torch.cat(found)",
     ),
 }

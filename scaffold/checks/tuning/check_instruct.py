@@ -1,11 +1,16 @@
 """What tuning on dialogues must do."""
 
 import math
+from collections.abc import Iterator
 
+import numpy as np
 import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.text.tokenizer import END, Tokenizer
+from scratchlm.text.tokens import BatchCursor
 from scratchlm.training.memory import IGNORED
 from scratchlm.tuning import instruct
 from scratchlm.tuning.instruct import Turn
@@ -130,6 +135,121 @@ def check_replies() -> None:
     true(len(together) == 3, "an answer for each prompt")
 
 
+def check_examples_that_fit() -> None:
+    """An example that fills the context is kept, a longer one is not."""
+    tokenizer = letters()
+    tasks = [
+        instruct.Task("fact", "Who?", answer) for answer in ("Ada.", "Adam.")
+    ]
+    example = instruct.make_example(tokenizer, [Turn("Who?", "Ada.")])
+    for context, wanted in ((11, [example]), (10, [])):
+        got = instruct.make_examples(tokenizer, tasks, context)
+        equal(got, wanted, f"examples in a context of {context}")
+
+
+def check_what_is_asked() -> None:
+    """The town's people and sums, each with the answer it has there."""
+    tasks = {
+        task.request: task.answer
+        for held_out in (False, True)
+        for task in instruct.make_tasks(held_out)
+    }
+    for request, answer in (
+        ("What is five and two?", "Seven."),
+        ("What is twelve less four?", "Eight."),
+        ("What is six and three?", "Nine."),
+    ):
+        equal(tasks.get(request), answer, f"the answer to {request!r}")
+    sums = [request for request in tasks if tasks[request].count(" ") == 0]
+    true(len(sums) >= 48, "sums of 5 to 12 with 2 to 4, and differences")
+    kinds = {task.kind for task in instruct.make_tasks()}
+    equal(kinds, {"fact", "sum"}, "the kinds of tasks")
+    person = instruct.TOWN.words["people"][0]
+    facts = instruct.person_facts(person)
+    equal(len(facts), 5 + len(person.goods), "facts about one person")
+    goods = [thing.forms["many"] for thing in person.goods]
+    said = next(t.answer for t in facts if t.request.endswith(" sell?"))
+    listed = f"{', '.join(goods[:-1])} and {goods[-1]}."
+    equal(said.lower(), listed.lower(), "what somebody sells")
+
+
+def check_right_answers() -> None:
+    """An answer is right when it is all of it, and has ended."""
+    task = instruct.Task("fact", "Who?", "Ada.")
+    for text, ended, right in (
+        ("Ada.", True, True),
+        ("Ada.", False, False),
+        ("Ada", True, False),
+        ("Ada. Ada.", True, False),
+    ):
+        got = instruct.is_right(task, instruct.Reply(text, ended))
+        equal(got, right, f"whether {text!r} is right, ended={ended}")
+
+
+def check_tuning() -> None:
+    """Six steps on one batch: the loss falls, and all of it is told."""
+    model = mixer()
+    ids = torch.tensor([[1, 2, 3, 4, 5, 6]])
+    asked: list[int] = []
+
+    def batches() -> Iterator[Tensor]:
+        while True:
+            asked.append(1)
+            yield ids
+
+    def loss(model: GPT, batch: Tensor) -> Tensor:
+        true(model.training, "the model is in training mode while it learns")
+        logits = model(batch[:, :-1]).flatten(0, 1)
+        return cross_entropy(logits, batch[:, 1:].flatten())
+
+    config = instruct.TuneConfig(steps=6, learning_rate=0.01, warmup=2)
+    before = [p.detach().clone() for p in model.parameters()]
+    losses = instruct.fine_tune(model, batches(), config, loss=loss)
+    equal(len(losses), 6, "losses of six steps")
+    equal(len(asked), 6, "batches that were asked for")
+    true(all(type(x) is float for x in losses), "losses are plain numbers")
+    true(losses[-1] < losses[0], "the loss falls")
+    true(not model.training, "the model is in evaluation mode after that")
+    moved = max(
+        float((p.detach() - old).abs().max())
+        for p, old in zip(model.parameters(), before, strict=True)
+    )
+    true(moved < 0.06, "no weight moves farther than by the rate a step")
+    still = instruct.TuneConfig(steps=1, clip=1e-12)
+    model = mixer()
+    instruct.fine_tune(model, batches(), still, loss=loss)
+    old = mixer().token.weight
+    far = float((model.token.weight - old).detach().abs().max())
+    true(far < 1e-5, "with gradients clipped to nearly nothing, it stays")
+    usual = instruct.TuneConfig()
+    got = (usual.steps, usual.warmup, usual.weight_decay, usual.clip)
+    equal(got, (50, 5, 0.0, 1.0), "steps, warm-up, decay, clip as usual")
+
+
+def check_old_text() -> None:
+    """With old text each step learns from that as well."""
+    ids = torch.tensor([[1, 2, 3, 4, 5]])
+    old = BatchCursor(np.array([7, 8, 9, 10] * 10), 4, 2, seed=0)
+    ends = []
+    for text in (None, old):
+        model = mixer()
+        config = instruct.TuneConfig(steps=4)
+        batches = iter([ids] * 4)
+        instruct.fine_tune(
+            model,
+            batches,
+            config,
+            text,
+            lambda m, b: m(b).log_softmax(-1)[..., 0].mean().neg(),
+        )
+        with torch.no_grad():
+            logits = model(torch.tensor([[7, 8, 9, 10]]))[0]
+        wanted = torch.tensor([8, 9, 10, 7])
+        ends.append(float(cross_entropy(logits, wanted)))
+    true(ends[1] < ends[0], "with old text, more of it is remembered")
+    true(old.state_dict()["used"] > 0, "batches of the old text are drawn")
+
+
 BUGS = {
     "the request is a target, too": (
         "said += [IGNORED] * len(prompt) + whole[len(prompt) :]",
@@ -163,5 +283,29 @@ BUGS = {
     "a longer prompt is taken for its answer": (
         "said = row[length - shortest :][:new_tokens]",
         "said = row[:new_tokens]",
+    ),
+    "an example may not fill the context": (
+        "if len(example.ids) <= context]",
+        "if len(example.ids) < context]",
+    ),
+    "an answer need not end": (
+        "return reply == Reply(task.answer, True)",
+        "return reply.text == task.answer",
+    ),
+    "tuning does not clip": (
+        "clip_gradients(model.parameters(), config.clip)",
+        "pass",
+    ),
+    "the model stays in training": (
+        "    model.eval()\n    return losses",
+        "    return losses",
+    ),
+    "old text is not learned from": (
+        "        if old_text is not None:\n",
+        "        if False:\n",
+    ),
+    "what is sold has no last item": (
+        '{goods[-1]}"',
+        '{goods[0]}"',
     ),
 }

@@ -1,6 +1,9 @@
 """What learning from pairs must do."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
 
 import torch
 
@@ -11,7 +14,7 @@ from scratchlm.tuning import preference
 from scratchlm.tuning.instruct import Reply, Task, with_marks
 from scratchlm.tuning.preference import Pair
 
-from ..expect import close, equal, true
+from ..expect import close, equal, raises, true
 
 PIES = Task("fact", "Who sells pies?", "Mrs Pell.")
 PAIRS = [
@@ -205,6 +208,74 @@ def check_batches() -> None:
     equal(sorted(seen), sorted(PAIRS), "the pairs of an epoch")
 
 
+def check_whole_sentences() -> None:
+    """An answer takes the words of its question along."""
+    for request, answer, wanted in (
+        ("Who sells pies?", "Mrs Pell.", "Mrs Pell sells pies."),
+        ("What is five and two?", "Seven.", "Five and two is seven."),
+        ("What are they?", "Pies.", "They are pies."),
+        ("What does Mrs Pell sell?", "Pies.", "Mrs Pell sells pies."),
+        ("What do they sell?", "Pies.", "they sell pies."),
+    ):
+        task = Task("fact", request, answer)
+        equal(preference.whole_sentence(task), wanted, f"to {request!r}")
+
+
+def check_replies_are_drawn() -> None:
+    """Two draws for each task, the same again for the same seed."""
+    tokenizer = with_marks(Tokenizer([], {END: 256}))
+    torch.manual_seed(0)
+    model = GPT(gpt2_config(tokenizer.vocab_size, 80, 1, 1, 8)).eval()
+    tasks = [PIES, PIES._replace(request="Who sells flour?")]
+    for draws in (1, 2):
+        found = preference.draw_replies(model, tokenizer, tasks, draws, 5, 3)
+        again = preference.draw_replies(model, tokenizer, tasks, draws, 5, 3)
+        sizes = [len(replies) for replies in found]
+        equal(sizes, [draws] * 2, f"replies to two tasks, {draws} for each")
+        equal(found, again, "replies with the same seed")
+    with swapped(preference, "draw_replies", lambda *given: DRAWN):
+        pairs = preference.make_pairs(model, tokenizer, tasks[:1], 4, 5)
+    texts = [[tokenizer.decode(part) for part in pair] for pair in pairs]
+    chosen = [" Mrs Pell.<|end|>", " Mrs Pell sells pies.<|end|>"]
+    request = "<|user|>Who sells pies?<|assistant|>"
+    equal(texts, [[request, *chosen]], "pairs of four replies, two and two")
+
+
+DRAWN = [
+    [
+        Reply("Mrs Pell sells pies.", True),
+        Reply("Mrs Pell.", True),
+        Reply("Mr Dunn.", True),
+        Reply("Miss Finch.", True),
+    ]
+]
+
+
+@contextmanager
+def swapped(module: ModuleType, name: str, value: object) -> Iterator[None]:
+    """Inside, the module has something else of this name."""
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+def check_type_of_the_loss() -> None:
+    """One number, of the type of what was gained."""
+    loss = preference.dpo_loss(torch.ones(2, 3))
+    kind = (loss.dtype, tuple(loss.shape))
+    equal(kind, (torch.float32, ()), "type and shape of the loss")
+    nats = preference.with_reference(mixer(), PAIRS).reference
+    kind = (nats.dtype, tuple(nats.shape))
+    equal(kind, (torch.float32, (2, 3)), "type and shape of the reference")
+    data = preference.with_reference(mixer(), PAIRS)
+    for size in (0, 4):
+        batches = preference.pair_batches(data, size, seed=0)
+        raises(ValueError, lambda b=batches: next(b), f"{size} of 3 pairs")
+
+
 BUGS = {
     "an answer without an end is right": (
         "return 2 * is_right(task, reply) + is_right(longer, reply)",
@@ -259,5 +330,21 @@ BUGS = {
     "batches mix up the reference": (
         "pairs.reference[:, some],",
         "pairs.reference[:, some.flip(0) - 1],",
+    ),
+    "the loss comes in 64 bits": (
+        "return -F.logsigmoid(rewards[0] - rewards[1]).mean()",
+        "return -F.logsigmoid(rewards[0] - rewards[1]).mean().double()",
+    ),
+    "a verb loses its place": (
+        'if verb in ("is", "are"):',
+        'if verb == "is":',
+    ),
+    "replies of all tasks are mixed": (
+        "[prompt for prompt in prompts for _ in range(draws)]",
+        "prompts",
+    ),
+    "every reply is compared with the next": (
+        "zip(replies[::2], replies[1::2], strict=True)",
+        "zip(replies[:-1], replies[1:], strict=True)",
     ),
 }

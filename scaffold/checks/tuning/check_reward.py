@@ -14,6 +14,7 @@ from scratchlm.tuning.instruct import (
     STOP,
     Reply,
     Task,
+    TuneConfig,
     encode_request,
     with_marks,
 )
@@ -278,6 +279,103 @@ def check_passing() -> None:
     )
 
 
+def check_learning_from_pay() -> None:
+    """Two tasks, two replies each: as many rewards as steps, each a mean."""
+    tokenizer = with_marks(Tokenizer([], {END: 256}))
+    config = gpt2_config(tokenizer.vocab_size, 48, 1, 1, 8)
+    other = Task("fact", "Who?", "Ada.")
+    settings = reward.RewardConfig(
+        prompts=2, replies=2, new_tokens=3, updates=2, beta=0.5
+    )
+    model, before = filled(GPT(config), 1.7), filled(GPT(config), 1.7)
+    paid: list[Task] = []
+
+    def pay(task: Task, reply: Reply) -> float:
+        paid.append(task)
+        return float(len(paid) % 2)
+
+    earned = reward.learn_from_reward(
+        model,
+        tokenizer,
+        [SEVEN, other],
+        pay,
+        settings,
+        TuneConfig(steps=4, warmup=1),
+        torch.Generator().manual_seed(0),
+        before,
+    )
+    close(earned, [0.5] * 4, "mean rewards of four steps")
+    equal(len(paid), 8, "replies that were paid, for two steps each")
+    asked = [paid.count(SEVEN), paid.count(other)]
+    equal(asked, [4, 4], "replies to each of two tasks")
+    moved = [
+        not torch.equal(a, b)
+        for a, b in zip(model.parameters(), before.parameters(), strict=True)
+    ]
+    true(any(moved), "the model has learned")
+    true(not model.training, "and is in evaluation mode")
+    for wrong, message in (
+        ({"beta": 0.5}, "a price without a reference"),
+        ({"beta": 0.0}, "a model with dropout"),
+    ):
+        drops = GPT(gpt2_config(tokenizer.vocab_size, 48, 1, 1, 8, 0.1))
+        asked_for = reward.RewardConfig(**wrong)  # type: ignore[arg-type]
+        chosen = drops if wrong["beta"] == 0 else model
+        raises(
+            ValueError,
+            lambda m=chosen, c=asked_for: next(
+                reward.rollouts(
+                    m, tokenizer, [SEVEN], pay, c, torch.Generator()
+                )
+            ),
+            message,
+        )
+
+
+def check_reference_of_a_rollout() -> None:
+    """What the reference says of the replies is kept beside them."""
+    tokenizer = with_marks(Tokenizer([], {END: 256}))
+    config = gpt2_config(tokenizer.vocab_size, 48, 1, 1, 8)
+    model, first = filled(GPT(config), 1.7), filled(GPT(config), 2.3)
+    settings = reward.RewardConfig(prompts=1, replies=2, new_tokens=3)
+    batch = next(
+        reward.rollouts(
+            model,
+            tokenizer,
+            [SEVEN],
+            lambda task, reply: 1.0,
+            settings,
+            torch.Generator().manual_seed(0),
+            first,
+        )
+    )
+    for what, said, by in (
+        ("the reference", batch.reference, first),
+        ("the model", batch.old, model),
+    ):
+        wanted = reward.token_log_probs(by, batch.ids, batch.targets)
+        close(said, wanted, f"what {what} says of the replies", tol=1e-4)
+        true(not said.requires_grad, "it is numbers, without gradients")
+
+
+def check_chances_of_right_answers() -> None:
+    """The probability of the answer, with its end, token by token."""
+    tokenizer = with_marks(Tokenizer([], {END: 256}))
+    model = filled(GPT(gpt2_config(tokenizer.vocab_size, 48, 1, 1, 8)), 1.7)
+    task = Task("fact", "Who?", "A.")
+    text = encode_request(tokenizer, task.request)
+    total = 0.0
+    for token in [*tokenizer.encode(" A."), tokenizer.special_tokens[STOP]]:
+        with torch.no_grad():
+            logs = model(torch.tensor([text]))[0, -1].log_softmax(-1)
+        total += float(logs[token])
+        text = [*text, token]
+    got = reward.right_chances(model, tokenizer, [task, SEVEN])
+    equal(tuple(got.shape), (2,), "the shape of two chances")
+    close(got[0].log(), total, "ln of the chance of the first", tol=1e-3)
+    true(not got.requires_grad, "chances have no gradients")
+
+
 BUGS = {
     "the baseline is that of the whole batch": (
         "rewards.mean(dim=1, keepdim=True)",
@@ -351,5 +449,25 @@ BUGS = {
     "the mean before the power": (
         "return (1 - (1 - chances) ** k).mean().item()",
         "return (1 - (1 - chances.mean()) ** k).item()",
+    ),
+    "each batch is learned from once": (
+        "for _ in range(config.updates):",
+        "for _ in range(1):",
+    ),
+    "the reference is the model": (
+        "first = token_log_probs(reference, batch.ids, batch.targets)",
+        "first = token_log_probs(model, batch.ids, batch.targets)",
+    ),
+    "all that is paid is added up": (
+        "earned.append(batch.rewards.mean().item())",
+        "earned.append(batch.rewards.sum().item())",
+    ),
+    "a right answer need not end": (
+        "pairs.append((prompt, whole[len(prompt) :]))",
+        "pairs.append((prompt, whole[len(prompt) : -1]))",
+    ),
+    "a model with dropout is taken": (
+        "    if model.config.dropout:\n",
+        "    if False:\n",
     ),
 }
