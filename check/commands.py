@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import torch
 from cyclopts import App, CycloptsError, Parameter
 
-from check import closing, lessons, progress, results
+from check import closing, experiment, lessons, progress, results
 from check.diagnose import failures, known_bugs, known_ways
 from check.message import some, summary
 from check.mine import Mine, MineError, read_mine
@@ -36,6 +36,8 @@ Examples:
   {PROGRAM} --status               how all of them stand
   {PROGRAM} hint attention --level 2
   {PROGRAM} reset attention --stub an empty one, to write yourself
+  {PROGRAM} experiment             what can be measured of the whole
+  {PROGRAM} experiment noise       run it, and see the numbers in bands
 
 Your own code of any name:
   {PROGRAM} attention --mine my_model.py:MyAttention
@@ -358,6 +360,18 @@ class Desk:
         print("no: its values would be different. Look again at what was got")
         return 1
 
+    def experiment(
+        self,
+        name: str | None = None,
+        *,
+        seed: Annotated[int, Parameter(help="another number, other luck")] = 1,
+    ) -> int:
+        """Run an experiment on the whole library; without a name, list all."""
+        if name is not None:
+            return experiment.run(self.site, name, seed)
+        speak(experiment.listing(self.site))
+        return 0
+
     def list_(self) -> int:
         """The topics in the order of the book, and their titles."""
         topics = self.site.topics
@@ -391,7 +405,7 @@ def make_app(site: Site) -> App:
         result_action="return_value",
     )
     app.default(desk.check)
-    for name in ("hint", "explain", "reset", "doctor"):
+    for name in ("hint", "explain", "reset", "doctor", "experiment"):
         app.command(getattr(desk, name), name=name)
     app.command(desk.break_, name="break")
     app.command(desk.list_, name="list")

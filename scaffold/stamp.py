@@ -21,7 +21,8 @@ from scaffold.wishes import Wishes
 
 STAMP = ".scaffold.toml"
 MANAGED = (
-    *("check/", "checks/", "compliance/", "tests/compliance/"),
+    *("check/", "checks/", "experiments/"),
+    *("compliance/", "tests/compliance/"),
     *(".github/", "train.py", "sample.py", "sweep.py"),
     *("requirements.txt", "constraints.txt"),
 )
