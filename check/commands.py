@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 import torch
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
 
 from check import closing, experiment, lessons, progress, results
 from check.diagnose import failures, known_bugs, known_ways
@@ -364,7 +365,13 @@ class Desk:
         self,
         name: str | None = None,
         *,
-        seed: Annotated[int, Parameter(help="another number, other luck")] = 1,
+        seed: Annotated[
+            int,
+            Parameter(
+                help="another number, other luck",
+                validator=Number(gte=0, lt=2**32),
+            ),
+        ] = 1,
     ) -> int:
         """Run an experiment on the whole library; without a name, list all."""
         if name is not None:

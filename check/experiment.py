@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from check.standin import StandIn, stood_in
 # The folders of experiments: in the book's repository, in a reader's.
 FOLDERS = ("scaffold/experiments", "experiments")
 RECORD = "experiments.json"
+WIDTH = 79
 LEAST = 0.01  # by which a band is wider than its range, at least
 STEP = 5  # seconds to which times are rounded up
 Tick = Callable[[float], None]
@@ -306,10 +308,13 @@ def table(
         )
         if not good:
             side = number.below if value < low else number.above
-            meanings += [
-                f"  {number.what}: {side.means}",
-                f"      next: python -m check {side.check}",
-            ]
+            meanings += textwrap.wrap(
+                f"{number.what}: {side.means}",
+                WIDTH,
+                initial_indent="  ",
+                subsequent_indent="      ",
+            )
+            meanings.append(f"      next: python -m check {side.check}")
     return lines + meanings
 
 

@@ -109,6 +109,7 @@ def test_all_of_them_are_listed(
         assert found.title in out
         assert f"needs {', '.join(found.needs)}" in out
     assert out.count("  todo  ") == len(NAMES)
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_what_is_none_is_told_in_one_sentence(
@@ -118,6 +119,8 @@ def test_what_is_none_is_told_in_one_sentence(
     error = capsys.readouterr().err
     assert "no experiment 'nose': did you mean noise?" in error
     assert len(error.splitlines()) == 1
+    assert main(["experiment", "noise", "--seed", "-1"], whole) == 2
+    assert "Must be >= 0" in capsys.readouterr().err
     (whole.root / "experiments" / "experiments.json").unlink()
     assert main(["experiment"], whole) == 2
     assert "experiments.json cannot be read" in capsys.readouterr().err
@@ -148,6 +151,7 @@ def test_a_number_outside_says_what_it_means(
     out = capsys.readouterr().out
     assert [line[2] for line in out.splitlines()[1:4]] == ["✗", "✓", "✗"]
     assert "nobody can predict noise" in out
+    assert max(map(len, out.splitlines())) <= 80
     assert "next: python -m check attention" in out
     assert "next: python -m check tokens" in out
     chosen = load(whole)["noise"]
@@ -186,6 +190,17 @@ def test_the_books_modules_stand_in(
     assert main(["reset", "bpe", "--stub", "--yes"], whole) == 0
     assert main(["experiment", "tokenizer"], whole) == 0
     assert "still the book's: bpe" in capsys.readouterr().out
+
+
+def test_every_line_of_every_table_can_be_read(whole: Site) -> None:
+    """No line is wider than a terminal, outside on either side."""
+    for name, found in load(whole).items():
+        bands = recorded(whole)[name]["bands"]
+        for far in (-1234.5, 1234.5):
+            values = dict.fromkeys(found.numbers, far)
+            lines = experiment.table(found, values, bands)
+            assert max(map(len, lines)) <= 80
+            assert sum("next: " in line for line in lines) == len(values)
 
 
 # --- in their bands, and outside ---------------------------------------------
