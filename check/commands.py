@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 
 import torch
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
 
-from check import closing, lessons, progress, results
+from check import closing, experiment, lessons, progress, results
 from check.cells import Cells
 from check.diagnose import failures, known_bugs, known_ways
 from check.message import PROGRAM, some, summary
@@ -38,6 +39,8 @@ Examples:
   {PROGRAM} --watch attention      again at every change
   {PROGRAM} hint attention --level 2
   {PROGRAM} reset attention --stub an empty one, to write yourself
+  {PROGRAM} experiment             what can be measured of the whole
+  {PROGRAM} experiment noise       run it, and see the numbers in bands
 
 Your own code of any name:
   {PROGRAM} attention --mine my_model.py:MyAttention
@@ -397,6 +400,24 @@ class Desk:
         print("no: its values would be different. Look again at what was got")
         return 1
 
+    def experiment(
+        self,
+        name: str | None = None,
+        *,
+        seed: Annotated[
+            int,
+            Parameter(
+                help="another number, other luck",
+                validator=Number(gte=0, lt=2**32),
+            ),
+        ] = 1,
+    ) -> int:
+        """Run an experiment on the whole library; without a name, list all."""
+        if name is not None:
+            return experiment.run(self.site, name, seed)
+        speak(experiment.listing(self.site))
+        return 0
+
     def list_(self) -> int:
         """The topics in the order of the book, and their titles."""
         topics = self.site.topics
@@ -430,7 +451,7 @@ def make_app(site: Site, cells: Cells | None = None) -> App:
         result_action="return_value",
     )
     app.default(desk.check)
-    for name in ("hint", "explain", "reset", "doctor"):
+    for name in ("hint", "explain", "reset", "doctor", "experiment"):
         app.command(getattr(desk, name), name=name)
     app.command(desk.break_, name="break")
     app.command(desk.list_, name="list")

@@ -128,6 +128,7 @@ SCHEMA = {
                     "done": SENTENCE,
                     "compliance": SENTENCE,
                     "gpus": {"type": "integer", "minimum": 1},
+                    "experiment": NAME,
                 },
             },
         },
@@ -177,6 +178,7 @@ class Topic:
     done: str  # how a reader knows that the topic is finished
     compliance: str = ""  # where it touches data, weights or people
     gpus: int = 0  # without them its chapter runs, but not what it is for
+    experiment: str = ""  # the one that shows what it does to a whole model
 
     @property
     def module(self) -> str:

@@ -37,7 +37,8 @@ HERE = Path(__file__).parent
 SOURCES = ROOT / "src"
 PROJECT = "scratchlm"
 NOTHING = Wishes()
-OWN = {PROJECT, "scaffold", "check", "checks", "train", "compliance"}
+OWN = {PROJECT, "scaffold", "check", "checks", "experiments", "train"}
+OWN |= {"compliance"}
 TEMPLATES = {
     "README.md": "README.md.j2",
     "pyproject.toml": "pyproject.toml.j2",
@@ -107,6 +108,10 @@ def copies(plan: Plan) -> dict[str, Path]:
         found[f"checks/{name}.py"] = HERE / "checks" / f"{name}.py"
     for path in sorted((ROOT / "check").glob("*.py")):
         found[f"check/{path.name}"] = path
+    for path in sorted((HERE / "experiments").glob("*.*")):
+        found[f"experiments/{path.name}"] = path
+        starts += [path] if path.suffix == ".py" else []
+    found["experiments/experiments.json"] = ROOT / "records/experiments.json"
     if plan.track == "researcher":
         lab = HERE / "lab"
         found["cluster.sbatch"] = lab / "cluster.sbatch"

@@ -21,8 +21,9 @@ from scaffold.wishes import Wishes
 
 STAMP = ".scaffold.toml"
 MANAGED = (
-    *("check/", "checks/", "compliance/", "tests/compliance/"),
-    *(".github/", "notes/", "train.py", "sample.py", "sweep.py"),
+    *("check/", "checks/", "experiments/"),
+    *("compliance/", "tests/compliance/", ".github/", "notes/"),
+    *("train.py", "sample.py", "sweep.py"),
     *("requirements.txt", "constraints.txt"),
 )
 PASSING = {"__pycache__", ".pytest_cache"}

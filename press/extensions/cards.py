@@ -108,6 +108,7 @@ class Card(SphinxDirective):
             ("Takes", self.takes(topic)),
             *gpus(topic),
             ("Check", [nodes.literal("", f"python -m check {topic.id}")]),
+            *experiment(topic),
             ("Files", self.files(topic)),
             ("Links", self.links(topic)),
         ]
@@ -163,6 +164,14 @@ class Card(SphinxDirective):
                 line.append(reference("ref", place(name), name))
         back = reference("ref", "roadmap", "roadmap")
         return [*line, nodes.Text(" · "), back]
+
+
+def experiment(topic: Topic) -> list[tuple[str, list[nodes.Node]]]:
+    """The row with the command of a topic's experiment, where it has one."""
+    if not topic.experiment:
+        return []
+    command = f"python -m check experiment {topic.experiment}"
+    return [("Experiment", [nodes.literal("", command)])]
 
 
 def gpus(topic: Topic) -> list[tuple[str, list[nodes.Node]]]:
