@@ -130,11 +130,8 @@ def test_its_readme_names_every_topic_of_the_track(repository: Path) -> None:
 
 
 @pytest.mark.slow
-def test_its_tests_and_checks_are_found(repository: Path) -> None:
-    """That they pass is told in an environment of its own: the judges'."""
-    out = run(repository, "-m", "pytest", "--collect-only", "-q")
-    counts = re.findall(r"^tests/\S+\.py: (\d+)$", out, re.M)
-    assert sum(map(int, counts)) > 1000
+def test_its_checks_are_found(repository: Path) -> None:
+    """That its tests are, the matrix of all combinations tells."""
     assert "attention" in run(repository, "-m", "checks", "--list").split()
     listed = run(repository, "-m", "check", "list")
     plan = Plan(track_of(repository), "cpu")
