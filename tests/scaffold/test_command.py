@@ -347,7 +347,7 @@ def test_two_folders_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("slip", ["udpate", "estimat", "lst", "doctr"])
+@pytest.mark.parametrize("slip", ["updaet", "estimat", "lst", "doctr"])
 def test_a_slip_of_the_pen_makes_no_folder(
     slip: str,
     tmp_path: Path,
