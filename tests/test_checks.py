@@ -9,7 +9,11 @@ import torch
 
 from check import running as runner
 from check.commands import older
+from press.mutants import drawn
+from press.mutations import Source
+from press.records import read
 from press.roadmap import load
+from records import make_apart as apart
 from scaffold.checks.expect import CheckFailed, close, equal, raises, true
 
 TOPICS = sorted(topic.id for topic in load().topics)
@@ -201,3 +205,47 @@ def test_packing_may_be_written_in_another_way(
     monkeypatch.setattr(packing, "best_fit", spread_out)
     monkeypatch.setattr(packing, "document_mask", block_mask)
     assert runner.run_topic("packing") == 0
+
+
+# --- mistakes kept apart -----------------------------------------------------
+
+NOTICED = 0.85  # the least share of them that the checks notice
+RECORD = Path(__file__).parents[1] / "records" / "apart.json"
+
+
+def test_mistakes_kept_apart_are_many_and_most_are_noticed() -> None:
+    topics = read(RECORD)["data"]["topics"]
+    assert set(topics) == set(TOPICS)
+    assert all(topic["drawn"] == apart.EACH for topic in topics.values())
+    assert apart.EACH * len(topics) >= 551
+    assert apart.rate(topics) >= NOTICED
+
+
+def test_what_is_excused_is_a_survivor_with_a_reason() -> None:
+    topics = read(RECORD)["data"]["topics"].values()
+    survivors = [s for topic in topics for s in topic["survivors"]]
+    keys = {tuple(s[part] for part in apart.KEY) for s in survivors}
+    assert set(apart.reasons()) <= keys
+    assert all(why.endswith(".") for why in apart.reasons().values())
+
+
+def test_a_survivor_without_a_reason_lowers_the_rate() -> None:
+    one = dict.fromkeys(apart.KEY, "x")
+    topics = {"t": {"noticed": 3, "survivors": [one]}}
+    assert apart.missed(topics) == [one]
+    assert apart.rate(topics) == 3 / 4
+
+
+def test_mistakes_kept_apart_are_none_to_learn_from() -> None:
+    topic = runner.HERE.topics["attention"]
+    places, kept = apart.drawn(topic)
+    text = (runner.HERE.sources / topic.file).read_text(encoding="utf-8")
+    free = drawn(Source(topic.module, text), 25, apart.SEED)
+    assert places > apart.EACH + len(free)
+    assert not {m.key for m in kept} & {m.key for m in free}
+
+
+@pytest.mark.judge
+def test_the_checks_notice_mistakes_kept_apart() -> None:
+    topics = apart.record()["topics"]
+    assert apart.rate(topics) >= NOTICED

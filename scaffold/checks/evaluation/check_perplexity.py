@@ -141,7 +141,7 @@ def check_totals_and_gaps() -> None:
     for size in (0, -1):
         raises(
             ValueError,
-            lambda n=size: perplexity.bits_per_byte(1.0, n),
+            lambda n=size: perplexity.bits_per_byte(1.0, n),  # type: ignore
             f"a text of {size} bytes",
         )
 

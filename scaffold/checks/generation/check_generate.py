@@ -201,7 +201,7 @@ def check_padding() -> None:
     for wrong in ([1], [0, 1], [1, 4], [1, 2, 3]):
         raises(
             ValueError,
-            lambda n=wrong: rows(
+            lambda n=wrong: rows(  # type: ignore
                 counter(), ids.tolist(), 1, lengths=torch.tensor(n)
             ),
             f"lengths {wrong} for two prompts of up to 3 tokens",

@@ -285,9 +285,9 @@ def check_queries_and_keys_are_normalized() -> None:
         what = f"queries and keys ten times as long, by {name}"
         close(heard[1], heard[0], what, 1e-2)
     for place, size in ((0, 12), (1, 4)):
-        norms = (layers.RMSNorm(12), layers.RMSNorm(4))
-        torch.nn.init.zeros_(norms[place].weight)
-        layer = heads.MultiHeadAttention(12, 6, 2, norms=norms)
+        pair = (layers.RMSNorm(12), layers.RMSNorm(4))
+        torch.nn.init.zeros_(pair[place].weight)
+        layer = heads.MultiHeadAttention(12, 6, 2, norms=pair)
         silent = torch.full((1, 6, 7, 7), 1.0).tril()
         close(
             layer.head_weights(x[:1]),

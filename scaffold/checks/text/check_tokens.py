@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -174,8 +175,8 @@ def check_short_texts_are_refused() -> None:
     for count, context, batch_size in ((9, 5, 1), (20, 0, 1), (20, 5, 0)):
         raises(
             ValueError,
-            lambda n=count, c=context, b=batch_size: tokens.BatchCursor(
-                np.arange(n), c, b, seed=0
+            partial(
+                tokens.BatchCursor, np.arange(count), context, batch_size, 0
             ),
             f"{count} tokens, a context of {context}, {batch_size} rows",
         )
@@ -188,7 +189,7 @@ def check_what_is_no_token_is_refused() -> None:
     for ids in ([[1, 2]], [1.5], [-1], [4]):
         raises(
             ValueError,
-            lambda ids=ids: written(ids, vocab_size=4),
+            lambda ids=ids: written(ids, vocab_size=4),  # type: ignore
             f"writing {ids} for a vocabulary of 4",
         )
     raises(
@@ -210,7 +211,7 @@ def check_damaged_headers_are_refused() -> None:
         path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
         raises(
             tokens.TokenFileError,
-            lambda path=path: tokens.open_tokens(path),
+            lambda path=path: tokens.open_tokens(path),  # type: ignore
             f"opening a file with another {name}",
         )
     for count in (5, 63):

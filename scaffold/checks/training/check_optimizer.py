@@ -164,7 +164,7 @@ def check_settings_out_of_range() -> None:
     ):
         raises(
             ValueError,
-            lambda s=settings: moved([1.0], **s),
+            lambda s=settings: moved([1.0], **s),  # type: ignore
             f"AdamW with {settings}",
         )
     raises(

@@ -163,8 +163,8 @@ def check_what_devices_can_do() -> None:
     ):
         equal(precision.supported(device), wanted, f"precisions on {device}")
     sizes = [(f.exponent, f.mantissa) for f in precision.FORMATS]
-    wanted = [(8, 23), (8, 10), (5, 10), (8, 7), (5, 2), (4, 3)]
-    equal(sizes, wanted, "bits of exponent and mantissa of all formats")
+    bits = [(8, 23), (8, 10), (5, 10), (8, 7), (5, 2), (4, 3)]
+    equal(sizes, bits, "bits of exponent and mantissa of all formats")
     for fmt in (precision.FLOAT16, precision.FLOAT8_E4M3):
         top = torch.tensor([fmt.largest, -fmt.largest])
         close(precision.round_to(top, fmt), top, f"the largest in {fmt.name}")

@@ -1,5 +1,6 @@
 """What a learning-rate schedule must do."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -113,7 +114,7 @@ def check_usual_floor() -> None:
     for fraction in (0.0, 1.5):
         raises(
             ValueError,
-            lambda f=fraction: schedule.warmup_stable_decay(1.0, 0, 9, f),
+            partial(schedule.warmup_stable_decay, 1.0, 0, 9, fraction),
             f"a decay over {fraction} of the run",
         )
     flat = schedule.warmup_stable_decay(1.0, 0, 10)

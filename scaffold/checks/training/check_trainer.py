@@ -3,6 +3,8 @@
 import json
 import math
 import tempfile
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -297,15 +299,16 @@ def check_settings_that_no_run_can_have() -> None:
         ("optimizer", "sgd"),
         ("precision", "float8"),
     ):
+        settings: dict[str, Any] = {"steps": 1, name: value}
         raises(
             ValueError,
-            lambda n=name, v=value: trainer.TrainConfig(**{"steps": 1, n: v}),
+            partial(trainer.TrainConfig, **settings),
             f"{name}={value}",
         )
     for length, stride in ((1, 1), (9, 0), (9, 5)):
         raises(
             ValueError,
-            lambda n=length, s=stride: list(trainer.spans(n, 4, s)),
+            partial(next, trainer.spans(length, 4, stride)),
             f"{length} tokens, windows of 4 that advance by {stride}",
         )
 
@@ -350,8 +353,8 @@ def check_a_branch_goes_on() -> None:
     source, folder = (Path(tempfile.mkdtemp()) / name for name in "ab")
     settings = {"schedule": "stable", "warmup": 1}
     make(source, steps=10, **settings).fit()
-    config = trainer.TrainConfig(steps=14, **settings)
-    short = trainer.TrainConfig(steps=10, **settings)
+    config = trainer.TrainConfig(steps=14, **settings)  # type: ignore
+    short = trainer.TrainConfig(steps=10, **settings)  # type: ignore
     equal(
         [trainer.same_rates(short, config, n) for n in (9, 10)],
         [True, False],
@@ -369,7 +372,7 @@ def check_a_branch_goes_on() -> None:
         lambda: trainer.Trainer.branch(
             source,
             folder.with_name("c"),
-            trainer.TrainConfig(steps=14, weight_decay=0.3, **settings),
+            replace(config, weight_decay=0.3),
             BatchCursor(TOKENS, 5, 3, seed=2),
             TOKENS[:31],
         ),

@@ -1,6 +1,7 @@
 """What classifying must do."""
 
 import math
+from functools import partial
 
 import torch
 
@@ -322,7 +323,7 @@ def check_people_are_split_in_thirds() -> None:
     equal(len(seen), len(single), "people kept back in one of three folds")
     true(all(person in seen for person in single), "nobody is forgotten")
     for fold in (3, -1):
-        raises(ValueError, lambda f=fold: classify.split_people(f), "a fold")
+        raises(ValueError, partial(classify.split_people, fold), "a fold")
 
 
 def check_batches_of_an_epoch() -> None:
@@ -339,7 +340,7 @@ def check_batches_of_an_epoch() -> None:
     for size in (0, 6):
         raises(
             ValueError,
-            lambda n=size: next(classify.labeled_batches(ROWS, LABELS, n, 0)),
+            partial(next, classify.labeled_batches(ROWS, LABELS, size, 0)),
             f"batches of {size} from five texts",
         )
     model = mixer().train()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType
 
 import torch
@@ -273,7 +274,7 @@ def check_type_of_the_loss() -> None:
     data = preference.with_reference(mixer(), PAIRS)
     for size in (0, 4):
         batches = preference.pair_batches(data, size, seed=0)
-        raises(ValueError, lambda b=batches: next(b), f"{size} of 3 pairs")
+        raises(ValueError, partial(next, batches), f"{size} of 3 pairs")
 
 
 BUGS = {

@@ -323,7 +323,7 @@ def check_learning_from_pay() -> None:
         chosen = drops if wrong["beta"] == 0 else model
         raises(
             ValueError,
-            lambda m=chosen, c=asked_for: next(
+            lambda m=chosen, c=asked_for: next(  # type: ignore
                 reward.rollouts(
                     m, tokenizer, [SEVEN], pay, c, torch.Generator()
                 )
