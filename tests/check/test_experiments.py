@@ -278,29 +278,24 @@ LONGER = {
 }
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize(
+    "name", [*SHORT, *(pytest.param(x, marks=pytest.mark.judge) for x in LONG)]
+)
 def test_the_books_code_is_in_the_bands(whole: Site, name: str) -> None:
     assert not outside(whole, name)
 
 
-@pytest.mark.judge
-@pytest.mark.parametrize("name", LONG)
-def test_the_books_code_is_in_the_longer_bands(whole: Site, name: str) -> None:
-    assert not outside(whole, name)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("bug", MISTAKES)
-def test_a_mistake_is_outside(whole: Site, bug: str) -> None:
-    name, topic, old, new, wanted = MISTAKES[bug]
-    change(whole, topic, old, new)
-    assert outside(whole, name) >= wanted
-
-
-@pytest.mark.judge
-@pytest.mark.parametrize("bug", LONGER)
-def test_a_mistake_is_outside_after_longer(whole: Site, bug: str) -> None:
-    name, topic, old, new, wanted = LONGER[bug]
+@pytest.mark.parametrize(
+    ("name", "topic", "old", "new", "wanted"),
+    [
+        *(pytest.param(*x, marks=pytest.mark.slow) for x in MISTAKES.values()),
+        *(pytest.param(*x, marks=pytest.mark.judge) for x in LONGER.values()),
+    ],
+    ids=[*MISTAKES, *LONGER],
+)
+def test_a_mistake_is_outside(
+    whole: Site, name: str, topic: str, old: str, new: str, wanted: set[str]
+) -> None:
     change(whole, topic, old, new)
     assert outside(whole, name) >= wanted
 
