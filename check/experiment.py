@@ -31,7 +31,7 @@ from tqdm import tqdm
 from check.diagnose import store, stored
 from check.errors import Told, tell
 from check.places import CHECKS, LIBRARY, PlaceError, Site, digest
-from check.process import FORK, end, forget, refuse_network
+from check.process import FORK, end, look_in, refuse_network
 from check.standin import StandIn, stood_in
 
 # The folders of experiments: in the book's repository, in a reader's.
@@ -167,11 +167,7 @@ def settle(site: Site) -> None:
 
     Modules that the reader has still to write are the book's.
     """
-    names = [name.split("/")[0] for name in (*FOLDERS, *CHECKS)]
-    forget((LIBRARY, *names))
-    sys.path[:0] = [str(site.sources), str(site.root)]
-    importlib.invalidate_caches()
-    sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, StandIn)]
+    look_in(site.sources, site.root, (*FOLDERS, *CHECKS))
     with contextlib.suppress(PlaceError):  # nothing is there to stand in
         sys.meta_path.insert(0, StandIn(site.sources, site.reference))
 

@@ -139,14 +139,19 @@ def forget(names: Sequence[str]) -> None:
             del sys.modules[name]
 
 
+def look_in(sources: Path, root: Path, folders: Sequence[str]) -> None:
+    """From here on, the library and these folders are those of a place."""
+    forget((LIBRARY, *(name.split("/")[0] for name in folders)))
+    sys.path[:0] = [str(sources), str(root)]
+    importlib.invalidate_caches()
+    sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, StandIn)]
+
+
 def find_library(job: Job) -> None:
     """From here on, library and checks are those of the job."""
-    forget((LIBRARY, *(name.split("/")[0] for name in CHECKS)))
-    sys.path[:0] = [str(job.sources), str(job.site.root)]
-    importlib.invalidate_caches()
+    look_in(job.sources, job.site.root, CHECKS)
     path = job.sources / job.topic.file
     text = job.text
-    sys.meta_path[:] = [f for f in sys.meta_path if not isinstance(f, StandIn)]
     if job.sources == job.site.sources:
         fill_gaps(job)
     if text is not None:
