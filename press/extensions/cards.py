@@ -171,7 +171,7 @@ def experiment(topic: Topic) -> list[tuple[str, list[nodes.Node]]]:
     if not topic.experiment:
         return []
     command = f"python -m check experiment {topic.experiment}"
-    return [("Experiment", [nodes.literal("", command)])]
+    return [("Measure", [nodes.literal("", command)])]
 
 
 def gpus(topic: Topic) -> list[tuple[str, list[nodes.Node]]]:
