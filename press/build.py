@@ -19,8 +19,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -394,6 +395,23 @@ def write_config(builder: str, track: str = "") -> Path:
     return path
 
 
+@contextmanager
+def unprinted() -> Iterator[None]:
+    """Nothing tells pages that are executed where an earlier PDF has them.
+
+    A check that fails on a page would name its page of that PDF, and a second
+    build would not be the same as the first.
+    """
+    aside = PRINTED.with_suffix(".aside")
+    if PRINTED.exists():
+        PRINTED.replace(aside)
+    try:
+        yield
+    finally:
+        if aside.exists():
+            aside.replace(PRINTED)
+
+
 def jupyter_book(
     builder: str, toc: Path, out: Path, strict: bool, name: str, track: str = ""
 ) -> Path:
@@ -421,7 +439,8 @@ def jupyter_book(
     out.mkdir(parents=True, exist_ok=True)
     write_whole(last, listed)
     unfinished.touch()
-    log = run(name, command, bar=True)
+    with unprinted():
+        log = run(name, command, bar=True)
     unfinished.unlink()
     return log
 

@@ -7,7 +7,7 @@ import pikepdf
 import pytest
 from matplotlib.backends.backend_pdf import PdfPages
 
-from press import pages
+from press import build, pages
 
 MM = 1 / 25.4
 
@@ -97,3 +97,16 @@ def test_where_chapters_and_sections_are_printed(tmp_path: Path) -> None:
         "A chapter": {"": "ii", "The town's way": "1", "Inside": "2"},
         "The end": {"": "3"},
     }
+
+
+def test_pages_do_not_see_where_they_were_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "book-pages.json"
+    monkeypatch.setattr(build, "PRINTED", place)
+    with build.unprinted():
+        assert list(tmp_path.iterdir()) == []
+    place.write_text("{}", encoding="utf-8")
+    with build.unprinted():
+        assert not place.exists()
+    assert [path.name for path in tmp_path.iterdir()] == [place.name]
