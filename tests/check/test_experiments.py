@@ -94,7 +94,7 @@ def test_their_examples_hold() -> None:
 def test_a_card_names_the_experiment_of_its_topic() -> None:
     topics = roadmap().by_id
     [(label, [command])] = cards.experiment(topics["attention"])
-    assert label == "Experiment"
+    assert label == "Measure"
     assert command.astext() == "python -m check experiment noise"
     assert cards.experiment(topics["characters"]) == []
 
