@@ -8,13 +8,16 @@
     python -m press.judge --list
 
 One line for each, a table at the end. Verdicts are kept as they are said, in
-``_build/judge.json``, with the edition that was judged; when all judges have
-spoken of one edition, in ``records/judge.json``. A judge that is not there
-(no browser, no Java) has not judged: that is a failure, too, unless
+``_build/judge.json``, each with the commit that was judged; when all judges
+have spoken of the same book, in ``records/judge.json``. A verdict holds for a
+later commit, too, if what its judge looks at has not changed since: a test of
+the press that was mended leaves the pages as they were. A judge that is not
+there (no browser, no Java) has not judged: that is a failure, too, unless
 `--present` says to hear those that are there.
 """
 
 import argparse
+import hashlib
 import importlib.util
 import json
 import os
@@ -38,7 +41,7 @@ from tqdm import tqdm
 from press import browser, epub, parity, records, web
 from press.copies import clone
 from press.dependencies import BUILD
-from press.edition import edition
+from press.edition import edition, git
 from press.files import ROOT, write_whole
 from press.machine import machine
 from press.pages import papers
@@ -61,6 +64,7 @@ class Verdict:
     count: int = 0  # complaints, or what the judge counts
     seconds: float = 0.0
     complaints: list[str] = field(default_factory=list)
+    commit: str = ""  # that was judged
 
 
 class Missing(RuntimeError):
@@ -338,11 +342,29 @@ SHORT = (
     "scaffold",
 )
 
+# What may change and leave a verdict as it is. The outputs show the library's
+# tests, and none of those that hold the press, checks and scaffold.
+VERDICTS = "records/judge.json"
+HELD = ("tests/press/", "tests/check/", "tests/scaffold/", "tests/test_")
+RUN_THEM = ("tests", "scaffold")  # the judges that look at these, too
+
+
+def judged(name: str, commit: str) -> str:
+    """A hash of all that a judge looks at, as a commit has it.
+
+    "" where git has no such commit: nothing is known of it.
+    """
+    unseen = (VERDICTS, *(() if name in RUN_THEM else HELD))
+    files = git(ROOT, "ls-tree", "-r", commit).splitlines()
+    seen = [x for x in files if not x.partition("\t")[2].startswith(unseen)]
+    return hashlib.sha256("\n".join(seen).encode()).hexdigest() if files else ""
+
 
 def ask(name: str, short: bool) -> Verdict:
     """Call one judge, and time it."""
     judge = JUDGES[name]
     result = Verdict(name, re.sub(r"\s+", " ", judge.__doc__ or ""))
+    result.commit = edition().commit
     start = time.perf_counter()
     try:
         found = judge(short)
@@ -372,12 +394,17 @@ def known() -> dict[str, Verdict]:
     Nothing where files differ from the commit: that is no edition.
     """
     path = BUILD / "judge.json"
-    if not path.exists() or edition().changed:
+    this = edition()
+    if not path.exists() or this.changed or not this.commit:
         return {}
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if data["edition"] != edition().words:
-        return {}
-    return {row["name"]: Verdict(**row) for row in data["judges"]}
+    rows = json.loads(path.read_text(encoding="utf-8"))["judges"]
+    said = {row["name"]: Verdict(**row) for row in rows}
+    return {
+        name: verdict
+        for name, verdict in said.items()
+        if verdict.commit == this.commit
+        or judged(name, verdict.commit) == judged(name, this.commit) != ""
+    }
 
 
 def keep(results: dict[str, Verdict], short: bool) -> None:
@@ -397,7 +424,7 @@ def keep(results: dict[str, Verdict], short: bool) -> None:
 
 
 def still_to_ask(chosen: Sequence[str]) -> list[str]:
-    """The judges that have not passed this edition yet."""
+    """The judges that have not passed what is there now."""
     said = known()
     passed = {name for name in said if said[name].verdict == "passed"}
     return [name for name in chosen if name not in passed]
@@ -418,7 +445,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="only those that have not passed this edition",
+        help="only those that have not passed what is there now",
     )
     parser.add_argument(
         "--present",

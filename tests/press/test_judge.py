@@ -1,6 +1,7 @@
 """The long suite's frame: what is asked, what is said, what is kept."""
 
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def court(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     judges = {"content": content, "stern": stern, "absent": absent}
     monkeypatch.setattr(judge, "JUDGES", judges)
     monkeypatch.setattr(judge, "SHORT", ("content",))
+    monkeypatch.setattr(judge, "judged", lambda name, commit: commit)
     monkeypatch.setattr(judge, "BUILD", tmp_path / "_build")
     monkeypatch.setattr(judge, "ROOT", tmp_path)
     this = replace(edition(), commit="abc", changed=False)
@@ -126,6 +128,41 @@ def test_a_run_that_was_cut_off_goes_on(
     monkeypatch.setattr(judge, "edition", lambda: other)
     assert judge.main(["--resume"]) == 0
     assert len(asked) == 4
+
+
+def commit(folder: Path, path: str, text: str) -> str:
+    """Write a file and commit it; returns the commit."""
+    place = folder / path
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(text)
+    git = ["git", "-C", str(folder)]
+    mine = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, *mine, "commit", "-qm", path], check=True)
+    said = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True)
+    return said.strip()
+
+
+@pytest.mark.parametrize("name", sorted(judge.JUDGES))
+def test_a_verdict_holds_as_long_as_what_it_is_about(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Tests of the press are nothing to a browser; the library's are."""
+    monkeypatch.setattr(judge, "ROOT", tmp_path)
+    runs_tests = name in ("tests", "scaffold")
+    first = commit(tmp_path, "tests/press/test_a.py", "1")
+    changes = {
+        "records/judge.json": True,
+        "tests/press/test_a.py": not runs_tests,
+        "tests/model/test_a.py": False,
+        "book/a.md": False,
+    }
+    for path, same in changes.items():
+        before = judge.judged(name, first)
+        first = commit(tmp_path, path, "2")
+        assert (judge.judged(name, first) == before) is same, path
+    assert judge.judged(name, "0" * 40) == ""
 
 
 def test_files_that_are_not_committed_are_judged_anew(
