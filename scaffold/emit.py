@@ -65,7 +65,7 @@ def module_file(name: str) -> Path | None:
 
 def imports_of(path: Path) -> Iterator[Path]:
     """The library's files that a file imports, wherever it does."""
-    for name in imported_names(path):
+    for name in sorted(imported_names(path)):
         if found := module_file(name):
             yield found
 

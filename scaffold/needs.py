@@ -10,6 +10,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -20,9 +21,20 @@ CALLED = re.compile(r"^(scratchlm[\w.]+):\w+$")  # imported when called
 BEHIND = {"torch.utils.tensorboard": "tensorboard"}
 
 
-def imported_names(path: Path) -> Iterator[str]:
+def imported_names(path: Path) -> frozenset[str]:
     """The modules that a file names in imports, wherever it does."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    return names_in(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=2048)
+def names_in(path: Path, stamp: int) -> frozenset[str]:
+    """What a file names in imports; `stamp`, its change time, is a key."""
+    return frozenset(named(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def named(tree: ast.AST) -> Iterator[str]:
+    """The modules that some code names in imports."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -55,7 +67,7 @@ def requirements(files: Iterable[Path], own: set[str]) -> list[str]:
     owners, pins = packages_distributions(), locked()
     names = set()
     for path in files:
-        for module in imported_names(path):
+        for module in sorted(imported_names(path)):
             names |= {BEHIND[module]} if module in BEHIND else set()
             top = module.split(".")[0]
             if top in sys.stdlib_module_names or top in own:
