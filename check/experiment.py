@@ -32,6 +32,7 @@ from check.diagnose import store, stored
 from check.errors import Told, tell
 from check.places import CHECKS, LIBRARY, PlaceError, Site, digest
 from check.process import FORK, end, look_in, refuse_network
+from check.running import end_of
 from check.standin import StandIn, stood_in
 
 # The folders of experiments: in the book's repository, in a reader's.
@@ -216,8 +217,8 @@ def measure(site: Site, name: str, seed: int, tick: Tick) -> Outcome:
             else:
                 return Outcome(part["numbers"], part["seconds"])
     except EOFError:
-        what = "the code ended the whole process"
-        return Outcome({}, told=Told("Ended", what))
+        process.join()
+        return Outcome({}, told=end_of(process.exitcode))
     finally:
         end(process)
         ours.close()

@@ -2,8 +2,10 @@
 
 The process is a fork where forks are safe, so that torch need not be imported
 again. In it the library comes from the folder that the job names; nobody
-types, nothing connects to another machine, and what is printed is caught. Its
-time is limited, and on Linux its memory (`check.memory`).
+types, nothing connects to another machine, and what is printed is caught. Each
+check is a fork of that process in turn: whatever one leaves behind, or ends, is
+nothing to the next. Where there are no forks, they share the one process. A
+check's time is limited, and on Linux its memory (`check.memory`).
 """
 
 import contextlib
@@ -36,7 +38,6 @@ from check import memory
 from check.errors import (
     InputAsked,
     NetworkUsed,
-    Told,
     TooLong,
     TooMuch,
     tell,
@@ -44,16 +45,24 @@ from check.errors import (
 )
 from check.mine import Mine, Placed, put_in_place
 from check.places import CHECKS, LIBRARY, PlaceError, Site, Topic
-from check.running import check_functions, first_line, outcome
+from check.running import (
+    Check,
+    check_functions,
+    end_of,
+    ended,
+    first_line,
+    outcome,
+)
 from check.standin import StandIn
 
 FORK = sys.platform == "linux"
-PATIENCE = 5.0  # seconds that every run may take
+PATIENCE = 5.0  # seconds that every check may take
 STOPPING = {TooLong.__name__, TooMuch.__name__}  # no check after such an end
 PRINTED = 500  # characters of output that are kept
 GRACE = 2.0  # seconds between the request to stop and the end
 LOCAL = ("127.", "::1", "localhost")
 Report = dict[str, Any]
+Limit = Callable[[str], float]  # a check's name → its seconds
 
 
 @dataclass(frozen=True)
@@ -189,11 +198,67 @@ def run_here(job: Job, send: Callable[[Report], None]) -> None:
     if job.naming:
         send({"bugs": checks.BUGS})
     for check in () if job.naming else check_functions(checks):
-        found = outcome(check, job.own, placed)
+        send({"now": check.__name__})
+        found = (forked if FORK else measured)(check, job.own, placed)
         send({"check": found})
         if found["told"] and found["told"]["kind"] in STOPPING:
             break
-    send({"seconds": perf_counter() - started, "bytes": memory.peak() - before})
+    send({"seconds": perf_counter() - started, "before": before})
+
+
+def measured(
+    check: Check, own: tuple[Path, ...], placed: Placed
+) -> dict[str, Any]:
+    """A check's outcome in this process, and what it has taken."""
+    started = perf_counter()
+    found = outcome(check, own, placed)
+    return found | {
+        "seconds": perf_counter() - started,
+        "peak": memory.peak(),
+    }
+
+
+def forked(
+    check: Check, own: tuple[Path, ...], placed: Placed
+) -> dict[str, Any]:
+    """A check's outcome, in a fork of this process.
+
+    The request to stop, which comes to this one, is for the fork.
+    """
+    context: Any = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+
+    def work() -> None:
+        signal.signal(signal.SIGALRM, stop)
+        sys.stdin = Nobody()  # in place of what a fork gets
+        found = measured(check, own, placed)
+        theirs.send_bytes(json.dumps(found).encode())
+        flush()
+        os._exit(0)
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        if process.pid:
+            os.kill(process.pid, number)
+
+    process = context.Process(target=work)
+    before = signal.signal(signal.SIGALRM, pass_on)
+    flush()
+    process.start()
+    theirs.close()
+    try:
+        return dict(json.loads(ours.recv_bytes()))
+    except EOFError:
+        process.join()
+        return ended(check, process.exitcode)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        ours.close()
+
+
+def flush() -> None:
+    """What is printed so far is in the file that keeps it."""
+    with contextlib.suppress(ValueError):  # closed by the reader's code
+        sys.stdout.flush()
 
 
 def work(job: Job, pipe: Connection, folder: str) -> None:
@@ -223,17 +288,22 @@ def work(job: Job, pipe: Connection, folder: str) -> None:
             run_here(job, send)
         except BaseException as error:
             send({"broken": tell(error, job.own).as_data()})
-        with contextlib.suppress(ValueError):  # closed by the reader's code
-            out.flush()
+        flush()
     os._exit(0)
 
 
-def run(job: Job, limit: Callable[[], float] = lambda: 600.0) -> Report:
+def unhurried(check: str) -> float:
+    """The seconds that a check may take where nobody waits for it."""
+    return 600.0
+
+
+def run(job: Job, limit: Limit = unhurried) -> Report:
     """Run a job in a process of its own; returns what it reported.
 
-    `limit` is asked when some seconds have passed, for how many the process
-    may take in all. The report has `title`, `checks`, `broken` (why nothing
-    could be run), `printed` and `seconds`.
+    `limit` is asked when some seconds have passed, for how many the check
+    may take that runs now ("" while nothing but the module is imported). The
+    report has `title`, `checks`, `broken` (why nothing could be run),
+    `printed`, `seconds`, and `bytes` (the most memory of any check).
     """
     method = "fork" if FORK else "spawn"
     context: Any = multiprocessing.get_context(method)
@@ -260,23 +330,25 @@ def run(job: Job, limit: Callable[[], float] = lambda: 600.0) -> Report:
 
 
 def listen(
-    process: BaseProcess,
-    pipe: Connection,
-    report: Report,
-    limit: Callable[[], float],
+    process: BaseProcess, pipe: Connection, report: Report, limit: Limit
 ) -> None:
-    """Take in what the process sends, until it ends or its time does."""
-    started = perf_counter()
+    """Take in what the process sends, until it ends or a check's time does."""
+    now, started = "", perf_counter()
     until, known, asked = PATIENCE, False, False
     while True:
         left = started + until - perf_counter()
         if pipe.poll(max(0.0, left)):
             try:
-                take(json.loads(pipe.recv_bytes()), report)
+                part = json.loads(pipe.recv_bytes())
             except EOFError:
                 break
+            if "now" in part:  # the clock begins anew
+                now, started = part["now"], perf_counter()
+                until, known, asked = PATIENCE, False, False
+            else:
+                take(part, report)
         elif not known:
-            until, known = max(PATIENCE, limit()), True
+            until, known = max(PATIENCE, limit(now)), True
         elif not asked and hasattr(signal, "SIGALRM"):
             os.kill(int(process.pid or 0), signal.SIGALRM)
             until, asked = perf_counter() - started + GRACE, True
@@ -286,20 +358,18 @@ def listen(
             return
     process.join(GRACE)
     if "seconds" not in report and not report["broken"]:
-        code = process.exitcode
-        kinds = {c["told"]["kind"] for c in report["checks"] if c["told"]}
-        if kinds & STOPPING:
-            return
-        what = f"the code ended the whole process (exit code {code})"
-        report["ended"] = Told("Ended", what).as_data()
+        report["ended"] = end_of(process.exitcode).as_data()
 
 
 def take(part: Report, report: Report) -> None:
     """Put a part of what was sent in its place."""
     if "check" in part:
         report["checks"].append(part["check"])
-    else:
-        report.update(part)
+        return
+    report.update(part)
+    if "before" in part:
+        peaks = [check["peak"] for check in report["checks"]]
+        report["bytes"] = max(peaks, default=0) - part["before"]
 
 
 def end(process: BaseProcess) -> None:

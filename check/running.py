@@ -6,6 +6,7 @@ end, block or litter as it likes. Here are the parts that need no process.
 
 import importlib
 import random
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +18,12 @@ import numpy as np
 import torch
 
 from check import memory
-from check.errors import Stopped, tell, wants_memory
+from check.errors import Stopped, Told, tell, wants_memory
 from check.expect import CheckFailed, Noted, listening
 from check.mine import Placed
 from check.places import LIBRARY, Site, Topic
 
+Check = Callable[[], None]
 HERE = Site(Path(__file__).parent.parent)
 
 
@@ -29,7 +31,7 @@ class OtherCode(ValueError):
     """A known bug has no place in a module: it is not the book's own."""
 
 
-def check_functions(module: ModuleType) -> list[Callable[[], None]]:
+def check_functions(module: ModuleType) -> list[Check]:
     """The functions named ``check_…``, in the order of the file."""
     names = [name for name in vars(module) if name.startswith("check_")]
     if not names:
@@ -52,7 +54,7 @@ def plant(source: str, old: str, new: str, name: str) -> str:
 
 
 def run_noting(
-    check: Callable[[], None],
+    check: Check,
 ) -> tuple[BaseException | None, Noted]:
     """Run one check; what failed, if anything, and what it compared.
 
@@ -78,7 +80,7 @@ def library() -> tuple[Path, ...]:
     return (HERE.sources / LIBRARY,)
 
 
-def run_check(check: Callable[[], None]) -> str:
+def run_check(check: Check) -> str:
     """Run one check; return "" or what failed."""
     error, _ = run_noting(check)
     return tell(error, library()).text if error else ""
@@ -159,7 +161,7 @@ def watched(code: frozenset[CodeType]) -> Iterator[list[str]]:
 
 
 def outcome(
-    check: Callable[[], None],
+    check: Check,
     own: tuple[Path, ...],
     placed: Placed,
 ) -> dict[str, Any]:
@@ -185,7 +187,36 @@ def outcome(
     }
 
 
-def used_names(check: Callable[[], None]) -> set[str]:
+def ended(check: Check, code: int | None) -> dict[str, Any]:
+    """The outcome of a check whose process came to an end before it had."""
+    return {
+        "name": check.__name__,
+        "title": first_line(check),
+        "passed": False,
+        "told": end_of(code).as_data(),
+        "noted": [],
+        "reached": True,
+        "used": sorted(used_names(check)),
+        "seconds": 0.0,
+        "peak": 0,
+    }
+
+
+def end_of(code: int | None) -> Told:
+    """What ended a process: its exit code, or a signal.
+
+    >>> end_of(3).what
+    'the code ended the whole process (exit code 3)'
+    >>> end_of(-11).what
+    'the code ended the whole process (SIGSEGV)'
+    """
+    reason = f"exit code {code}"
+    if code is not None and code < 0:
+        reason = signal.Signals(-code).name
+    return Told("Ended", f"the code ended the whole process ({reason})")
+
+
+def used_names(check: Check) -> set[str]:
     """Names that a check, and the helpers in its file, look up."""
     found: set[str] = set()
     todo: list[Any] = [check]

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +19,7 @@ from check.errors import TooMuch
 from check.holes import Hole, holes
 from check.mine import Mine
 from check.places import PlaceError, Site, Topic, closure
-from check.process import Job, run
+from check.process import Job, Limit, run
 from check.progress import BAD
 from check.standin import stood_in
 
@@ -67,12 +66,12 @@ class Verdict:
         return [c for c in checks if c["passed"] and not c["reached"]]
 
 
-def limit_of(site: Site, topic: Topic) -> Callable[[], float]:
-    """How many seconds the topic may take here, found when it is asked."""
+def limit_of(site: Site, topic: Topic) -> Limit:
+    """How many seconds a check may take here, found when it is asked."""
 
-    def limit() -> float:
+    def limit(check: str) -> float:
         try:
-            return 10 * reference_seconds(site, topic) + 5
+            return 10 * reference_seconds(site, topic, check) + 5
         except PlaceError:
             return UNKNOWN
 

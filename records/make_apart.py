@@ -66,7 +66,7 @@ def survivors(
     limit = 10 + 10 * float(clean["seconds"])
     for mutant in mutants:
         job = Job(site, topic, site.sources, text=mutant.source)
-        yield None if failures(run(job, lambda: limit)) else mutant
+        yield None if failures(run(job, lambda check: limit)) else mutant
 
 
 def tell(mutant: Mutant) -> dict[str, Any]:

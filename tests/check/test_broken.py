@@ -10,6 +10,8 @@ import pytest
 from check import memory, process
 from check.commands import main
 from check.diagnose import failures
+from check.expect import equal
+from check.mine import Placed
 from check.places import Site
 from press.roadmap import load
 
@@ -61,6 +63,14 @@ BROKEN = {
     "the end of the process": (
         WEIGHTS,
         "    import os; os._exit(3)\n",
+        [
+            "✗ Scores 0, ln 2 and ln 3 give weights 1/6, 1/3 and 1/2",
+            "the code ended the whole process (exit code 3)",
+        ],
+    ),
+    "the end before a check": (
+        "import math\n",
+        "import os; os._exit(3)\n",
         [
             "✗ it came to an end before its checks had",
             "the code ended the whole process (exit code 3)",
@@ -127,7 +137,7 @@ def begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Code that says that it runs; no time is up before it has."""
     mark = tmp_path / "begun"
 
-    def limit() -> float:
+    def limit(check: str) -> float:
         until = monotonic() + WAIT
         while not mark.exists() and monotonic() < until:
             sleep(0.01)
@@ -162,6 +172,33 @@ def test_what_cannot_be_interrupted_is_ended(
     assert "it had to be stopped from outside" in words
     assert "✗ it does not come to an end" in words
     assert "it came to an end" not in words
+
+
+@pytest.mark.skipif(not process.FORK, reason="checks share one process")
+def test_a_check_that_ends_its_process_ends_no_other(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "        import os; os.kill(os.getpid(), 9)\n"
+    break_it(site, WEIGHTS, f"    if q.shape == (3, 1):\n{line}{WEIGHTS}")
+    assert main(["attention"], site) == 1
+    out = capsys.readouterr().out
+    assert "the code ended the whole process (SIGKILL)" in " ".join(out.split())
+    assert out.count("✗") == 2  # of those checks that ask so
+    assert out.count("✓") == 5
+
+
+@pytest.mark.skipif(not process.FORK, reason="checks share one process")
+def test_a_check_leaves_nothing_to_the_next() -> None:
+    left: list[int] = []
+
+    def check() -> None:
+        """Nothing is there, and something is left."""
+        equal(left, [], "what is there")
+        left.append(1)
+
+    for _ in range(2):
+        assert process.forked(check, (), Placed())["passed"]
+    assert left == []
 
 
 HUNGRY = {
