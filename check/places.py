@@ -222,7 +222,9 @@ class Site:
 
     def fingerprint(self, topic: Topic, sources: Path) -> str:
         """A hash of all that decides how a topic's checks end there."""
-        files = [self.check_file(topic), HERE / "expect.py", HERE / "values.py"]
+        checks = self.check_file(topic)
+        files = [checks, checks.parents[1] / "inputs.py"]
+        files += [HERE / "expect.py", HERE / "values.py"]
         parts = [path.read_bytes() for path in files if path.exists()]
         inside = closure(sources, sources / topic.file)
         parts += [path.read_bytes() for path in inside]

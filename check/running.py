@@ -199,6 +199,7 @@ def ended(check: Check, code: int | None) -> dict[str, Any]:
         "used": sorted(used_names(check)),
         "seconds": 0.0,
         "peak": 0,
+        "late": False,
     }
 
 

@@ -104,7 +104,7 @@ def copies(plan: Plan) -> dict[str, Path]:
             places["check"].parent / "__init__.py"
         )
         starts += [places["module"], places["check"], places["tests"]]
-    for name in ("__init__", "__main__", "expect"):
+    for name in ("__init__", "__main__", "expect", "inputs"):
         found[f"checks/{name}.py"] = HERE / "checks" / f"{name}.py"
     for path in sorted((ROOT / "check").glob("*.py")):
         found[f"check/{path.name}"] = path

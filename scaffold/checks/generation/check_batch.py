@@ -8,6 +8,7 @@ from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config, llama_config
 
 from ..expect import equal, raises, true
+from ..inputs import scattered
 
 GREEDY = SamplingConfig(temperature=0)
 DRAWN = SamplingConfig(temperature=1.0, top_k=8)
@@ -16,12 +17,7 @@ MOST = 300  # steps; no text of these checks needs as many
 
 def mixer(config: GPTConfig) -> GPT:
     """A model in which every token depends on all before it."""
-    torch.manual_seed(0)
-    model = GPT(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(std=0.3)
-    return model
+    return scattered(GPT(config).eval(), 0.42)
 
 
 def models() -> dict[str, GPT]:

@@ -1,7 +1,5 @@
 """What a memory of keys and values must do."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -9,20 +7,12 @@ from scratchlm.generation import cache
 from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config, llama_config
 
 from ..expect import close, equal, raises
-
-
-def waves(*shape: int) -> Tensor:
-    """Numbers between -1 and 1 that are the same on every machine."""
-    return torch.sin(1.7 * torch.arange(1.0, math.prod(shape) + 1)).view(shape)
+from ..inputs import settled
 
 
 def trained(config: GPTConfig) -> GPT:
     """A model whose weights are not random, and sharp."""
-    model = GPT(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.5 * waves(*parameter.shape))
-    return model
+    return settled(GPT(config).eval(), 0.5)
 
 
 def forms() -> dict[str, GPT]:

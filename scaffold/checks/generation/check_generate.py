@@ -1,6 +1,5 @@
 """What writing token by token must do."""
 
-import math
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.model.gpt import GPT, gpt2_config, llama_config
 
 from ..expect import close, equal, raises, true
+from ..inputs import settled
 
 GREEDY = SamplingConfig(temperature=0)
 
@@ -49,12 +49,7 @@ def blank(size: int, context: int, dropout: float = 0.0) -> GPT:
 
 def mixer() -> GPT:
     """A model in which every token depends on all before it."""
-    model = GPT(llama_config(11, 8, 2, 4, 16, kv_heads=2)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            steps = torch.arange(1.0, math.prod(parameter.shape) + 1)
-            parameter.copy_(torch.sin(1.7 * steps).view(parameter.shape))
-    return model
+    return settled(GPT(llama_config(11, 8, 2, 4, 16, kv_heads=2)).eval())
 
 
 def rows(model: GPT, ids: list[list[int]], count: int, **more: Any) -> list:

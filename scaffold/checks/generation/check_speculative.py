@@ -12,6 +12,7 @@ from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.model.ngram import NGram
 
 from ..expect import close, equal, true
+from ..inputs import settled
 
 P = torch.tensor([0.5, 0.3, 0.2, 0.0])  # what the model believes
 Q = torch.tensor([0.1, 0.2, 0.3, 0.4])  # what the draft believes
@@ -20,12 +21,8 @@ GREEDY = SamplingConfig(temperature=0)
 
 def sharp(channels: int, context: int) -> GPT:
     """A model of 11 tokens whose scores differ much, the same everywhere."""
-    model = GPT(gpt2_config(11, context, 2, 2, channels)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            count = torch.arange(1.0, parameter.numel() + 1)
-            parameter.copy_(0.5 * torch.sin(1.7 * count).view(parameter.shape))
-    return model
+    config = gpt2_config(11, context, 2, 2, channels)
+    return settled(GPT(config).eval(), 0.5)
 
 
 def frequencies(p: Tensor, q: Tensor, runs: int) -> Tensor:

@@ -1,7 +1,5 @@
 """What a stopwatch, a roofline and a fast step must do."""
 
-import math
-
 import torch
 
 from scratchlm.generation import speed
@@ -10,16 +8,12 @@ from scratchlm.generation.generate import next_logits
 from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config, llama_config
 
 from ..expect import close, equal, raises, true
+from ..inputs import settled
 
 
-def waves(config: GPTConfig) -> GPT:
+def built(config: GPTConfig) -> GPT:
     """A model whose weights are the same on every machine."""
-    model = GPT(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            steps = torch.arange(1.0, math.prod(parameter.shape) + 1)
-            parameter.copy_(torch.sin(1.7 * steps).view(parameter.shape))
-    return model
+    return settled(GPT(config).eval())
 
 
 def check_turns_alternate() -> None:
@@ -65,7 +59,7 @@ def check_fast_step() -> None:
     }
     ids = torch.tensor([[1, 5, 2, 9, 10, 0, 3, 3], [7, 7, 1, 0, 2, 4, 6, 8]])
     for name, config in forms.items():
-        model = waves(config)
+        model = built(config)
         step = speed.FastStep(model)
         slow, fast = KVCache(config, 2), KVCache(config, 2)
         with torch.no_grad():

@@ -11,13 +11,9 @@ from scratchlm.model.gpt import GPT, llama_config
 from scratchlm.model.layers import SwiGLU
 
 from ..expect import close, equal, raises, true
+from ..inputs import settled, waves
 
 SCORES = torch.tensor([[0.0, math.log(3), math.log(2)]])  # shares 1, 3, 2 of 6
-
-
-def waves(*shape: int, step: float = 1.7) -> Tensor:
-    """Numbers between -1 and 1 that are the same on every machine."""
-    return torch.sin(step * torch.arange(1.0, math.prod(shape) + 1)).view(shape)
 
 
 class Times(nn.Module):
@@ -102,8 +98,8 @@ def check_only_those_who_chose() -> None:
 
 def check_one_expert() -> None:
     """A mixture of one expert is that expert, bit for bit."""
-    torch.manual_seed(0)
     layer = experts.Experts(experts.Router(4, 1, 1), [SwiGLU(4, 6)])
+    settled(layer)
     x = waves(10, 4)
     equal(layer(x), layer.experts[0](x), "a mixture of one")
 
@@ -178,7 +174,6 @@ def check_balance_of_even_loads() -> None:
 
 def check_model() -> None:
     """Four experts, one at work: the count of what is active."""
-    torch.manual_seed(0)
     config = llama_config(9, 8, layers=2, heads=2, channels=8, hidden=16)
     model = experts.add_experts(GPT(config), experts=4, k=1, hidden=5)
     everything = sum(p.numel() for p in model.parameters())

@@ -11,11 +11,7 @@ from scratchlm.model import flash
 from scratchlm.model.attention import scaled_dot_product_attention
 
 from ..expect import close, equal, raises
-
-
-def waves(*shape: int, step: float = 1.7) -> Tensor:
-    """Numbers between -1 and 1 that are the same on every machine."""
-    return torch.sin(step * torch.arange(1.0, math.prod(shape) + 1)).view(shape)
+from ..inputs import waves
 
 
 class Largest(TorchDispatchMode):

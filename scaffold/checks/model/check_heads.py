@@ -10,6 +10,7 @@ from scratchlm.model import heads, layers
 from scratchlm.model.embeddings import Rotary
 
 from ..expect import close, equal, raises, true
+from ..inputs import waves
 
 
 class GrowingStore:
@@ -26,11 +27,6 @@ class GrowingStore:
         self.length += k.shape[2]
         keys, values = zip(*self.past, strict=True)
         return torch.cat(keys, dim=2), torch.cat(values, dim=2)
-
-
-def waves(*shape: int) -> Tensor:
-    """Numbers between -1 and 1 that are the same on every machine."""
-    return torch.sin(1.7 * torch.arange(1.0, math.prod(shape) + 1)).view(shape)
 
 
 def trained(
@@ -193,7 +189,7 @@ def check_sizes() -> None:
 def check_dropout() -> None:
     """In training, half of the weights and half of the outputs are zero."""
     # One position: its weight is 1, so a row that hears nothing is all 0.
-    x = 1 + torch.rand(2000, 1, 8)
+    x = 2 + waves(2000, 1, 8)
     rows = torch.cat([torch.zeros(16, 8), torch.eye(8)])
     for reference in (False, True):
         layer = heads.MultiHeadAttention(

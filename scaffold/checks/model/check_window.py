@@ -11,13 +11,9 @@ from scratchlm.model.embeddings import Rotary, wave_frequencies
 from scratchlm.model.gpt import GPT, gpt2_config, llama_config
 
 from ..expect import close, equal, raises, true
+from ..inputs import waves
 
 FORM = llama_config(9, 12, layers=2, heads=2, channels=8)
-
-
-def waves(*shape: int, step: float = 1.7) -> Tensor:
-    """Numbers between -1 and 1 that are the same on every machine."""
-    return torch.sin(step * torch.arange(1.0, math.prod(shape) + 1)).view(shape)
 
 
 def built() -> GPT:

@@ -22,6 +22,7 @@ from scratchlm.text.bpe import pre_tokenize
 from scratchlm.text.tokenizer import Tokenizer
 
 from ..expect import close, equal, raises, true
+from ..inputs import scattered
 
 TEXT = "Mrs Pell's 12 loaves, naïve and warm; 東京 🌉  two\n"
 CUTS = "I'll we'RE so!\u0085! 1234 x_y ½ (yes)\ufeff"
@@ -43,13 +44,8 @@ def llama() -> GPTConfig:
 
 
 def model(config: GPTConfig) -> GPT:
-    """Random weights that are no longer tiny."""
-    torch.manual_seed(0)
-    found = GPT(config).eval()
-    with torch.no_grad():
-        for parameter in found.parameters():
-            parameter.normal_(std=0.3)
-    return found
+    """Weights that are no longer tiny."""
+    return scattered(GPT(config).eval(), 0.42)
 
 
 def engine(config: GPTConfig) -> MiniRacer:

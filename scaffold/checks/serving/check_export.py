@@ -19,6 +19,7 @@ from scratchlm.text.tokenizer import Tokenizer
 from scratchlm.training.checkpoint import load_model, write_tensors
 
 from ..expect import close, equal, raises, true
+from ..inputs import scattered
 
 TOWN = Tokenizer.train("Mrs Pell sells warm bread and rolls. " * 9, 280)
 V = TOWN.vocab_size
@@ -31,12 +32,7 @@ SLOWED = replace(LLAMA, rope_factor=8.0, rope_original=8)
 
 def model(form: GPTConfig) -> GPT:
     """A small model whose every weight matters."""
-    torch.manual_seed(0)
-    found = GPT(form).eval()
-    with torch.no_grad():
-        for parameter in found.parameters():
-            parameter.add_(torch.randn(parameter.shape), alpha=0.3)
-    return found
+    return scattered(GPT(form).eval(), 0.42)
 
 
 @contextmanager

@@ -11,12 +11,7 @@ from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.serving import quantize
 
 from ..expect import close, equal, raises, true
-
-
-def waves(rows: int, columns: int, step: float = 1.7) -> Tensor:
-    """Numbers between -1 and 1 that are the same on every machine."""
-    places = torch.arange(1.0, rows * columns + 1)
-    return torch.sin(step * places).view(rows, columns)
+from ..inputs import scattered, waves
 
 
 def spread(scales: Tensor, columns: int) -> Tensor:
@@ -26,12 +21,8 @@ def spread(scales: Tensor, columns: int) -> Tensor:
 
 def model() -> GPT:
     """A small model with a tied head; its weights are no longer tiny."""
-    torch.manual_seed(0)
-    found = GPT(gpt2_config(16, 8, layers=1, heads=2, channels=16)).eval()
-    with torch.no_grad():
-        for parameter in found.parameters():
-            parameter.normal_(std=0.3)
-    return found
+    config = gpt2_config(16, 8, layers=1, heads=2, channels=16)
+    return scattered(GPT(config).eval(), 0.42)
 
 
 def check_codes_by_hand() -> None:
@@ -124,7 +115,11 @@ def check_two_in_a_byte() -> None:
 
 def check_layers() -> None:
     """A layer computes with the weights of the grid, and adds its bias."""
-    w, x, bias = waves(8, 16), waves(3, 16, 0.3), nn.Parameter(torch.ones(8))
+    w, x, bias = (
+        waves(8, 16),
+        waves(3, 16, step=0.3),
+        nn.Parameter(torch.ones(8)),
+    )
     for scheme in (quantize.Scheme(), quantize.Scheme(4, 8)):
         matrix = quantize.QuantizedMatrix(w, scheme)
         grid = quantize.dequantize(*quantize.quantize(w, scheme))
@@ -141,7 +136,7 @@ def check_layers() -> None:
 
 def check_whole_numbers() -> None:
     """The product of codes, times both scales, is the product."""
-    w, x = waves(8, 64), waves(3, 64, 0.3)
+    w, x = waves(8, 64), waves(3, 64, step=0.3)
     close(
         quantize.integer_linear(x, *quantize.quantize(w, quantize.Scheme())),
         x @ w.t(),

@@ -12,13 +12,14 @@ from torch import nn
 from scratchlm.training import checkpoint
 
 from ..expect import equal, raises, true
+from ..inputs import scattered
 
 
 def make(seed: int = 0) -> tuple[nn.Sequential, list[torch.optim.Optimizer]]:
     """A small model with a tied weight, and its optimizer."""
-    torch.manual_seed(seed)
     model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
     model[2].weight = model[0].weight
+    scattered(model, 0.5 + seed / 10)
     return model, [torch.optim.AdamW(model.parameters(), lr=0.1)]
 
 

@@ -10,6 +10,7 @@ from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.training import memory
 
 from ..expect import close, equal, raises, true
+from ..inputs import scattered, settled, waves
 
 
 class OneRow(nn.Module):
@@ -136,8 +137,7 @@ def check_parameters_inside_get_gradients() -> None:
 
 def check_loss_in_chunks() -> None:
     """A few rows of logits at a time: the loss and gradients of all."""
-    torch.manual_seed(0)
-    x, weight = torch.randn(2, 5, 4), torch.randn(7, 4)
+    x, weight = waves(2, 5, 4), waves(7, 4, step=2.3)
     targets = torch.tensor([[0, 1, 2, 3, -100], [-100, 6, 5, 4, 3]])
     found = []
     for chunked in (False, True):
@@ -162,9 +162,8 @@ def check_loss_in_chunks() -> None:
 
 def check_large_logits_are_made_in_chunks() -> None:
     """A model whose logits are too many has the loss of all of them."""
-    torch.manual_seed(0)
-    model = GPT(gpt2_config(11, 4, 1, 1, 8))
-    ids = torch.randint(11, (2, 4))
+    model = scattered(GPT(gpt2_config(11, 4, 1, 1, 8)), 0.1)
+    ids = torch.arange(8).view(2, 4) ** 2 % 11
     made: list[int] = []
     model.head.register_forward_hook(lambda *given: made.append(1))
     before, losses = memory.LOGITS_AT_ONCE, []
@@ -180,9 +179,9 @@ def check_large_logits_are_made_in_chunks() -> None:
 
 def check_recomputing_is_computing() -> None:
     """The same values and gradients, with the same values dropped."""
-    torch.manual_seed(0)
     layer = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 2))
-    x = torch.randn(3, 4)
+    x = waves(3, 4)
+    settled(layer, step=2.3)
     found = []
     for again in (False, True):
         a = x.clone().requires_grad_()
@@ -200,10 +199,9 @@ def check_recomputing_is_computing() -> None:
 
 def check_memory_of_a_step() -> None:
     """Gradients weigh as much as weights, moments twice; all is as before."""
-    torch.manual_seed(0)
-    model = GPT(gpt2_config(50, 8, 1, 1, 16))
+    model = scattered(GPT(gpt2_config(50, 8, 1, 1, 16)), 0.1)
     weights = [p.detach().clone() for p in model.parameters()]
-    ids = torch.randint(50, (2, 8))
+    ids = torch.arange(16).view(2, 8) ** 2 % 50
     used = memory.memory_use(model, ids, ids)
     size = 4 * sum(p.numel() for p in model.parameters())
     got = (used.weights, used.gradients, used.moments)

@@ -1,6 +1,5 @@
 """What packing, its mask and its positions must do."""
 
-import math
 from functools import partial
 
 import torch
@@ -12,17 +11,13 @@ from scratchlm.training.memory import IGNORED
 from scratchlm.training.packing import Part
 
 from ..expect import close, equal, raises, true
+from ..inputs import settled
 
 
 def mixer(rotary: bool = False) -> GPT:
     """A model in which every token depends on all before it."""
     make = llama_config if rotary else gpt2_config
-    model = GPT(make(12, 16, 2, 2, 8)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            steps = torch.arange(1.0, math.prod(parameter.shape) + 1)
-            parameter.copy_(torch.sin(1.7 * steps).view(parameter.shape))
-    return model
+    return settled(GPT(make(12, 16, 2, 2, 8)).eval())
 
 
 def documents() -> list[Part]:

@@ -1,6 +1,5 @@
 """What classifying must do."""
 
-import math
 from functools import partial
 
 import torch
@@ -10,6 +9,7 @@ from scratchlm.text.toytown import TOWN
 from scratchlm.tuning import classify
 
 from ..expect import close, equal, raises, true
+from ..inputs import settled
 
 ROWS = [[3, 1, 4, 1, 5], [9, 2], [6, 5, 3, 5], [8], [9, 7, 9]]
 SCENE = "It was Monday, and rain fell on the river. "
@@ -18,12 +18,7 @@ LABELS = torch.tensor([0, 2, 1, 2, 0])
 
 def mixer() -> GPT:
     """A model in which every token depends on all before it."""
-    model = GPT(gpt2_config(12, 8, 2, 2, 8)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            steps = torch.arange(1.0, math.prod(parameter.shape) + 1)
-            parameter.copy_(0.5 * torch.sin(1.7 * steps).view_as(parameter))
-    return model
+    return settled(GPT(gpt2_config(12, 8, 2, 2, 8)).eval(), 0.5)
 
 
 def head() -> torch.Tensor:

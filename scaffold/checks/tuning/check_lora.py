@@ -1,6 +1,5 @@
 """What adapters of low rank must do."""
 
-import math
 from functools import partial
 
 import torch
@@ -10,22 +9,14 @@ from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.tuning import lora
 
 from ..expect import close, equal, raises, true
+from ..inputs import settled, waves
 
 IDS = torch.arange(10).view(1, 10)
 
 
-def waves(*shape: int, step: float = 1.7) -> torch.Tensor:
-    """Numbers between -1 and 1 that are the same on every machine."""
-    return torch.sin(step * torch.arange(1.0, math.prod(shape) + 1)).view(shape)
-
-
 def mixer() -> GPT:
     """A model in which every token depends on all before it."""
-    model = GPT(gpt2_config(12, 16, 2, 2, 8)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(0.5 * waves(*parameter.shape))
-    return model
+    return settled(GPT(gpt2_config(12, 16, 2, 2, 8)).eval(), 0.5)
 
 
 def taught() -> GPT:
@@ -42,7 +33,6 @@ def taught() -> GPT:
 
 def check_start() -> None:
     """With adapters, and before any training, not a bit has changed."""
-    torch.manual_seed(0)
     true(
         torch.equal(lora.add_lora(mixer(), rank=2)(IDS), mixer()(IDS)),
         "logits with fresh adapters equal those without",

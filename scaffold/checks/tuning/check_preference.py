@@ -16,6 +16,7 @@ from scratchlm.tuning.instruct import Reply, Task, with_marks
 from scratchlm.tuning.preference import Pair
 
 from ..expect import close, equal, raises, true
+from ..inputs import scattered, settled
 
 PIES = Task("fact", "Who sells pies?", "Mrs Pell.")
 PAIRS = [
@@ -27,12 +28,7 @@ PAIRS = [
 
 def mixer(step: float = 1.7) -> GPT:
     """A model in which every token depends on all before it."""
-    model = GPT(gpt2_config(12, 16, 2, 2, 8)).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            steps = torch.arange(1.0, math.prod(parameter.shape) + 1)
-            parameter.copy_(0.5 * torch.sin(step * steps).view_as(parameter))
-    return model
+    return settled(GPT(gpt2_config(12, 16, 2, 2, 8)).eval(), 0.5, step)
 
 
 def alone(model: GPT, prompt: list[int], answer: list[int]) -> float:
@@ -225,8 +221,8 @@ def check_whole_sentences() -> None:
 def check_replies_are_drawn() -> None:
     """Two draws for each task, the same again for the same seed."""
     tokenizer = with_marks(Tokenizer([], {END: 256}))
-    torch.manual_seed(0)
     model = GPT(gpt2_config(tokenizer.vocab_size, 80, 1, 1, 8)).eval()
+    scattered(model, 0.1)
     tasks = [PIES, PIES._replace(request="Who sells flour?")]
     for draws in (1, 2):
         found = preference.draw_replies(model, tokenizer, tasks, draws, 5, 3)

@@ -20,6 +20,7 @@ from scratchlm.tuning.instruct import (
 )
 
 from ..expect import close, equal, raises, true
+from ..inputs import settled
 
 SEVEN = Task("sum", "What is five and two?", "Seven.")
 LENGTHS = (2, 6, 4, 3)
@@ -27,16 +28,7 @@ LENGTHS = (2, 6, 4, 3)
 
 def mixer(step: float = 1.7) -> GPT:
     """A model in which every token depends on all before it."""
-    return filled(GPT(gpt2_config(12, 16, 2, 2, 8)), step)
-
-
-def filled(model: GPT, step: float) -> GPT:
-    """The model with weights that no random number has made."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            steps = torch.arange(1.0, math.prod(parameter.shape) + 1)
-            parameter.copy_(0.5 * torch.sin(step * steps).view_as(parameter))
-    return model.eval()
+    return settled(GPT(gpt2_config(12, 16, 2, 2, 8)).eval(), 0.5, step)
 
 
 def said_of(lengths: tuple[int, ...]) -> Tensor:
@@ -231,7 +223,9 @@ def check_parts() -> None:
 def check_rollout() -> None:
     """Tokens are kept as drawn, and groups stay together."""
     tokenizer = with_marks(Tokenizer([], {END: 256}))
-    model = filled(GPT(gpt2_config(tokenizer.vocab_size, 64, 1, 2, 8)), 1.7)
+    model = settled(
+        GPT(gpt2_config(tokenizer.vocab_size, 64, 1, 2, 8)).eval(), 0.5
+    )
     tasks = [SEVEN, SEVEN._replace(request="What is six and two?")]
     paid: list[float] = []
 
@@ -287,7 +281,10 @@ def check_learning_from_pay() -> None:
     settings = reward.RewardConfig(
         prompts=2, replies=2, new_tokens=3, updates=2, beta=0.5
     )
-    model, before = filled(GPT(config), 1.7), filled(GPT(config), 1.7)
+    model, before = (
+        settled(GPT(config).eval(), 0.5),
+        settled(GPT(config).eval(), 0.5),
+    )
     paid: list[Task] = []
 
     def pay(task: Task, reply: Reply) -> float:
@@ -336,7 +333,10 @@ def check_reference_of_a_rollout() -> None:
     """What the reference says of the replies is kept beside them."""
     tokenizer = with_marks(Tokenizer([], {END: 256}))
     config = gpt2_config(tokenizer.vocab_size, 48, 1, 1, 8)
-    model, first = filled(GPT(config), 1.7), filled(GPT(config), 2.3)
+    model, first = (
+        settled(GPT(config).eval(), 0.5),
+        settled(GPT(config).eval(), 0.5, 2.3),
+    )
     settings = reward.RewardConfig(prompts=1, replies=2, new_tokens=3)
     batch = next(
         reward.rollouts(
@@ -361,7 +361,9 @@ def check_reference_of_a_rollout() -> None:
 def check_chances_of_right_answers() -> None:
     """The probability of the answer, with its end, token by token."""
     tokenizer = with_marks(Tokenizer([], {END: 256}))
-    model = filled(GPT(gpt2_config(tokenizer.vocab_size, 48, 1, 1, 8)), 1.7)
+    model = settled(
+        GPT(gpt2_config(tokenizer.vocab_size, 48, 1, 1, 8)).eval(), 0.5
+    )
     task = Task("fact", "Who?", "A.")
     text = encode_request(tokenizer, task.request)
     total = 0.0
