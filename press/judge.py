@@ -347,6 +347,18 @@ SHORT = (
 VERDICTS = "records/judge.json"
 HELD = ("tests/press/", "tests/check/", "tests/scaffold/", "tests/test_")
 RUN_THEM = ("tests", "scaffold")  # the judges that look at these, too
+# Mutants are of the library, and so are the tests that are to notice them.
+MUTANTS = (
+    *("src/", "solutions/", "tests/", "press/mut", "press/judges/mut"),
+    *("pyproject.toml", "requirements.lock"),
+)
+
+
+def looks_at(name: str, path: str) -> bool:
+    """Whether a judge's verdict may change with a file."""
+    if path == VERDICTS or (name not in RUN_THEM and path.startswith(HELD)):
+        return False
+    return name != "mutants" or path.startswith(MUTANTS)
 
 
 def judged(name: str, commit: str) -> str:
@@ -354,9 +366,8 @@ def judged(name: str, commit: str) -> str:
 
     "" where git has no such commit: nothing is known of it.
     """
-    unseen = (VERDICTS, *(() if name in RUN_THEM else HELD))
     files = git(ROOT, "ls-tree", "-r", commit).splitlines()
-    seen = [x for x in files if not x.partition("\t")[2].startswith(unseen)]
+    seen = [x for x in files if looks_at(name, x.partition("\t")[2])]
     return hashlib.sha256("\n".join(seen).encode()).hexdigest() if files else ""
 
 
