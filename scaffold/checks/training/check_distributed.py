@@ -1,9 +1,14 @@
 """What a step of several processes must do."""
 
+import json
 import math
+import os
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -12,9 +17,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from scratchlm.model.gpt import GPT, gpt2_config
+from scratchlm.text.tokens import BatchCursor
 from scratchlm.training import distributed
+from scratchlm.training.trainer import TrainConfig, Trainer
 
-from ..expect import close, equal, raises
+from ..expect import close, equal, raises, true
+from ..inputs import scattered
 
 FUNCTIONS = ("all_reduce", "get_rank", "get_world_size", "is_initialized")
 
@@ -222,6 +231,168 @@ def check_bytes() -> None:
     equal(distributed.ring_bytes(8000, 8), 14000, "2 (n - 1) / n of 8000")
 
 
+@contextmanager
+def one_process() -> Iterator[int]:
+    """A group of one: all that is sent comes back, without a second process."""
+    ours = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    ours |= distributed.meeting_place()
+    with mock.patch.dict(os.environ, ours), distributed.joined() as rank:
+        yield rank
+
+
+def check_a_group_of_one() -> None:
+    """DDP and FSDP2 on one rank: the weights of training alone."""
+    count = sum(p.numel() for p in distributed.drill_model().parameters())
+    with tempfile.TemporaryDirectory() as name, one_process() as rank:
+        equal(rank, 0, "the rank of the only process")
+        equal(distributed.another_step(), True, "whether a step comes")
+        equal(distributed.another_step(False), False, "and after the last")
+        found = distributed.drill(Path(name))
+    equal(list(found), ["alone", "DDP", "FSDP2"], "the ways of training")
+    for way, told in found.items():
+        close(told["difference"], 0.0, f"difference of {way}", tol=1e-5)
+        sizes = [told[part] for part in ("weights", "gradients", "moments")]
+        equal(
+            sizes,
+            [4 * count, 4 * count, 8 * count],
+            f"bytes that one rank holds with {way}",
+            hint="float32: 4 for a weight, 4 for its gradient, 8 for moments",
+        )
+
+
+def check_the_drill_moves_weights() -> None:
+    """Four steps, two pieces each, uneven; every one leaves its mark."""
+    steps = distributed.drill_steps()
+    equal([len(pieces) for pieces in steps], [2] * 4, "pieces of each step")
+    for pieces in steps:
+        shapes = [(tuple(x.shape), tuple(y.shape)) for x, y in pieces]
+        equal(shapes, [((5, 16), (5, 16))] * 2, "shapes of ids and targets")
+        counts = [(y >= 0).sum(1).tolist() for _, y in pieces]
+        equal(counts, [[16, 2, 16, 2, 16]] * 2, "targets that count, by row")
+        for x, y in pieces:
+            true(bool((y[0, :-1] == x[0, 1:]).all()), "targets come next")
+    calls: list[int] = []
+    moved = distributed.drill_model()
+
+    def accumulate(model: nn.Module, pieces: Any) -> Tensor:
+        calls.append(len(pieces))
+        for parameter in model.parameters():
+            true(parameter.grad is None, "no gradient of the step before")
+            parameter.grad = torch.full_like(parameter, 5.0)
+        return torch.zeros(())
+
+    before = [p.detach().clone() for p in moved.parameters()]
+    distributed.take_steps(moved, steps, accumulate)
+    equal(calls, [2] * 4, "calls, each with the pieces of a step")
+    for old, new in zip(before, moved.parameters(), strict=True):
+        gap = (old - new).abs()
+        close(gap, torch.full_like(gap, 4e-4), "four steps of 1e-4", tol=1e-5)
+
+
+def check_shards_come_back() -> None:
+    """Weights and moments that were written are those that are read."""
+    steps = distributed.drill_steps(2)
+    with tempfile.TemporaryDirectory() as name, one_process():
+        place = Path(name) / "shards"
+        mesh = distributed.init_device_mesh("cpu", (1,))
+        models = [
+            distributed.shard(distributed.drill_model(), mesh) for _ in "ab"
+        ]
+        one, other = (
+            distributed.take_steps(
+                model, steps[:1], distributed.accumulate_over_ranks
+            )
+            for model in models
+        )
+        distributed.take_steps(
+            models[0], steps[1:], distributed.accumulate_over_ranks, one
+        )
+        distributed.save_shards(place, models[0], one)
+        distributed.load_shards(place, models[1], other)
+        pairs = zip(models[0].parameters(), models[1].parameters())
+        for a, b in pairs:
+            equal(distributed.whole(b), distributed.whole(a), "weights")
+            for key, value in one.state[a].items():
+                equal(
+                    distributed.local(other.state[b][key]),
+                    distributed.local(value),
+                    f"{key} of a weight",
+                    hint="load the optimizer's state with the model's",
+                )
+
+
+TOKENS = torch.arange(200).numpy() * 7 % 11
+
+
+def check_a_trainer_among_ranks() -> None:
+    """Rank 0 of one trains as one process does, and goes on after a stop."""
+    settings = TrainConfig(
+        steps=4, warmup=1, evaluate_every=2, checkpoint_every=2
+    )
+
+    def make(kind: type[Trainer], folder: Path) -> Trainer:
+        model = scattered(GPT(gpt2_config(11, 5, 1, 2, 8)), 0.1)
+        cursor = BatchCursor(TOKENS, 5, 3, seed=2)
+        return kind(model, cursor, TOKENS[:31], settings, folder, None)
+
+    with tempfile.TemporaryDirectory() as name, one_process():
+        alone = make(Trainer, Path(name) / "alone")
+        alone.fit()
+        ranked = make(distributed.RankTrainer, Path(name) / "ranked")
+        with distributed.leading():
+            ranked.fit()
+        pairs = zip(alone.model.parameters(), ranked.model.parameters())
+        for a, b in pairs:
+            close(b, a, "weights after four steps", tol=1e-5)
+        log = (Path(name) / "ranked" / "log.jsonl").read_text().splitlines()
+        equal(json.loads(log[-1])["step"], 4, "the last step in the log")
+        again = make(distributed.RankTrainer, Path(name) / "ranked")
+        again.load()
+        equal(again.step, 4, "the step after loading")
+        with mock.patch.object(dist, "get_rank", return_value=1):
+            later = make(distributed.RankTrainer, Path(name) / "ranked")
+            later.load()
+        equal(later.step, 4, "the step of a rank that only reads")
+        equal(
+            later.train.state_dict(),
+            again.train.state_dict(),
+            "the place in the text of every rank",
+        )
+
+
+def check_a_lost_rank() -> None:
+    """A connection that breaks is told as such; other errors stay."""
+
+    def broken(words: str) -> Callable[[], None]:
+        def fail() -> None:
+            with distributed.noticing():
+                raise RuntimeError(words)
+
+        return fail
+
+    for words in ("Connection closed by peer", "Broken pipe", "Timed out"):
+        raises(distributed.RankLost, broken(words), f"an error of {words!r}")
+    try:
+        broken("shapes do not fit")()
+    except RuntimeError as error:
+        equal(type(error), RuntimeError, "the kind of another error")
+
+
+def check_processes_are_started() -> None:
+    """Two programs with ranks 0 and 1; one that fails ends both."""
+    wanted = "import os, sys; from pathlib import Path; Path(sys.argv[1], "
+    wanted += "os.environ['RANK'] + os.environ['WORLD_SIZE']).touch()"
+    with tempfile.TemporaryDirectory() as name:
+        distributed.launch(2, "-c", wanted, name)
+        there = sorted(path.name for path in Path(name).iterdir())
+    equal(there, ["02", "12"], "rank and number of each process")
+    fails = "import os, sys, time; os.environ['RANK'] == '1' or time.sleep(60)"
+    fails += "; sys.exit('no more')"
+    raises(
+        RuntimeError, lambda: distributed.launch(2, "-c", fails), "a failure"
+    )
+
+
 FORWARD = """            with travelling(model, place == last):
                 with autocast(device.type, precision):
                     loss = model(ids, targets)
@@ -233,6 +404,27 @@ TOO_LATE = """            with autocast(device.type, precision):
                 (loss * factor).backward()
 """
 BUGS = {
+    "moments are not loaded": (
+        'optim_state_dict=state["optimizer"],',
+        "optim_state_dict={},",
+    ),
+    "gradients are kept from step to step": (
+        "        optimizer.zero_grad()\n        accumulate(",
+        "        accumulate(",
+    ),
+    "the step is not taken up": (
+        "        self.step = progress.step\n        self.train.load",
+        "        self.train.load",
+    ),
+    "every error is a lost process": (
+        "        if not any(words in str(error) for words in LOST):\n"
+        "            raise\n",
+        "",
+    ),
+    "every process is rank 0": (
+        '"RANK": str(rank), "LOCAL_RANK"',
+        '"RANK": "0", "LOCAL_RANK"',
+    ),
     "each rank divides by its own targets": (
         "    dist.all_reduce(total)\n",
         "",
