@@ -15,6 +15,7 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from scratchlm.model.gpt import GPT, gpt2_config
@@ -294,7 +295,7 @@ def check_shards_come_back() -> None:
     steps = distributed.drill_steps(2)
     with tempfile.TemporaryDirectory() as name, one_process():
         place = Path(name) / "shards"
-        mesh = distributed.init_device_mesh("cpu", (1,))
+        mesh = init_device_mesh("cpu", (1,))
         models = [
             distributed.shard(distributed.drill_model(), mesh) for _ in "ab"
         ]
