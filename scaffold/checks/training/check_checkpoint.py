@@ -1,17 +1,21 @@
 """What a checkpoint must bring back."""
 
+import math
 import random
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
+from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.training import checkpoint
 
-from ..expect import equal, raises, true
+from ..expect import close, equal, raises, true
 from ..inputs import scattered
 
 
@@ -211,7 +215,184 @@ def check_tied_weights_stay_tied() -> None:
     true(model[2].weight is model[0].weight, "the weights are one tensor")
 
 
+def whole_run(where: Path) -> GPT:
+    """A run of two steps with best weights, snapshots, and a log of both."""
+    model = scattered(GPT(FORM), 0.1)
+    optimizers = [torch.optim.AdamW(model.parameters(), lr=0.1)]
+    settings = {"model": asdict(FORM), "training": {"steps": 4}}
+    checkpoint.start_run(where, settings)
+    log = where / "log.jsonl"
+    for number in (1, 2):
+        model(torch.tensor([[1, 2, 3]])).square().sum().backward()
+        optimizers[0].step()
+        log.write_text(log.read_text() + f'{{"step": {number}}}\n')
+        progress = checkpoint.Progress(
+            number, {"at": number}, {"log": checkpoint.log_size(where)}
+        )
+        own = ("config.json", "log.jsonl")
+        checkpoint.save_checkpoint(
+            where, model, optimizers, progress, settings, own
+        )
+        checkpoint.keep_weights(where, "best", number, model, alone=True)
+        checkpoint.keep_weights(where, "snapshots", number, model)
+        for parameter in model.parameters():
+            parameter.data *= 1.5
+    return model
+
+
+FORM = gpt2_config(5, 4, 1, 1, 4)
+
+
+def check_best_and_snapshots() -> None:
+    """The last best weights alone, and those of each step that was kept."""
+    where = folder()
+    last = whole_run(where).token.weight / 1.5
+    best = [path.name for path in (where / "best").iterdir()]
+    equal(best, ["step-000002.safetensors"], "the best weights that are left")
+    got = checkpoint.load_model(where)
+    close(got.token.weight, last, "the best weights")
+    equal(got.training, False, "whether the model is ready to train")
+    two = checkpoint.load_model(where, snapshot=2).token.weight
+    one = checkpoint.load_model(where, snapshot=1).token.weight
+    close(two, last, "the weights of step 2")
+    true(not torch.equal(one, two), "those of step 1 are others")
+    raises(
+        checkpoint.CheckpointError,
+        lambda: checkpoint.load_model(where, snapshot=3),
+        "weights of a step that was not kept",
+    )
+    raises(
+        FileExistsError,
+        lambda: checkpoint.start_run(where, {}),
+        "a new run in the folder of another",
+    )
+
+
+def check_a_branch() -> None:
+    """A copy goes on with other settings, and the first run stays."""
+    where = folder()
+    whole_run(where)
+    old = {p: p.read_bytes() for p in where.rglob("*") if p.is_file()}
+    (where / "log.jsonl").write_bytes(old[where / "log.jsonl"] + b"lost")
+    branch = where.with_name("branch")
+    checkpoint.branch_run(where, branch, {"steps": 9})
+    form, settings = checkpoint.read_settings(branch)
+    equal(form, FORM, "the form of the model")
+    equal(settings["training"], {"steps": 9}, "the settings of the branch")
+    log = (branch / "log.jsonl").read_bytes()
+    equal(log, old[where / "log.jsonl"], "the log, up to the checkpoint")
+    close(
+        checkpoint.load_model(branch).token.weight,
+        checkpoint.load_model(where).token.weight,
+        "the best weights of both",
+    )
+    for path in old.keys() - {where / "log.jsonl"}:
+        equal(path.read_bytes(), old[path], f"{path.name} of the first run")
+    for steps, error in ((9, FileExistsError), (2, ValueError)):
+        place = branch if steps == 9 else where.with_name("again")
+        raises(
+            error,
+            lambda p=place, n=steps: checkpoint.branch_run(  # type: ignore
+                where, p, {"steps": n}
+            ),
+            f"a branch of {steps} steps in {place.name}",
+        )
+    true(not where.with_name("again").exists(), "nothing is left of it")
+
+
+def check_the_log_goes_back() -> None:
+    """What the log says of lost steps is cut off; less stays as it is."""
+    where = folder()
+    whole_run(where)
+    size = checkpoint.log_size(where)
+    line = len('{"step": 1}\n')
+    equal(size, 2 * line, "bytes of two lines")
+    checkpoint.restore_log(where, size + 5)
+    equal(checkpoint.log_size(where), size, "bytes after asking for more")
+    checkpoint.restore_log(where, line)
+    log = (where / "log.jsonl").read_text()
+    equal(log, '{"step": 1}\n', "the log of the first step")
+    checkpoint.check_seal(where, ["log.jsonl"])
+
+
+def check_the_file_is_safetensors() -> None:
+    """Another library reads what is written: names, types and numbers."""
+    tensors = {
+        "b": torch.tensor([1, 2, 3], dtype=torch.int64),
+        "a": torch.tensor([[1.5, -2.0]]),
+        "c": torch.tensor([True]),
+        "d": torch.tensor([0.5, 4.0], dtype=torch.bfloat16),
+        "e": torch.arange(6.0).view(2, 3).T,
+    }
+    path = folder().with_suffix(".safetensors")
+    checkpoint.write_tensors(path, tensors)
+    for got in (load_file(path), checkpoint.read_tensors(path)):
+        equal(sorted(got), sorted(tensors), "the names in the file")
+        for name, tensor in tensors.items():
+            equal(got[name].dtype, tensor.dtype, f"the type of {name}")
+            equal(got[name], tensor, f"the numbers of {name}")
+    checkpoint.write_tensors(path, {"a": torch.tensor([1.0, math.nan])})
+    raises(
+        checkpoint.CheckpointError,
+        lambda: checkpoint.read_tensors(path),
+        "reading what is no number",
+    )
+
+
+def check_other_settings_are_named() -> None:
+    """Each setting that differs has a line, in the order of its name."""
+    saved = {"model": {"b": 1, "a": (1, 2)}, "steps": 3}
+    now = {"model": {"b": 2, "a": (1, 2)}, "rate": 0.1, "steps": 3}
+    equal(
+        checkpoint.differences(saved, now),
+        ["model.b: saved 1, now 2", "rate: saved None, now 0.1"],
+        "what differs",
+    )
+    left = {"x": torch.zeros(2), "y": torch.zeros(2)}
+    right = {"y": torch.zeros(3), "z": torch.zeros(2)}
+    for one, other in ((left, right), (left, {"x": torch.zeros(2)})):
+        raises(
+            checkpoint.CheckpointError,
+            lambda a=one, b=other: checkpoint.compare(  # type: ignore
+                a, b, "the file"
+            ),
+            "comparing other names, and other shapes",
+        )
+    checkpoint.compare(left, dict(left), "the file")
+    own = random.Random(3).getstate()[1]
+    digits = checkpoint.packed(own)
+    equal(checkpoint.unpacked(digits).tolist(), [*own], "numbers, from digits")
+
+
 BUGS = {
+    "a branch writes into the first run": (
+        "half = run.with_name(run.name + PARTIAL)",
+        "half = source",
+    ),
+    "later best weights are kept beside the first": (
+        "commit(run, [name], part if alone else None)",
+        "commit(run, [name], None)",
+    ),
+    "the branch has the settings of the first run": (
+        '        state["config"]["training"] = dict(training)\n',
+        "",
+    ),
+    "the log keeps what is lost": (
+        "        os.truncate(log, size)\n",
+        "        pass\n",
+    ),
+    "tensors lie as they lie in memory": (
+        ".detach().cpu().contiguous().flatten()",
+        ".detach().cpu().as_strided((tensors[name].numel(),), (1,))",
+    ),
+    "weights that are no numbers are loaded": (
+        "if not bool(torch.isfinite(tensor).all()):",
+        "if not bool(torch.isfinite(tensor).any()):",
+    ),
+    "a model comes back ready to train": (
+        "return model.eval()",
+        "return model",
+    ),
     "the optimizer's moments are not restored": (
         "                optimizer.state[parameter][key] = value\n",
         "                pass\n",
