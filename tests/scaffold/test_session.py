@@ -1,5 +1,6 @@
 """The session that the README shows, replayed in a new repository."""
 
+import contextlib
 import os
 import re
 import signal
@@ -51,7 +52,21 @@ def watching(repository: Path) -> Iterator[subprocess.Popen[str]]:
         try:
             yield process
         finally:
-            process.send_signal(signal.SIGINT)
+            interrupt(process)
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """Press Ctrl-C, and once more where Python was just collecting garbage.
+
+    An interrupt that comes inside a finalizer is told and forgotten.
+    """
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=20)
+            return
+    process.kill()
+    raise AssertionError("it does not end when it is interrupted")
 
 
 def printed(process: subprocess.Popen[str], last: str) -> list[str]:
