@@ -60,11 +60,25 @@ def test_bash_completes(words: list[str], offered: set[str]) -> None:
     assert completed(*words) == offered
 
 
+def asked_of_fish(words: str) -> set[str]:
+    """What fish offers behind some words."""
+    asked = f"complete -C 'python -m scaffold {words}'"
+    done = subprocess.run(
+        ["fish", "--no-config"],
+        input=f"{fish()}\n{asked}\n",
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    return {line.split("\t")[0] for line in done.stdout.splitlines()}
+
+
 @pytest.mark.judge
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("", set(HELP)),
         ("up", {"update"}),
         ("--track ", set(tracks())),
         ("new --track re", {"researcher"}),
@@ -79,17 +93,14 @@ def test_bash_completes(words: list[str], offered: set[str]) -> None:
     ],
 )
 def test_fish_completes(words: str, offered: set[str]) -> None:
-    asked = f"complete -C 'python -m scaffold {words}'"
-    done = subprocess.run(
-        ["fish", "--no-config"],
-        input=f"{fish()}\n{asked}\n",
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stderr == ""
-    assert {line.split("\t")[0] for line in done.stdout.splitlines()} == offered
+    assert asked_of_fish(words) == offered
+
+
+@pytest.mark.judge
+def test_fish_offers_commands_and_places_for_a_new_repository() -> None:
+    offered = asked_of_fish("")
+    assert offered >= set(HELP)
+    assert all((ROOT / name).exists() for name in offered - set(HELP))
 
 
 @pytest.mark.judge
