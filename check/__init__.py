@@ -6,6 +6,8 @@ topic has to do stands in the files that `check.places.CHECKS` names.
 
 from typing import Any
 
+LIBRARY = "scratchlm"
+
 
 def load_ipython_extension(shell: Any) -> None:
     """What `%load_ext check` calls: `%check TOPIC` works from then on."""

@@ -19,7 +19,8 @@ from typing import Any
 
 import yaml
 
-LIBRARY = "scratchlm"
+from check import LIBRARY
+
 HERE = Path(__file__).parent
 # The folders of check files: in the book's repository, in a reader's.
 CHECKS = ("scaffold/checks", "checks")

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from check import LIBRARY
 from check.holes import unwritten
-from check.places import LIBRARY
 
 
 def stood_in(sources: Path, reference: Path, name: str) -> list[str]:
