@@ -236,6 +236,7 @@ def forked(
 
     def work() -> None:
         signal.signal(signal.SIGALRM, stop)
+        torch.set_num_threads(1)  # a fork has no threads; not two make them
         sys.stdin = Nobody()  # in place of what a fork gets
         found = measured(check, own, placed)
         theirs.send_bytes(json.dumps(found).encode())
