@@ -234,9 +234,9 @@ def forked(
     context: Any = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
 
-    def work() -> None:
+    def alone() -> None:
         signal.signal(signal.SIGALRM, stop)
-        torch.set_num_threads(1)  # a fork has no threads; not two make them
+        torch.set_num_threads(1)  # before threads of a check ask for it at once
         sys.stdin = Nobody()  # in place of what a fork gets
         found = measured(check, own, placed)
         theirs.send_bytes(json.dumps(found).encode())
@@ -247,7 +247,7 @@ def forked(
         if process.pid:
             os.kill(process.pid, number)
 
-    process = context.Process(target=work)
+    process = context.Process(target=alone)
     before = signal.signal(signal.SIGALRM, pass_on)
     flush()
     process.start()
