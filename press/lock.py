@@ -4,6 +4,9 @@ Exact versions with the hashes of their files, for every system and every
 Python from 3.11 to 3.13. PyTorch and what it brings along for CUDA stay out:
 its builds for processors and for CUDA have the same version and other
 hashes, so `press.setup` installs it by its version, in a step of its own.
+
+``requirements-large.lock`` has what the large-print edition needs besides,
+in versions that agree with the first.
 """
 
 from __future__ import annotations
@@ -18,17 +21,23 @@ from press.files import ROOT, write_whole
 
 ASKED = ROOT / "requirements.in"
 LOCK = ROOT / "requirements.lock"
+LARGE = ROOT / "requirements-large.in"
+LARGE_LOCK = ROOT / "requirements-large.lock"
 APART = re.compile(r"(torch|triton|nvidia|cuda)\b")
 ONLY_WEB = "sys_platform == 'emscripten'"  # a browser as the machine
-HEAD = "# Written by `make lock` from requirements.in; see press/lock.py.\n"
+HEAD = "# Written by `make lock` from {}; see press/lock.py.\n"
 
 
-def resolve(asked: Path) -> str:
-    """Versions and hashes of all that is asked for, as uv finds them."""
+def resolve(asked: Path, *agreed: Path) -> str:
+    """Versions and hashes of all that is asked for, as uv finds them.
+
+    Where a lock of `agreed` names a version, it is that one.
+    """
     uv = str(Path(sys.executable).with_name("uv"))
     command = [uv, "--no-config", "pip", "compile", "--quiet", "--universal"]
     command += ["--python-version", "3.11", "--generate-hashes"]
     command += ["--no-header", "--no-annotate", str(asked)]
+    command += [f"--constraints={lock}" for lock in agreed]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"uv found no versions that agree:\n{done.stderr}")
@@ -64,11 +73,14 @@ def torch_version() -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Resolve, leave PyTorch out, write."""
+    """Resolve, leave PyTorch out, write; then what goes on top."""
     argparse.ArgumentParser(
         prog="python -m press.lock", description=__doc__
     ).parse_args(arguments)
-    write_whole(LOCK, HEAD + without_torch(resolve(ASKED)))
+    text = without_torch(resolve(ASKED))
+    write_whole(LOCK, HEAD.format(ASKED.name) + text)
+    text = without_torch(resolve(LARGE, LOCK))
+    write_whole(LARGE_LOCK, HEAD.format(LARGE.name) + text)
 
 
 if __name__ == "__main__":

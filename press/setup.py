@@ -5,7 +5,8 @@ nothing when ``.venv`` was made from these same versions. Each file that pip
 fetches must have the hash that the lock names; PyTorch alone goes by its
 version (see press/lock.py). With TORCH=cpu in the environment it takes
 PyTorch's own build for processors, which spares a Linux reader some
-gigabytes of CUDA libraries.
+gigabytes of CUDA libraries. With --large it adds what the large-print
+edition needs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import venv
 from pathlib import Path
 
 from press.files import ROOT, write_whole
-from press.lock import LOCK, torch_version
+from press.lock import LARGE_LOCK, LOCK, torch_version
 
 VENV = Path(os.environ.get("VENV") or ROOT / ".venv").absolute()
 LOG = ROOT / "_build" / "logs" / "setup.log"
@@ -104,32 +105,50 @@ def refusal(folder: Path) -> str:
     )
 
 
+PIP = [str(PYTHON), "-m", "pip", "install", "--progress-bar", "off"]
+EXACT = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
+
+
+def install_large() -> None:
+    """Add what the large-print edition needs, unless it is there."""
+    stamp, wanted = VENV / "ready-large", LARGE_LOCK.read_text("utf-8")
+    if stamp.exists() and stamp.read_text("utf-8") == wanted:
+        return
+    start = time.perf_counter()
+    run([*PIP, *EXACT, "-r", str(LARGE_LOCK)], "installing packages")
+    run([str(PYTHON), "-m", "pip", "check"], "looking for what is missing")
+    write_whole(stamp, wanted)
+    print(f"{'setup':<12} {time.perf_counter() - start:7.1f} s   large print")
+
+
 def install(torch: str) -> None:
     """Create the environment and install every locked version."""
     venv.create(VENV, clear=True, with_pip=True)
     (VENV / OURS).touch()
-    pip = [str(PYTHON), "-m", "pip", "install", "--progress-bar", "off"]
-    exact = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
-    run([*pip, *exact, "-r", str(LOCK)], "installing packages")
+    run([*PIP, *EXACT, "-r", str(LOCK)], "installing packages")
     version = f"torch=={torch_version()}"
     if torch == "cpu":
         uv = [str(VENV / "bin" / "uv"), "pip", "install"]
         uv += ["--python", str(PYTHON), "--torch-backend", "cpu"]
         run([*uv, version], "installing PyTorch for processors")
     else:
-        run([*pip, version], "installing PyTorch")
+        run([*PIP, version], "installing PyTorch")
     own = ["--no-deps", "--no-build-isolation", "-e", str(ROOT)]
-    run([*pip, *own], "installing scratchlm")
+    run([*PIP, *own], "installing scratchlm")
     run([str(PYTHON), "-m", "pip", "check"], "looking for what is missing")
 
 
 def main() -> None:
     """Check the Python, then install unless it is done."""
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python3 -m press.setup",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args()
+    )
+    parser.add_argument(
+        "--large", action="store_true", help="for `make accessible`, too"
+    )
+    large = parser.parse_args().large
     torch = os.environ.get("TORCH", "")
     if torch not in ("", "cpu"):
         refuse(f"TORCH={torch}: leave TORCH out, or say TORCH=cpu")
@@ -142,8 +161,15 @@ def main() -> None:
     if os.name == "nt":
         refuse("On Windows, please work inside WSL (see README.md).")
     stamp = VENV / "ready"
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == key(torch):
-        return
+    done = stamp.exists() and stamp.read_text("utf-8") == key(torch)
+    if not done:
+        make_environment(torch, stamp)
+    if large:
+        install_large()
+
+
+def make_environment(torch: str, stamp: Path) -> None:
+    """Make the environment anew, and say at last that it is whole."""
     if why := refusal(VENV):
         refuse(why)
     start = time.perf_counter()

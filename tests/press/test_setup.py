@@ -27,6 +27,22 @@ def test_the_lock_names_exact_versions_of_all_that_is_asked_for() -> None:
     assert set(re.findall(r'"([\w-]+)', needed)) <= set(names)
 
 
+def test_the_lock_of_the_large_print_agrees_with_the_first() -> None:
+    text = lock.LARGE_LOCK.read_text(encoding="utf-8")
+    asked = re.findall(r"^([\w-]+)>=", lock.LARGE.read_text("utf-8"), re.M)
+    found = dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.M))
+    assert {"weasyprint", "ziamath"} <= set(asked) <= set(found)
+    shared = set(found) & set(lock.locked())
+    assert "pillow" in shared
+    for name in shared:
+        assert any(
+            line.startswith(f"{name}=={found[name]}")
+            for line in lock.locked()[name]
+        )
+    blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.M)[1:]
+    assert all("--hash=sha256:" in block for block in blocks)
+
+
 def test_every_locked_file_has_a_hash_and_nothing_names_an_index() -> None:
     text = lock.LOCK.read_text(encoding="utf-8")
     blocks = re.split(r"^(?=[a-z0-9])", text, flags=re.M)[1:]
