@@ -66,10 +66,10 @@ def trainer(
     return made
 
 
-def judged(made: Trainer) -> float:
+def judged(made: Trainer, context: int = CONTEXT) -> float:
     """Nats per token of unseen stories, by overlapping windows."""
     losses = token_losses(
-        made.model, made.validation, CONTEXT, stride=CONTEXT // 2
+        made.model, made.validation, context, stride=context // 2
     )
     return round(losses.double().mean().item(), 4)
 
