@@ -135,10 +135,15 @@ def lines_of(page: str) -> list[tuple[int, str, bool]]:
     """The pieces of a page's text: distance from above, font, is it bold?"""
     found = re.findall(r'<text top="(\d+)".*? font="(\d+)">(.*)</text>', page)
     return [
-        (int(top), font, re.sub(r"<b>.*</b>", "", text).strip() == "")
+        (int(top), font, not without_tags(re.sub(r"<b>.*?</b>", "", text)))
         for top, font, text in found
-        if re.sub(r"<.*?>", "", text).strip()
+        if without_tags(text)
     ]
+
+
+def without_tags(text: str) -> str:
+    """A line's letters: a heading may be a link, too."""
+    return re.sub(r"<.*?>", "", text).strip()
 
 
 def stranded(pdf: Path, paper: str = "book") -> list[str]:

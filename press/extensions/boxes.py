@@ -26,7 +26,7 @@ KINDS = {  # kind → what stands before the author's title
 }
 LINE = 74  # letters of a box's line in print
 HEADING = 4  # lines of a section's heading, with the space about it
-SOLUTION = 9  # lines that must be free where a solution begins
+SOLUTION = 10  # lines that must be free where a solution begins
 SPLIT = 11  # lines of a box that may go on on the next page
 
 
