@@ -33,7 +33,7 @@ from press.speech import MATHML, reading
 
 XHTML = "{http://www.w3.org/1999/xhtml}"
 SVG = "{http://www.w3.org/2000/svg}"
-STYLE = ROOT / "press" / "large.css"
+STYLE = ROOT / "press" / "large" / "large.css"
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # DejaVu
 VARIANT = "pdf/ua-1"
 FORMULA = 24  # pixels of a formula's letters, before it is scaled
