@@ -33,9 +33,11 @@ from press.speech import MATHML, reading
 
 XHTML = "{http://www.w3.org/1999/xhtml}"
 SVG = "{http://www.w3.org/2000/svg}"
+XLINK = "{http://www.w3.org/1999/xlink}"
 STYLE = ROOT / "press" / "large" / "large.css"
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # DejaVu
 VARIANT = "pdf/ua-1"
+CONTENTS, INDEX = "nav.xhtml", "genindex.xhtml"
 FORMULA = 24  # pixels of a formula's letters, before it is scaled
 
 
@@ -75,12 +77,57 @@ def target(link: str, page: str, pages: set[str]) -> str:
     return f"#{anchor(there, fragment)}"
 
 
-def name_drawings(page: etree._Element) -> None:
-    """Give each drawing its words as a title, where the tags look for it."""
-    for drawing in page.iter(f"{SVG}svg"):
+def name_drawings(main: etree._Element, page: str) -> None:
+    """Give each drawing its words, where the tags look for them.
+
+    Its links, which a PDF's drawing cannot have, become a list below it.
+    Raises ValueError for a drawing that has no words.
+    """
+    for drawing in list(main.iter(f"{SVG}svg")):
+        if not drawing.get("aria-label"):
+            raise ValueError(f"{page}: a drawing has no aria-label")
         title = etree.Element(f"{SVG}title")
         title.text = drawing.get("aria-label")
         drawing.insert(0, title)
+        links = etree.Element(f"{XHTML}ul", {"class": "drawn"})
+        links.tail, drawing.tail = drawing.tail, None
+        for link in drawing.iter(f"{SVG}a"):
+            item = etree.SubElement(links, f"{XHTML}li")
+            place = link.get(f"{XLINK}href") or link.get("href") or ""
+            name = link.get("aria-label") or "".join(link.itertext())
+            etree.SubElement(item, f"{XHTML}a", href=place).text = name
+        if len(links):
+            drawing.addnext(links)
+
+
+def number_pages(main: etree._Element) -> None:
+    """After each link into the book, a place for the page's number."""
+    for link in list(main.iter("a")):
+        if link.get("href", "").startswith("#"):
+            number = etree.Element("span", {"class": "page"})
+            number.set("data-to", link.get("href"))
+            number.tail, link.tail = link.tail, None
+            link.addnext(number)
+
+
+def hang(code: etree._Element) -> None:
+    """Make each line of code a line of its own, whose rest hangs in.
+
+    A line that is too long goes on further right, not at the margin, where
+    it would look like a line of Python.
+    """
+    text = etree.tostring(code, encoding="unicode", with_tail=False)
+    start, end = text.index(">") + 1, text.rindex("</")
+    lines = text[start:end].removesuffix("\n").split("\n")
+    rows = "".join(f'<span class="line">{x or " "}</span>' for x in lines)
+    try:
+        made = etree.fromstring(text[:start] + rows + text[end:])
+    except etree.XMLSyntaxError:
+        return  # something in it is longer than a line
+    made.tail = code.tail
+    parent = code.getparent()
+    assert parent is not None
+    parent.replace(code, made)
 
 
 class Formulas:
@@ -149,7 +196,9 @@ def chapter(
         formulas.replace(math)
     for link in main.iter(f"{XHTML}a"):
         flatten(link)
-    name_drawings(main)
+    name_drawings(main, page)
+    for code in list(main.iter(f"{XHTML}pre")):
+        hang(code)
     here = PurePosixPath(page).parent
     for element in main.iter(f"{XHTML}*"):
         if name := element.get("id"):
@@ -160,7 +209,13 @@ def chapter(
         if source and "://" not in source:
             path = folder / resolve(here / source)
             element.set("src", path.as_uri())
-        element.tag = etree.QName(element).localname
+        name = etree.QName(element).localname
+        # The index is a table for its columns only.
+        columns = page == INDEX and name in ("table", "tbody", "tr", "td")
+        element.tag = "div" if columns else name
+        if columns:
+            element.attrib.pop("style", None)
+    number_pages(main)
     main.tag = "section"
     main.attrib.clear()
     main.set("id", anchor(page))
@@ -184,6 +239,21 @@ def opening(edition: Edition) -> etree._Element:
     return page
 
 
+def contents(folder: Path, pages: set[str]) -> etree._Element:
+    """The table of contents, from the e-book's own."""
+    made = etree.Element("nav")
+    etree.SubElement(made, "h1").text = "Contents"
+    entries = etree.SubElement(made, "ol")
+    source = etree.parse(folder / CONTENTS).getroot()
+    for link in source.iterfind(f".//{XHTML}nav[1]//{XHTML}a"):
+        place = target(link.get("href", ""), CONTENTS, pages)
+        item = etree.SubElement(entries, "li")
+        words = " ".join("".join(link.itertext()).split())
+        etree.SubElement(item, "a", href=place).text = words
+    number_pages(made)
+    return made
+
+
 def document(folder: Path, edition: Edition) -> str:
     """All pages of an unpacked e-book as one page of HTML."""
     said = identity()
@@ -197,7 +267,8 @@ def document(folder: Path, edition: Edition) -> str:
         etree.SubElement(head, "meta", name=name, content=content)
     body = etree.SubElement(html, "body")
     body.append(opening(edition))
-    order = spine(folder)
+    order = [page for page in spine(folder) if page != CONTENTS]
+    body.append(contents(folder, set(order)))
     formulas = Formulas(folder)
     for page in order:
         body.append(chapter(folder, page, set(order), formulas))

@@ -595,11 +595,11 @@ def write_accessible() -> str:
     try:
         # Its packages come with `press.setup --large`.
         from press.accessible import TypesetError, finish
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # Pango is no Python package
         raise BuildError(f"{error}: make accessible brings it") from error
     try:
         pages = finish(source, BUILD / "book-large.pdf", edition())
-    except TypesetError as error:
+    except (TypesetError, ValueError, OSError) as error:
         raise BuildError(str(error)) from error
     return f"_build/book-large.pdf, {pages} pages"
 

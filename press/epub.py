@@ -66,6 +66,8 @@ def mathml(match: re.Match[str]) -> str:
     written = convert(text, display="inline" if inline else "block")
     if found := re.search(r"\\[A-Za-z]+|&(?![#\w])", written):
         raise ValueError(f"{found[0]} of ${text}$ cannot be written as MathML")
+    if found := re.search(r"<mn>[^<]*[A-Za-z][^<]*</mn>", written):
+        raise ValueError(f"{found[0]} of ${text}$ is no number: part them")
     return (before or opening) + written
 
 

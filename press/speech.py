@@ -28,8 +28,11 @@ SIGNS = {
     "·": "times",
     "×": "times",
     "⊙": "times, entry by entry,",
-    "/": "over",
+    "/": "divided by",
     "*": "star",
+    "!": "factorial",
+    "%": "percent",
+    ";": "semicolon",
     "∑": "the sum",
     "∫": "the integral",
     "∩": "intersected with",
@@ -75,10 +78,9 @@ def symbol(text: str) -> str:
     text = text.replace("\u2061", "").strip()
     if text in SIGNS:
         return SIGNS[text]
-    if len(text) != 1 or (text.isascii() and not text.isupper()):
-        return text
-    if text.isascii():
-        return f"upper {text}"
+    if len(text) != 1 or (text.isascii() and text.isalnum()):
+        single = len(text) == 1 and text.isupper()
+        return f"upper {text}" if single else text
     name = unicodedata.name(text, "").lower()
     if name.startswith("greek "):
         word = name.replace(" symbol", "").split()[-1]
@@ -105,7 +107,13 @@ def fraction(parts: Sequence[str]) -> str:
 
 
 def power(base: str, exponent: str) -> str:
-    """A part with what stands above it, at its right."""
+    """A part with what stands above it, at its right.
+
+    >>> power("a over b", "2")
+    'the fraction a over b, end of fraction, squared'
+    """
+    if " over " in base and not base.startswith(RANGES):
+        base = f"the fraction {base}, end of fraction,"
     known = {symbol(sign): word for sign, word in POWERS.items()}
     raised = closed(exponent, "power")
     return f"{base} {known.get(exponent, f'to the power of {raised}')}"
@@ -149,6 +157,8 @@ SHAPES: dict[str, Callable[..., str]] = {
     "munderover": between,
     "mover": over,
 }
+NUMBER = f"{MATHML}mn"
+THIN = "0.167em"  # between groups of digits
 GROUPS = ("math", "mrow", "mstyle", "mtd", "mtr", "mtable")
 NAMES = ("mi", "mn", "mo", "mtext")
 
@@ -163,15 +173,43 @@ def spoken(element: etree._Element) -> str:
         return symbol_or_mark((element.text or "").strip())
     if name == "mspace":
         return ""
-    parts = [spoken(child) for child in element]
+    parts = [spoken(child) for child in whole_numbers(element)]
     if name == "msqrt":
-        inside = closed(joined(parts), "root")
-        return f"the square root of {inside}"
+        return f"the square root of {joined(parts)}, end of root,"
     if name in SHAPES:
         return SHAPES[name](*parts)
     if name not in GROUPS:
         raise ValueError(f"<{name}> has no words in press/speech.py")
-    return joined(parts, "; " if name == "mtable" else " ")
+    return joined(parts, between_parts(element))
+
+
+def whole_numbers(parent: etree._Element) -> list[etree._Element]:
+    """The children, groups of digits with thin spaces between as one."""
+    found: list[etree._Element] = []
+    for child in parent:
+        thin = len(found) > 1 and found[-1].get("width") == THIN
+        text = child.text or ""
+        if thin and child.tag == found[-2].tag == NUMBER and len(text) == 3:
+            whole = etree.Element(NUMBER)
+            whole.text = f"{found[-2].text}{text}"
+            found[-2:] = [whole]
+        else:
+            found.append(child)
+    return found
+
+
+def between_parts(element: etree._Element) -> str:
+    """What is said between the parts of a group.
+
+    Rows end with a pause; behind an open brace, each row is a case.
+    """
+    name = etree.QName(element).localname
+    if name == "mtable":
+        return "; "
+    above = element.getparent()
+    before = None if above is None else above.getprevious()
+    cases = before is not None and (before.text or "").strip() == "{"
+    return ", if " if name == "mtr" and cases else " "
 
 
 def joined(parts: Sequence[str], between: str = " ") -> str:

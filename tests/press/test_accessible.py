@@ -3,6 +3,7 @@
 `make judge` brings the typesetter and the validator of its rules.
 """
 
+import subprocess
 import zipfile
 from datetime import datetime, timezone
 from pathlib import Path
@@ -33,9 +34,13 @@ ONE = f"""<section id="one"><h1>One</h1>
 <figure><img alt="A red line." src="../_images/a.svg"/>
 <figcaption>A line.</figcaption></figure>
 <svg xmlns="http://www.w3.org/2000/svg" aria-label="A blue dot."
- viewBox="0 0 9 9"><circle cx="4" cy="4" r="2"/></svg></section>"""
+ viewBox="0 0 9 9" xmlns:xlink="http://www.w3.org/1999/xlink">
+<a xlink:href="two.xhtml"><circle cx="4" cy="4" r="2"/><text>two</text></a>
+</svg></section>"""
 TWO = '<section id="there"><h1>Two</h1><p><a href="one.xhtml">Back</a></p>'
 TWO += "</section>"
+NAV = '<nav><ol><li><a href="book/two.xhtml">Two</a></li>'
+NAV += '<li><a href="book/one.xhtml">One</a></li></ol></nav>'
 DRAWING = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9">'
 DRAWING += '<path d="M0 0L9 9" stroke="red"/></svg>'
 PACKAGE = """<package xmlns="http://www.idpf.org/2007/opf" version="3.0">
@@ -48,6 +53,7 @@ def book(folder: Path, one: str = ONE) -> Path:
     """An e-book of two pages, the second of which comes first."""
     head = '<html xmlns="http://www.w3.org/1999/xhtml"><head><title/></head>'
     files = {"content.opf": PACKAGE, "_images/a.svg": DRAWING}
+    files["nav.xhtml"] = f"{head}<body>{NAV}</body></html>"
     for name, text in (("one", one), ("two", TWO)):
         inside = f'<div role="main">{text}</div>'
         files[f"book/{name}.xhtml"] = f"{head}<body>{inside}</body></html>"
@@ -64,6 +70,13 @@ def large(folder: Path, one: str = ONE) -> Path:
 
     finish(book(folder, one), folder / "large.pdf", EDITION)
     return folder / "large.pdf"
+
+
+def printed(path: Path, *how: str) -> str:
+    """The words of a PDF."""
+    command = ["pdftotext", *how, str(path), "-"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout if how else " ".join(done.stdout.split())
 
 
 def tags(pdf: pikepdf.Pdf) -> list[tuple[str, str]]:
@@ -109,7 +122,8 @@ def test_tags_name_the_parts_and_pictures_have_words(tmp_path: Path) -> None:
         names = [name for name, _ in found]
     for name in ("/L", "/LBody", "/Table", "/TH", "/TD", "/Caption", "/P"):
         assert name in names
-    assert names.count("/H1") == 3  # of the book and of its two pages
+    # Of the book, its contents and its two pages.
+    assert names.count("/H1") == 4
     words = [alt for name, alt in found if name == "/Figure"]
     assert words == ["x squared", "A red line.", "A blue dot."]
 
@@ -121,7 +135,23 @@ def test_links_lead_to_their_places_and_lie_there_once(tmp_path: Path) -> None:
             for page in pdf.pages
             for link in page.get("/Annots", [])
         ]
-    assert links == ["book-one", "book-two--there"]
+    contents = ["book-two", "book-one"]
+    assert links == [*contents, "book-one", "book-two--there", "book-two"]
+
+
+def test_a_page_is_found_on_paper(tmp_path: Path) -> None:
+    words = printed(large(tmp_path))
+    assert "Two, 3" in words  # in the contents
+    assert "Back (page 4)" in words
+    assert "there (page 3)" in words
+
+
+def test_the_rest_of_a_long_line_of_code_hangs_in(tmp_path: Path) -> None:
+    one = ONE.replace("def</span> f():", f"def</span> f({'a, ' * 40}b):\n  0")
+    rows = printed(large(tmp_path, one), "-layout").splitlines()
+    first = next(row for row in rows if "def f(" in row)
+    rest = next(row for row in rows if row.endswith("b):"))
+    assert len(rest) - len(rest.lstrip()) > first.index("def")
 
 
 def test_the_same_book_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -138,6 +168,7 @@ def test_the_same_book_gives_the_same_bytes(tmp_path: Path) -> None:
         ("two.xhtml#there", "three.xhtml", "three.xhtml"),
         ('alt="A red line."', 'alt=""', "a.svg"),
         ("_images/a.svg", "_images/lost.svg", "lost.svg"),
+        ('aria-label="A blue dot."', "", "aria-label"),
         (SQUARE, f"{MATH}<menclose><mi>x</mi></menclose></math>", "menclose"),
     ],
 )

@@ -69,7 +69,9 @@ NAV = """<!DOCTYPE html>
   <li><a href="book/page.xhtml">A page</a></li></ol></nav></body>
 </html>
 """
-OPF = HEAD + """
+OPF = (
+    HEAD
+    + """
 <package xmlns="http://www.idpf.org/2007/opf" version="3.0" xml:lang="en"
  unique-identifier="unknown">
   <metadata xmlns:dc="http://purl.org/dc/elements/1.1/">
@@ -90,6 +92,7 @@ OPF = HEAD + """
   <spine toc="ncx"><itemref idref="a" /></spine>
 </package>
 """
+)
 
 
 def write(path: Path) -> Path:
@@ -204,3 +207,9 @@ def test_another_commit_is_another_edition() -> None:
 
     other = replace(EDITION, commit="abcdef0123")
     assert epub.identifier(other) != epub.identifier(EDITION)
+
+
+def test_letters_that_became_part_of_a_number_stop_the_build() -> None:
+    page = PAGE.replace("\\frac{1}{N}", "\\sqrt{2cm}")
+    with pytest.raises(ValueError, match="is no number: part them"):
+        epub.finish_page(page, "book/page.xhtml", set(), "")

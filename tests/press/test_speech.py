@@ -22,8 +22,11 @@ HEARD = {
     "x_i^2": "x sub i squared",
     "\\sum_i p_i": "the sum over i p sub i",
     "\\sum_{i=1}^{n} x": "the sum from i equals 1 to n x",
-    "\\sqrt{2} \\cdot \\sqrt{a b}": "the square root of 2 times "
+    "\\sqrt{2} \\cdot \\sqrt{a b}": "the square root of 2, end of root, times "
     "the square root of a b, end of root",
+    "50\\,257 + 1": "50257 plus 1",
+    "n! ; 5\\%": "n factorial semicolon 5 percent",
+    "a / b": "a divided by b",
     "\\hat{m}_t": "m hat sub t",
     "p(y \\mid x)": "p open parenthesis y given x close parenthesis",
     "\\lambda \\le \\beta_1": "lambda is at most beta sub 1",
@@ -44,14 +47,15 @@ def test_a_formula_is_read_as_one_would_read_it_aloud(latex: str) -> None:
 def test_formulas_that_look_different_sound_different() -> None:
     alike = ["a + b / c", "(a + b) / c", "\\frac{a + b}{c}"]
     alike += ["x_i^2", "x_{i^2}", "x^2_j", "X_i^2", "\\sqrt{a} b"]
-    alike += ["\\sqrt{a b}", "e^{a} b", "e^{a b}", "e^{a_i} b"]
+    alike += ["\\sqrt{a b}", "\\frac{1}{2} x", "1/2x", "\\frac{a}{b^2}"]
+    alike += ["{\\frac{a}{b}}^2", "e^{a} b", "e^{a b}", "e^{a_i} b"]
     said = [speech.reading(formula(latex)) for latex in alike]
     assert len(set(said)) == len(alike), said
 
 
 def test_rows_are_told_apart() -> None:
     both = formula("\\begin{cases} 0 & s < t \\\\ 1 & s = t \\end{cases}")
-    heard = "open brace 0 s is less than t; 1 s equals t"
+    heard = "open brace 0, if s is less than t; 1, if s equals t"
     assert speech.reading(both) == heard
 
 
