@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 
-PRODUCT = "-//scratchlm//A Large Language Model from Scratch//EN"
+PRODUCT = "-//scratchlm//press.plan//EN"  # the program, in forks, too
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://scratchlm.invalid/plan")
 LONGEST = 75  # octets of a line, without its end (section 3.1)
 

@@ -162,7 +162,7 @@ class Card(SphinxDirective):
             for i, name in enumerate(found):
                 line += [nodes.Text(", ")] if i else []
                 line.append(reference("ref", place(name), name))
-        back = reference("ref", "roadmap", "roadmap")
+        back = reference("ref", "fig-roadmap", "roadmap")
         return [*line, nodes.Text(" · "), back]
 
 

@@ -268,7 +268,7 @@ def test_the_site_has_cards_and_the_map_leads_to_them(small_map: Any) -> None:
     assert 'href="#card-two"' in one
     assert 'href="#card-one"' in two
     for card in (one, two):
-        assert 'href="../start/roadmap.html#roadmap"' in card
+        assert 'href="../start/roadmap.html#fig-roadmap"' in card
         assert 'href="https://numpy.org"' in card
         downloads = r"_downloads/\w+/\w+\.(?:py|ipynb)"
         assert len(re.findall(downloads, card)) == 5
