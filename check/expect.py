@@ -89,7 +89,16 @@ def refuse_nothing(got: object, wanted: object, what: str, hint: str) -> None:
 
 
 def alike(a: Any, b: Any) -> bool:
-    """Whether two parts are equal, arrays in all their elements."""
+    """Whether two parts are equal, arrays in all their elements.
+
+    A tuple is as good as a list: which of them is nobody's mistake.
+
+    >>> alike([1, (2, 3)], (1, [2, 3])), alike([1], [1, 2])
+    (True, False)
+    """
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        pairs = zip(a, b, strict=False)
+        return len(a) == len(b) and all(alike(x, y) for x, y in pairs)
     try:
         return bool(np.all(np.asarray(a == b)))
     except (TypeError, ValueError, RuntimeError):
@@ -125,7 +134,7 @@ def equal(got: object, wanted: object, what: str, hint: str = "") -> None:
             return
         same = False
     else:
-        same = bool(got == wanted)
+        same = alike(got, wanted)
     if not same:
         where = first_difference(got, wanted)
         if where:

@@ -188,8 +188,10 @@ def run_here(job: Job, send: Callable[[Report], None]) -> None:
     find_library(job)
     placed = Placed()
     try:
-        with contextlib.suppress(ImportError):
+        module = None
+        with contextlib.suppress(ImportError):  # the checks will meet it, too
             module = importlib.import_module(job.topic.module)
+        if module:
             placed = put_in_place(job.mine, module)
         checks = importlib.import_module(job.site.check_module(job.topic))
     except BaseException as error:

@@ -17,6 +17,7 @@ from press.gates.typed import printed_cells
 from press.records import read
 from press.roadmap import Topic
 from press.sources import find
+from press.tracks import blank
 
 WORDS = 200  # of prose in a minute, read with care
 # Reviewers read application code at about 500 lines an hour (Humphrey, 1989,
@@ -105,13 +106,14 @@ def written(code: str) -> list[str]:
 
 
 @lru_cache(maxsize=256)
-def counted(path: Path, stamp: int) -> Effort:
+def counted(path: Path, stamp: int, track: str) -> Effort:
     """The effort of the page in a file; `stamp`, its change time, is a key."""
-    return count(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    return count(blank(text, track) if track else text)
 
 
-def effort(topic: Topic) -> Effort:
-    """The effort of a topic's chapter.
+def effort(topic: Topic, track: str = "") -> Effort:
+    """The effort of a topic's chapter, or of what a track's edition has of it.
 
     Raises FileNotFoundError where there is no chapter: the repository has
     one for each topic, so it has to be there whole.
@@ -122,7 +124,7 @@ def effort(topic: Topic) -> Effort:
             f"{path} is not there, so its reading cannot be counted; "
             "take the whole repository"
         )
-    return counted(path, path.stat().st_mtime_ns)
+    return counted(path, path.stat().st_mtime_ns, track)
 
 
 def running(topic: Topic, record: Path = RECORD) -> Running | None:

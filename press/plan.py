@@ -2,7 +2,9 @@
 
 The topics that are core to the track, in the order of reading, fill evenings
 by their counted minutes (see `press.effort`), so many evenings a week as the
-hours need. A milestone falls on the evening that ends its phase. The week's
+hours need. Counted is what the track's edition has of a chapter; and where
+its repository leaves a function of each topic to its owner, that takes time,
+too. A milestone falls on the evening that ends its phase. The week's
 first day is that of the start, whatever day it is.
 """
 
@@ -13,11 +15,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from press.edition import repository
-from press.effort import effort
+from press.effort import GRADES, effort
 from press.files import ROOT, write_whole
 from press.ical import Event, calendar
 from press.identity import book_roadmap
@@ -27,6 +30,7 @@ PACE = ROOT / "scaffold" / "tracks.yml"
 EVENING = 120  # minutes, as long as a week has evenings enough
 LONGEST = 240  # minutes of an evening when it has not
 BEGIN = time(19)  # by the reader's own clock
+WRITING = GRADES["1"]  # minutes for the function that a topic leaves
 SLIVER = 15  # minutes: too few to begin a topic, or to leave of one
 WEEK = 7
 FIRST_DAY = date(2027, 1, 4)  # a Monday: of the calendars that the book offers
@@ -64,6 +68,7 @@ class Sitting:
 class Phase:
     """A milestone with a track's topics on the way to it."""
 
+    track: str
     milestone: Milestone
     topics: tuple[Topic, ...]
     first: Sitting
@@ -72,7 +77,7 @@ class Phase:
     @property
     def minutes(self) -> int:
         """Those of its topics."""
-        return sum(effort(topic).minutes for topic in self.topics)
+        return sum(minutes(topic, self.track) for topic in self.topics)
 
     @property
     def span(self) -> str:
@@ -81,10 +86,24 @@ class Phase:
         return str(first) if first == last else f"{first}–{last}"
 
 
+def settings(track: str) -> dict[str, Any]:
+    """What a track is for, how many hours a week it has, and its mode."""
+    known = yaml.safe_load(PACE.read_text(encoding="utf-8"))
+    return dict(known[track])
+
+
 def pace(track: str) -> float:
     """The hours a week of a track, for readers who name none."""
-    known = yaml.safe_load(PACE.read_text(encoding="utf-8"))
-    return float(known[track]["hours"])
+    return float(settings(track)["hours"])
+
+
+def minutes(topic: Topic, track: str) -> int:
+    """What a topic takes in a track: reading, warm-ups, and its function.
+
+    The function is written where the track's repository has stubs.
+    """
+    stubs = settings(track)["mode"] == "stubs"
+    return effort(topic, track).minutes + (WRITING if stubs else 0)
 
 
 def core(roadmap: Roadmap, track: str) -> list[Topic]:
@@ -118,21 +137,21 @@ def evenings(hours: float) -> list[tuple[int, int]]:
     return [(WEEK * i // count, int(60 * hours / count)) for i in range(count)]
 
 
-def sittings(topics: list[Topic], hours: float) -> list[Sitting]:
-    """The evenings for some topics, from the first to the last.
+def sittings(topics: list[Topic], track: str, hours: float) -> list[Sitting]:
+    """The evenings for some topics of a track, from the first to the last.
 
     Raises PlanError for hours that are no week's.
     """
     week = evenings(hours)
     made: list[Sitting] = []
-    for work in filled(topics, week[0][1]):
+    for work in filled(topics, track, week[0][1]):
         number, place = divmod(len(made), len(week))
         made.append(Sitting(number + 1, number * WEEK + week[place][0], work))
     return made
 
 
 def filled(
-    topics: list[Topic], length: int
+    topics: list[Topic], track: str, length: int
 ) -> Iterator[tuple[tuple[Topic, int], ...]]:
     """The work of one evening after the other; a topic may take several.
 
@@ -141,9 +160,9 @@ def filled(
     """
     work: list[tuple[Topic, int]] = []
     for topic in topics:
-        left = effort(topic).minutes
+        left = minutes(topic, track)
         while left:
-            room = length - sum(minutes for _, minutes in work)
+            room = length - sum(taken for _, taken in work)
             if work and room < SLIVER:
                 yield tuple(work)
                 work = []
@@ -162,13 +181,13 @@ def phases(roadmap: Roadmap, track: str, hours: float) -> list[Phase]:
     Raises PlanError as `core` and `sittings` do.
     """
     topics = core(roadmap, track)
-    plan = sittings(topics, hours)
+    plan = sittings(topics, track, hours)
     found = []
     for milestone in roadmap.milestones:
         own = tuple(t for t in topics if t.part in milestone.parts)
         when = [s for s in plan if any(t in own for t, _ in s.work)]
         if own:
-            found.append(Phase(milestone, own, when[0], when[-1]))
+            found.append(Phase(track, milestone, own, when[0], when[-1]))
     return found
 
 
@@ -188,7 +207,7 @@ def events(
     Raises PlanError as `core` and `sittings` do, and for a start so late
     that the calendar ends.
     """
-    plan = sittings(core(roadmap, track), hours)
+    plan = sittings(core(roadmap, track), track, hours)
     reached = phases(roadmap, track, hours)
     found = []
     try:

@@ -28,6 +28,8 @@ TWICE = re.compile(
     r"[ \t]*<script>(?:var togglebuttonSelector)[^<]*</script>\n"
 )
 VIEWPORT = re.compile(r'\s*<meta name="viewport"[^>]*>')
+# A style whose name is its hash; a second build adds that of its bytes.
+HASHED = re.compile(r"(\.[0-9a-f]{64}\.css)\?v=[0-9a-f]+")
 ROLE = re.compile(r'(<main\b[^>]*?) role="main"')
 SUMMARY = '<summary><span class="toctree-toggle"'
 TEMPLATE = "*webpack-macros.html"
@@ -105,6 +107,7 @@ def finish_page(text: str, edition: Edition) -> str:
         if (found := len(twice.findall(text))) > 1:
             text = twice.sub("", text, count=found - 1)
     text = ROLE.sub(r"\1", text)
+    text = HASHED.sub(r"\1", text)
     text = text.replace('role="doc-biblioentry"', 'role="listitem"')
     text = text.replace(
         SUMMARY, SUMMARY.replace("y>", 'y aria-label="Its pages">', 1)

@@ -150,7 +150,7 @@ class Plan:
         """What is core to the track, in weeks of the hours that it has."""
         hours = float(tracks()[self.track]["hours"])
         core = [t for t in self.topics if t not in self.later]
-        plan, begun = sittings(core, hours), set[str]()
+        plan, begun = sittings(core, self.track, hours), set[str]()
         found = []
         for number, group in groupby(plan, key=lambda s: s.week):
             evenings = list(group)

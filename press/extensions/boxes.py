@@ -217,7 +217,7 @@ class TopicCard(SphinxDirective):
         line += nodes.strong("", "You will have ")
         line += nodes.Text(f"{topic.gives}. ")
         line += nodes.strong("", "It takes ")
-        minutes = effort(topic).minutes
+        minutes = effort(topic, self.config.book_track).minutes
         line += nodes.Text(
             f"about {minutes} minutes, with its short exercises."
         )

@@ -25,10 +25,11 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 
 from press.budgets import BUDGETS, budgets
-from press.effort import RECORD, effort
+from press.effort import RECORD
 from press.files import ROOT
 from press.identity import book_roadmap
 from press.pdf import timeless
+from press.plan import minutes
 from press.roadmap import TRACKS, Topic, of_edition
 
 COLORS = {  # part → fill, edge
@@ -104,7 +105,7 @@ class PlanTable(SphinxDirective):
         hours = 0.0
         rows = [["Topic", "What you will have", "Depth", "Hours"]]
         for topic in topics:
-            hours += effort(topic).minutes / 60
+            hours += minutes(topic, track) / 60
             rows.append(
                 [
                     topic.id,

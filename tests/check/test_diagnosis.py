@@ -32,7 +32,7 @@ def named(site: Site, name: str) -> Counter[str]:
     for bug, (old, new) in known_bugs(site, topic).items():
         assert failures(ways[bug]), f"{name}: {bug} is not caught"
         text = plant(source, old, new, name)
-        report = run(Job(site, topic, site.sources, text=text), lambda: 60.0)
+        report = run(Job(site, topic, site.sources, text=text), lambda _: 60.0)
         cause = compare(failures(slim(report)), ways)
         if bug not in cause.names:
             found["wrong"] += 1

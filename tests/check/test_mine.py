@@ -121,6 +121,34 @@ def test_names_that_are_not_there_are_told(
         assert said in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [
+        (
+            "import nothing_like_it\n\ndef fn():\n    return 1\n",
+            ":fn as attend",
+        ),
+        ("from my_modle import X\nSingleHeadAttention = X\n", ""),
+        ("from . import my_model\nSingleHeadAttention = my_model.A\n", ""),
+    ],
+)
+def test_code_that_cannot_be_imported_is_not_taken_for_the_books(
+    text: str,
+    given: str,
+    site: Site,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(text, encoding="utf-8")
+    given = given.replace("attend", "scaled_dot_product_attention")
+    assert main(["attention", "--mine", f"{file}{given}"], site) == 1
+    said = capsys.readouterr().out
+    assert "it cannot be imported" in said
+    assert "own.py:1" in said
+    assert "✓" not in said
+
+
 HEADS = """\
 import torch
 from torch import nn

@@ -43,7 +43,7 @@ def failing(book: Site, topic: str, code: str) -> list[str]:
     found = book.topics[topic]
     text = book.path(found).read_text(encoding="utf-8") + code
     job = Job(book, found, book.sources, text=text)
-    return list(failures(run(job, lambda: 60.0)))
+    return list(failures(run(job, lambda _: 60.0)))
 
 
 def emptied(code: str) -> str:

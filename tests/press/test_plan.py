@@ -21,6 +21,7 @@ from press.plan import (
     core,
     evenings,
     main,
+    minutes,
     pace,
     phases,
     plan_text,
@@ -160,8 +161,21 @@ def test_a_line_is_folded_at_75_octets_and_not_before() -> None:
 @pytest.mark.parametrize("track", TRACKS)
 def test_a_track_takes_four_to_seven_weeks(track: str) -> None:
     """The book has the right to grow a little."""
-    plan_ = sittings(core(load(), track), pace(track))
+    plan_ = sittings(core(load(), track), track, pace(track))
     assert 4 <= plan_[-1].week <= 7
+
+
+def test_what_an_edition_leaves_out_takes_no_time() -> None:
+    """Beginners have less to read, and a function of each topic to write."""
+    topics = core(load(), "beginner")
+    for topic in topics:
+        reading = minutes(topic, "beginner") - plan.WRITING
+        assert reading == effort(topic, "beginner").minutes
+        assert reading <= effort(topic).minutes
+    read_ = sum(effort(topic, "beginner").reading for topic in topics)
+    assert read_ < 0.6 * sum(effort(topic).reading for topic in topics)
+    for topic in core(load(), "researcher"):
+        assert minutes(topic, "researcher") == effort(topic).minutes
 
 
 @pytest.mark.parametrize("track", TRACKS)
@@ -170,13 +184,13 @@ def test_every_minute_of_the_core_is_planned_in_order(
     track: str, hours: float
 ) -> None:
     topics = core(load(), track)
-    planned = sittings(topics, hours)
+    planned = sittings(topics, track, hours)
     total = {topic.id: 0 for topic in topics}
     for sitting in planned:
-        for topic, minutes in sitting.work:
-            assert minutes > 0
-            total[topic.id] += minutes
-    assert total == {topic.id: effort(topic).minutes for topic in topics}
+        for topic, taken in sitting.work:
+            assert taken > 0
+            total[topic.id] += taken
+    assert total == {topic.id: minutes(topic, track) for topic in topics}
     order = [t.id for sitting in planned for t, _ in sitting.work]
     assert list(dict.fromkeys(order)) == [topic.id for topic in topics]
     days = [sitting.day for sitting in planned]
@@ -213,7 +227,7 @@ def test_the_calendar_says_what_the_plan_says(track: str) -> None:
     text = plan_text(track, START, 6)
     assert text == plan_text(track, START, 6)
     events = read(text.encode())
-    planned = sittings(core(load(), track), 6)
+    planned = sittings(core(load(), track), track, 6)
     timed = [event for event in events if "T" in event["DTSTART"]]
     assert len(timed) == len(planned)
     for event, sitting in zip(timed, planned):
@@ -221,10 +235,10 @@ def test_the_calendar_says_what_the_plan_says(track: str) -> None:
         assert begin.date() == START + timedelta(sitting.day)
         assert end - begin == timedelta(minutes=sitting.minutes)
         assert end.date() == begin.date()
-        for topic, minutes in sitting.work:
+        for topic, taken in sitting.work:
             assert topic.id in plain(event["SUMMARY"])
             said = plain(event["DESCRIPTION"])
-            assert f"{topic.title}: {minutes} minutes" in said
+            assert f"{topic.title}: {taken} minutes" in said
             assert topic.files["chapter"] in said
     named = [plain(e["SUMMARY"]) for e in events if "T" not in e["DTSTART"]]
     assert named == [f"Milestone: {m.title}" for m in load().milestones]
@@ -251,7 +265,7 @@ def test_the_command_writes_a_calendar_and_says_when(
     assert main([*words, "--hours", "6", "--out", str(out)]) == 0
     assert out.read_bytes() == plan_text("beginner", START, 6).encode()
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("2026-12-03  week 1")
+    assert said[0].startswith("2026-12-05  week 1")
     assert said[-1].startswith(str(out))
 
 

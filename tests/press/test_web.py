@@ -143,3 +143,12 @@ def test_the_validator_sees_planted_faults(finished: Path) -> None:
     assert web.complaints(finished, program) == []
     (finished / "bad.html").write_text("<p>no head</p>" + os.linesep)
     assert "doctype" in str(web.complaints(finished, program))
+
+
+def test_a_second_build_in_the_same_folder_gives_the_same_page() -> None:
+    name = f"mystnb.{'0a' * 32}.css"
+    first = f'<link rel="stylesheet" href="../_static/{name}" />'
+    second = first.replace(name, f"{name}?v=8cd3d715")
+    other = '<link rel="stylesheet" href="../_static/book.css?v=8cd3d715" />'
+    assert web.finish_page(second, EDITION) == web.finish_page(first, EDITION)
+    assert web.finish_page(other, EDITION) == other

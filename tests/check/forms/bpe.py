@@ -1,6 +1,15 @@
 """Other forms of `bpe` that are right."""
 
 FORMS = {
+    "a word as a tuple": """
+def merge_word(word, pair, new):
+    merged, rest = (), tuple(word)
+    while rest:
+        found = rest[:2] == tuple(pair)
+        merged += (new,) if found else rest[:1]
+        rest = rest[2 if found else 1:]
+    return merged
+""",
     "merging by recursion": """
 def merge_word(word, pair, new):
     if len(word) < 2:

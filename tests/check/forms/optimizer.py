@@ -1,6 +1,17 @@
 """Other forms of `optimizer` that are right."""
 
 FORMS = {
+    "the rest comes first": """
+def parameter_groups(model, weight_decay):
+    stays, decays = [], []
+    tables = embedding_parameters(model)
+    for p in filter(lambda p: p.requires_grad, model.parameters()):
+        (decays if p.ndim > 1 and p not in tables else stays).append(p)
+    return [
+        {"params": stays, "weight_decay": 0.0},
+        {"params": decays, "weight_decay": weight_decay},
+    ]
+""",
     "one tensor after the other": """
 @torch.no_grad()
 def step(self, closure=None):
