@@ -91,16 +91,20 @@ def refuse_nothing(got: object, wanted: object, what: str, hint: str) -> None:
 def alike(a: Any, b: Any) -> bool:
     """Whether two parts are equal, arrays in all their elements.
 
-    A tuple is as good as a list: which of them is nobody's mistake.
+    A tuple is as good as a list: which of them is nobody's mistake. One
+    number is not as good as several, and nothing is not as good as anything.
 
     >>> alike([1, (2, 3)], (1, [2, 3])), alike([1], [1, 2])
     (True, False)
+    >>> alike(np.array([3, 3]), 3), alike(np.array([]), 3)
+    (False, False)
     """
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         pairs = zip(a, b, strict=False)
         return len(a) == len(b) and all(alike(x, y) for x, y in pairs)
     try:
-        return bool(np.all(np.asarray(a == b)))
+        same = bool(np.all(np.asarray(a == b)))
+        return same and np.shape(a) == np.shape(b)
     except (TypeError, ValueError, RuntimeError):
         return False
 

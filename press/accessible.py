@@ -194,7 +194,7 @@ def chapter(
     assert main is not None, page
     for math in list(main.iter(f"{MATHML}math")):
         formulas.replace(math)
-    for link in main.iter(f"{XHTML}a"):
+    for link in list(main.iter(f"{XHTML}a")):
         flatten(link)
     name_drawings(main, page)
     for code in list(main.iter(f"{XHTML}pre")):

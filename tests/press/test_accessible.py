@@ -5,23 +5,14 @@
 
 import subprocess
 import zipfile
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pikepdf
 import pytest
 
-from press.edition import Edition
+from press.edition import edition
 
 pytestmark = pytest.mark.judge
-EDITION = Edition(
-    title="A Book",
-    author="The authors",
-    version="1.2.3",
-    commit="0123456789",
-    changed=False,
-    date=datetime(2026, 1, 2, 3, 4, 6, tzinfo=timezone.utc),
-)
 MATH = '<math xmlns="http://www.w3.org/1998/Math/MathML" display="inline">'
 SQUARE = f"{MATH}<msup><mi>x</mi><mn>2</mn></msup></math>"
 ONE = f"""<section id="one"><h1>One</h1>
@@ -68,7 +59,7 @@ def large(folder: Path, one: str = ONE) -> Path:
     """The large-print edition of that book."""
     from press.accessible import finish
 
-    finish(book(folder, one), folder / "large.pdf", EDITION)
+    finish(book(folder, one), folder / "large.pdf", edition())
     return folder / "large.pdf"
 
 
@@ -103,7 +94,7 @@ def test_a_validator_of_its_rules_is_content(tmp_path: Path) -> None:
     assert report.rules.total > 50
     with pikepdf.open(tmp_path / "large.pdf") as pdf:
         assert pdf.Root.Lang == "en"
-        assert pdf.docinfo["/Title"] == "A Book"
+        assert pdf.docinfo["/Title"] == edition().title
 
 
 def test_the_validator_would_see_a_pdf_without_tags(tmp_path: Path) -> None:
