@@ -37,7 +37,7 @@ accessible: system epub ## the book in large print, with tags: _build/book-large
 	@$(PYTHON) -m press.setup --large
 	@$(PY) -m press.build accessible
 
-test: setup ## the whole test suite
+test: setup ## the tests, but for the long ones (those: judge)
 	@$(PY) -m press.build test
 
 check: setup ## lint, types, spelling and the book's own gates

@@ -1,8 +1,9 @@
 """Build the book: ``python -m press.build pdf | html | epub | page FILE``.
 
 ``accessible`` makes the large-print edition out of the finished e-book.
-``test`` runs the whole suite: first the tests of what the book shows, which
-are measured, since a line that no test runs is not shown; then the others.
+``test`` runs the tests: first those of what the book shows, which are
+measured, since a line that no test runs is not shown; then the others. What
+takes long (`press.pace`) is left to `make judge`.
 
 Each stage prints one line with its time, leaves its log in ``_build/logs``,
 and is skipped when nothing that it depends on has changed. The Makefile

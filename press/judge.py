@@ -320,8 +320,10 @@ def judge_tests(short: bool) -> list[str]:
 
 def judge_scaffold(short: bool) -> list[str]:
     """emitted repositories, each in an environment from its requirements"""
-    chosen = ["-k", "practitioner"] if short else []
-    return program("pytest", "-m", "judge", "tests/scaffold", *chosen)
+    chosen = ["-m", "judge", "-k", "practitioner"]
+    if not short:
+        chosen = ["-m", "judge or long"]
+    return program("pytest", "tests/scaffold", *chosen)
 
 
 def judge_mutants(short: bool) -> list[str]:

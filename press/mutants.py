@@ -49,6 +49,7 @@ OWN = (
 OPTIONS = (
     *("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+    *("-m", "not judge"),  # the long ones, too
 )
 BAR = 0.85
 MEMORY = 12 * 2**30  # bytes that a mutant may take

@@ -1,6 +1,7 @@
 """The book's small run, from nothing: its losses and its time.
 
 The command line trains it with its defaults; the record keeps a thinned log.
+Beside it stands what the same model learns by AdamW alone.
 """
 
 import tempfile
@@ -17,21 +18,16 @@ from scratchlm.text.files import read_json
 from scratchlm.training.trainer import read_log
 
 PLAIN = ["--device", "cpu", "--precision", "float32"]  # everywhere the same
+ADAMW = "--optimizer adamw --learning-rate 0.003 --batch-size 32 --steps 800"
 
 
-def train(folder: Path) -> list[dict[str, Any]]:
-    """Train with the defaults of the command line; returns the log."""
-    arguments = ["train", "--out", str(folder), "--sample-every", "0"]
-    if main([*arguments, *PLAIN]) != 0:
-        raise RuntimeError("the training did not end well")
-    return read_log(folder)
-
-
-def record() -> dict[str, Any]:
-    """Train on two threads; the losses, and the seconds of the steps."""
-    torch.set_num_threads(2)
+def train(*more: str) -> dict[str, Any]:
+    """Train with the defaults of the command line, but for `more`."""
     folder = Path(tempfile.mkdtemp()) / "toytown"
-    lines = train(folder)
+    arguments = ["train", "--out", str(folder), "--sample-every", "0"]
+    if main([*arguments, *PLAIN, *more]) != 0:
+        raise RuntimeError("the training did not end well")
+    lines = read_log(folder)
     return {
         "config": read_json(folder / "config.json"),
         "seconds": lines[-1]["seconds"],
@@ -42,6 +38,12 @@ def record() -> dict[str, Any]:
             if "validation_loss" in line
         ],
     }
+
+
+def record() -> dict[str, Any]:
+    """Train on two threads; the losses, and the seconds of the steps."""
+    torch.set_num_threads(2)
+    return train() | {"adamw": train(*ADAMW.split())}
 
 
 def first_losses(count: int) -> list[float]:

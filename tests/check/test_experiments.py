@@ -288,7 +288,7 @@ def test_the_books_code_is_in_the_bands(whole: Site, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "topic", "old", "new", "wanted"),
     [
-        *(pytest.param(*x, marks=pytest.mark.slow) for x in MISTAKES.values()),
+        *MISTAKES.values(),
         *(pytest.param(*x, marks=pytest.mark.judge) for x in LONGER.values()),
     ],
     ids=[*MISTAKES, *LONGER],
@@ -300,7 +300,6 @@ def test_a_mistake_is_outside(
     assert outside(whole, name) >= wanted
 
 
-@pytest.mark.slow
 def test_one_runs_in_an_emitted_repository(tmp_path: Path) -> None:
     """By its own command, in the repository's own folder."""
     out = emit(Plan("beginner", "cpu"), tmp_path / "llm")

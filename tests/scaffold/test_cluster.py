@@ -68,7 +68,6 @@ def sbatch(
     )
 
 
-@pytest.mark.slow
 def test_a_submitted_run_is_one_of_two_processes_and_goes_on(
     tmp_path: Path, submit: dict[str, str]
 ) -> None:

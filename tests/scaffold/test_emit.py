@@ -129,7 +129,6 @@ def test_its_readme_names_every_topic_of_the_track(repository: Path) -> None:
     assert "{%" not in text
 
 
-@pytest.mark.slow
 def test_its_checks_are_found(repository: Path) -> None:
     """That its tests are, the matrix of all combinations tells."""
     assert "attention" in run(repository, "-m", "checks", "--list").split()
@@ -151,7 +150,6 @@ def test_it_has_a_reference_to_compare_with(repository: Path) -> None:
             assert copy.read_bytes() == (ROOT / "src" / name).read_bytes()
 
 
-@pytest.mark.slow
 def test_it_trains_and_samples(repository: Path) -> None:
     small = "--steps 20 --characters 60000 --vocab-size 300 --layers 1"
     small += " --channels 32 --context 32 --batch-size 4 --warmup 2"
@@ -165,7 +163,6 @@ def test_it_trains_and_samples(repository: Path) -> None:
     assert "none violated" in kept
 
 
-@pytest.mark.slow
 def test_a_model_of_ones_own_text_is_put_to_use(tmp_path: Path) -> None:
     """What the practitioner's README says, in its order."""
     text = tmp_path / "text.txt"

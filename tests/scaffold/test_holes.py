@@ -161,7 +161,6 @@ def test_a_command_uses_what_stands_in(site: Site) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
 def test_training_says_whose_its_parts_are(site: Site) -> None:
     """Two files at a time, and it changes what it says."""
     count = len(site.topics)
@@ -203,7 +202,6 @@ def test_what_is_begun_and_not_ended_is_not_used(site: Site) -> None:
     assert "llm/scratchlm/model/attention.py" in done.stderr
 
 
-@pytest.mark.slow
 def test_any_order_will_do_and_a_mistake_below_is_named(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:

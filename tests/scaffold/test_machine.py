@@ -16,7 +16,6 @@ from scaffold.machine import (
 from scaffold.plan import budgets
 
 
-@pytest.mark.slow
 def test_it_finds_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.split("\n\n")[0].splitlines()

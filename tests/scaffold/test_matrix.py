@@ -24,7 +24,7 @@ def marked() -> list[object]:
     return [
         pytest.param(
             *wanted,
-            marks=pytest.mark.slow if wanted in SHORT else pytest.mark.judge,
+            marks=() if wanted in SHORT else pytest.mark.judge,
         )
         for wanted in combinations()
     ]
@@ -69,7 +69,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("left.txt", "", "not committed: \\?\\? left.txt"),
     ],
 )
-@pytest.mark.slow
 def test_what_does_not_work_is_told(
     name: str,
     text: str,

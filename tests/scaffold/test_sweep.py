@@ -265,7 +265,6 @@ def test_a_sweep_without_a_remark_asks_what_it_varies() -> None:
         assert read_sweep(path).remark.count("?") == 1
 
 
-@pytest.mark.slow
 def test_a_sweep_runs_registers_and_reports(tmp_path: Path) -> None:
     folder = emit(Plan("researcher", "cpu"), tmp_path / "llm")
     (folder / "sweeps" / "own.toml").write_text(SMALL, encoding="utf-8")

@@ -20,6 +20,13 @@ SIZE: dict[str, Any] = {
     "channels": 128,
 }  # of the model that the book trains
 SNAPSHOTS = (0, 10, 20, 50, 100, 200, 500)
+RUN = TrainConfig(
+    700,
+    learning_rate=0.01,
+    optimizer="muon",
+    evaluate_every=100,
+    snapshots=SNAPSHOTS,
+)  # of the model that the book trains
 
 
 def settings(
@@ -33,9 +40,7 @@ def settings(
 
 PRESETS = {
     "small": settings(
-        gpt2_config(**SIZE),
-        TrainConfig(800, evaluate_every=50, snapshots=SNAPSHOTS),
-        batch_size=32,
+        gpt2_config(**SIZE), RUN, batch_size=16
     ),
     "tiny": settings(
         gpt2_config(**{**SIZE, "layers": 2, "channels": 64, "context": 64}),
@@ -44,9 +49,7 @@ PRESETS = {
         characters=500_000,
     ),
     "llama": settings(
-        llama_config(**SIZE),
-        TrainConfig(800, evaluate_every=50, snapshots=SNAPSHOTS),
-        batch_size=32,
+        llama_config(**SIZE), RUN, batch_size=16
     ),
     "fast": settings(
         fast_model(SIZE["vocab_size"]), fast_training(800), batch_size=16
