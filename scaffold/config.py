@@ -142,7 +142,7 @@ def config(plan: Plan) -> str:
     document = tomlkit.document()
     title = f"Settings of `scratchlm train`: {facts['title']}."
     lines = [title, "Options that follow train.py win over them."]
-    for line in [*lines, *words(run, facts)]:
+    for line in [*lines, *words(run, facts, plan.limits)]:
         for part in textwrap.wrap(line, WIDTH, subsequent_indent=INDENT):
             document.add(tomlkit.comment(part))
     for name, value in plan.settings.items():

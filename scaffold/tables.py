@@ -37,7 +37,20 @@ def basis(facts: dict[str, Any]) -> str:
     )
 
 
-def words(run: Estimate, facts: dict[str, Any]) -> list[str]:
+def priced(facts: dict[str, Any], limits: Limits) -> list[str]:
+    """What an hour costs, and who says so; nothing where nothing is paid."""
+    if limits.hourly_usd is not None:
+        return [f"  price       {dollars(limits.hourly_usd)} an hour, as asked"]
+    if "priced" not in facts:
+        return []
+    seen = facts["priced"]
+    return [
+        f"  price       {dollars(facts['price'])} an hour for a card: "
+        f"{seen['from']}, {seen['seen']}"
+    ]
+
+
+def words(run: Estimate, facts: dict[str, Any], limits: Limits) -> list[str]:
     """An estimate, a line for each part."""
     rented = facts["cards"]
     price = f"for {rented} cards" if rented > 1 else "for the machine"
@@ -51,6 +64,7 @@ def words(run: Estimate, facts: dict[str, Any]) -> list[str]:
         "float32",
         f"  time        {duration(3600 * run.hours)}, {basis(facts)}",
         f"  money       {dollars(run.usd)} {price}",
+        *priced(facts, limits),
     ]
 
 
@@ -64,10 +78,12 @@ def show_estimate(options: argparse.Namespace) -> int:
     if options.json:
         said = {"track": plan.track, "budget": plan.budget, **run.facts}
         said["hourly_usd"] = hourly(facts, plan.limits)
+        said["priced"] = facts.get("priced")
         said["notes"] = plan.notes
         print(json.dumps(said, indent=1))
         return 0
-    print("\n".join([*words(run, facts), *(f"note: {n}" for n in plan.notes)]))
+    lines = words(run, facts, plan.limits)
+    print("\n".join([*lines, *(f"note: {n}" for n in plan.notes)]))
     return 0
 
 

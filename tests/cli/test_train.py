@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch._dynamo.exc import BackendCompilerFailed
 
-from scratchlm.cli import estimate, train
+from scratchlm.cli import estimate, progress, train
 from scratchlm.cli.app import main
 from scratchlm.cli.progress import TimeLimit
 from scratchlm.cli.runs import alone, opening
@@ -136,6 +136,24 @@ def test_a_share_of_the_peak_is_told_where_it_is_known(
         assert ("%" in train.pace(trainer, lines)) == (name != "X")
     for few in (lines[:1], lines[:1] * 2):
         assert train.pace(trainer, few) == "too short to be timed"
+
+
+def test_each_line_but_the_first_says_how_fast_it_goes(
+    run: Path, monkeypatch: Any, capsys: Capture
+) -> None:
+    model, judged = load_model(run), {"train_loss": 1.0, "validation_loss": 1.0}
+    tokenizer: Any = None  # which writes nothing here
+    show = progress.show_progress(tokenizer, 0)
+    for step, seconds in ((1, 2.0), (2, 4.0), (3, 4.0)):
+        line: Any = {"step": step, "tokens": 3000 * step, "seconds": seconds}
+        show(model, line | judged)
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert second.endswith("   1,500 tokens/s")
+    assert "tokens/s" not in first + third  # no time has passed for the third
+    share = 0.314
+    monkeypatch.setattr(progress, "share_of_peak", lambda *_: (share, "a card"))
+    lines: Any = [{"tokens": n, "seconds": n} for n in (10, 20)]
+    assert progress.speed(model, *lines) == "   1 tokens/s, MFU 31%"
 
 
 def test_batches_are_fetched_ahead_by_one_process_on_a_card(

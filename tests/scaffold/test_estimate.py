@@ -1,5 +1,6 @@
 """What a run takes is computed, and a run is made to fit what it may take."""
 
+import datetime
 import json
 from pathlib import Path
 
@@ -220,6 +221,7 @@ def test_an_estimate_is_told_to_people_and_to_programs(
         "budget": "node8",
         **run.facts,
         "hourly_usd": 8 * 3.49,
+        "priced": budgets()["node8"]["priced"],
         "notes": [],
     }
     assert main(words) == 0
@@ -228,3 +230,20 @@ def test_an_estimate_is_told_to_people_and_to_programs(
     assert "assumption" in printed
     assert dollars(run.usd) in printed
     assert main(["estimate", "--track", "expert"]) == 2
+
+
+@pytest.mark.parametrize("name", budgets())
+def test_a_price_has_a_source_and_a_day(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = budgets()[name]
+    words = ["estimate", "--track", "researcher", "--budget", name]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert ("price" in printed) == (facts["price"] > 0)
+    if facts["price"]:
+        seen = facts["priced"]["seen"]
+        assert datetime.date.fromisoformat(seen) <= datetime.date.today()
+        assert f"{facts['priced']['from']}, {seen}" in printed
+    assert main([*words, "--hourly-usd", "7"]) == 0
+    assert "7.00 dollars an hour, as asked" in capsys.readouterr().out

@@ -39,18 +39,14 @@ def settings(
 
 
 PRESETS = {
-    "small": settings(
-        gpt2_config(**SIZE), RUN, batch_size=16
-    ),
+    "small": settings(gpt2_config(**SIZE), RUN, batch_size=16),
     "tiny": settings(
         gpt2_config(**{**SIZE, "layers": 2, "channels": 64, "context": 64}),
         TrainConfig(200, warmup=20, evaluate_every=50),
         batch_size=16,
         characters=500_000,
     ),
-    "llama": settings(
-        llama_config(**SIZE), RUN, batch_size=16
-    ),
+    "llama": settings(llama_config(**SIZE), RUN, batch_size=16),
     "fast": settings(
         fast_model(SIZE["vocab_size"]), fast_training(800), batch_size=16
     ),

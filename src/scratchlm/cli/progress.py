@@ -5,29 +5,60 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
+import torch
 from tqdm import tqdm
 
 from scratchlm.cli.estimate import duration
 from scratchlm.cli.sample import stream
-from scratchlm.model.gpt import GPT
+from scratchlm.model.gpt import GPT, GPTConfig
 from scratchlm.text.prepare import AnyTokenizer
+from scratchlm.training.device import (
+    promised,
+    tokens_per_second,
+    utilization,
+)
 from scratchlm.training.trainer import LogRecord
+
+
+def share_of_peak(
+    config: GPTConfig, rate: float, device: torch.device
+) -> tuple[float, str] | None:
+    """The model-flops utilization at a rate, and the name of the card.
+
+    None for a processor, and for a card whose peak is not known.
+    """
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    peak = promised(name)
+    return None if peak is None else (utilization(config, rate, peak), name)
+
+
+def speed(model: GPT, before: LogRecord | None, line: LogRecord) -> str:
+    """Tokens a second since an earlier line, and the share of the peak."""
+    if before is None or not line["seconds"] > before["seconds"]:
+        return ""
+    rate = tokens_per_second([before, line])
+    device = next(model.parameters()).device
+    found = share_of_peak(model.config, rate, device)
+    share = f", MFU {found[0]:.0%}" if found else ""
+    return f"   {rate:,.0f} tokens/s{share}"
 
 
 def show_progress(
     tokenizer: AnyTokenizer, every: int
 ) -> Callable[[GPT, LogRecord], None]:
-    """What to print after an evaluation: losses, now and then a text."""
-    count = 0
+    """What to print after an evaluation: losses, pace, now and then a text."""
+    count, before = 0, None
 
     def show(model: GPT, line: LogRecord) -> None:
-        nonlocal count
+        nonlocal count, before
         tqdm.write(
             f"step {line['step']:6}   train {line['train_loss']:.4f}   "
             f"validation {line['validation_loss']:.4f}   "
-            f"{duration(line['seconds'])}"
+            f"{duration(line['seconds'])}{speed(model, before, line)}"
         )
-        count += 1
+        count, before = count + 1, line
         if every and count % every == 0:
             pieces = stream(model, tokenizer, "", 40)
             tqdm.write("    " + "".join(pieces).replace("\n", "\n    "))

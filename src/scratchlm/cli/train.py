@@ -22,7 +22,7 @@ from scratchlm.cli.corpus import DATA, mirror
 from scratchlm.cli.errors import UserError, users_input
 from scratchlm.cli.plot import print_plot, save_plot
 from scratchlm.cli.presets import PRESETS, WORDS
-from scratchlm.cli.progress import TimeLimit, show_progress
+from scratchlm.cli.progress import TimeLimit, share_of_peak, show_progress
 from scratchlm.cli.runs import (
     Opened,
     alone,
@@ -54,12 +54,7 @@ from scratchlm.text.prepare import (
 )
 from scratchlm.text.tokens import BatchCursor, open_tokens
 from scratchlm.training.checkpoint import has_run
-from scratchlm.training.device import (
-    prefetched,
-    promised,
-    tokens_per_second,
-    utilization,
-)
+from scratchlm.training.device import prefetched, tokens_per_second
 from scratchlm.training.precision import supported
 from scratchlm.training.trainer import (
     Interrupted,
@@ -697,12 +692,8 @@ def pace(trainer: Trainer, lines: list[LogRecord]) -> str:
     config, rate = trainer.model.config, tokens_per_second(lines)
     text = f"{rate:,.0f} tokens a second, "
     text += f"{flops_per_token(config) * rate:.1e} operations"
-    device = trainer.device
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        if peak := promised(name):
-            share = utilization(config, rate, peak)
-            text += f": {share:.1%} of what {name} has in bfloat16"
+    if found := share_of_peak(config, rate, trainer.device):
+        text += f": {found[0]:.1%} of what {found[1]} has in bfloat16"
     return text
 
 
