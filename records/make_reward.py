@@ -37,7 +37,8 @@ from scratchlm.tuning.reward import (
 )
 
 RUN = ROOT / "_build" / "runs" / "toytown"
-TUNED, STEPS, RATE, SEEDS, DRAWS, SCORED = 70, 100, 1e-4, 3, 8, 6400
+TUNED, STEPS, SEEDS, DRAWS, SCORED = 55, 100, 3, 8, 6400
+TUNING, RATE = 2e-3, 2e-4  # for questions and answers; for the reward
 FORMS = {  # what is paid, and how it is learned from
     "sequence": (pay_right, RewardConfig(new_tokens=8)),
     "token": (pay_right, RewardConfig(new_tokens=8, average="token")),
@@ -57,7 +58,7 @@ def instructed(tokenizer: Tokenizer, steps: int) -> GPT:
     context = model.config.context
     examples = make_examples(tokenizer, make_tasks(), context)
     batches = packed_batches(examples, context, rows=4, seed=0)
-    fine_tune(model, batches, TuneConfig(steps))
+    fine_tune(model, batches, TuneConfig(steps, TUNING))
     return model
 
 
