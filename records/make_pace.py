@@ -2,8 +2,8 @@
 
 All tests run, two at a time, but for those that take minutes by their mark.
 What several of them share is made by the first of them and counts as its
-time. So those that are left for `make test` run once more, and each counts
-with the longer of its two times.
+time. So those that are left for `make test` run once more, and of them the
+second time counts.
 """
 
 import json
@@ -42,8 +42,7 @@ def record() -> dict[str, Any]:
     """Run all tests, and again those that are not long."""
     seconds = times("not judge", [])
     long = [name for name, value in seconds.items() if value > LONGEST]
-    for name, value in times("not judge", long).items():
-        seconds[name] = max(seconds[name], value)
+    seconds |= times("not judge", long)
     rest = [v for v in seconds.values() if v <= LONGEST]
     return {
         "tests": len(seconds),

@@ -130,7 +130,7 @@ def dry_run(plan: Plan, out: Path, wishes: Wishes, as_json: bool) -> int:
         return 0
     print(f"{out.absolute()} would have {len(files)} files, ", end="")
     print(f"{sum(files.values()) / 1e6:.1f} MB:")
-    print("\n".join([*tree(files), "", *words(run, facts)]))
+    print("\n".join([*tree(files), "", *words(run, facts, plan.limits)]))
     for note in notes:
         print(f"note:  {note}", file=sys.stderr)
     return 0

@@ -51,7 +51,7 @@ def suite(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def tests_of(folder: Path, *words: str) -> str:
+def said_of(folder: Path, *words: str) -> str:
     """What pytest says of a folder."""
     command = [sys.executable, "-m", "pytest", "-v", *words]
     done = subprocess.run(
@@ -66,18 +66,18 @@ def tests_of(folder: Path, *words: str) -> str:
 
 
 def test_what_took_long_is_left_out_unless_it_is_needed(suite: Path) -> None:
-    said = tests_of(suite, "-m", "not long")
+    said = said_of(suite, "-m", "not long")
     assert "test_short PASSED" in said
     assert "test_needed PASSED" in said
     assert "test_long" not in said
     assert "1 deselected" in said
-    assert "test_long PASSED" in tests_of(suite, "-m", "")
+    assert "test_long PASSED" in said_of(suite, "-m", "")
 
 
 @pytest.mark.parametrize("processes", ["0", "2"])
 def test_times_are_written(suite: Path, processes: str) -> None:
     file = suite / "times.json"
-    tests_of(suite, "-n", processes, "--times", str(file))
+    said_of(suite, "-n", processes, "--times", str(file))
     times = json.loads(file.read_text(encoding="utf-8"))
     assert len(times) == 3
     assert times["test_them.py::test_short"] > 0.3

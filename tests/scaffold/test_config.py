@@ -118,7 +118,7 @@ def test_a_smaller_memory_takes_fewer_windows_more_often() -> None:
     need = memory_estimate(model_of(settings), 8).peak
     facts = budgets()["cpu"] | {"memory": need / ROOM + 1}
     less = batched(settings, facts)
-    assert (less["batch_size"], less["accumulate"]) == (8, 4)
+    assert (less["batch_size"], less["accumulate"]) == (8, 2)
     assert step_tokens(less) == step_tokens(settings)
     with pytest.raises(CombinationError, match="not one window"):
         batched(settings, facts | {"memory": 1e6})
