@@ -16,7 +16,7 @@ from typing import Any
 from press.pace import LONGEST
 
 ROOT = Path(__file__).parent.parent
-KEPT = 0.5  # seconds from which on a test is named
+KEPT = 0.25  # seconds from which on a test is named
 PROCESSES = 2
 FAILED = 1  # what pytest returns where tests ran, and some failed
 BUDGET = 150.0  # seconds of two processes, for the tests of `make test`

@@ -37,8 +37,8 @@ def test_needed() -> None:
 def suite(tmp_path: Path) -> Path:
     """A folder with three tests, two of which a record calls long."""
     (tmp_path / "test_them.py").write_text(FILE, encoding="utf-8")
-    times = {"test_them.py::test_long": 1.1, "test_them.py::test_needed": 9.0}
-    times["test_them.py::test_short"] = 0.9
+    times = {"test_them.py::test_long": 0.6, "test_them.py::test_needed": 9.0}
+    times["test_them.py::test_short"] = 0.4
     record = {"name": "pace", "data": {"seconds": times}}
     path = tmp_path / "pace.json"
     path.write_text(json.dumps(seal(record)), encoding="utf-8")
