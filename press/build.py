@@ -22,7 +22,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -68,7 +67,6 @@ SHELLS_OWN = re.compile(
     r"SCRATCHLM_|PYTHONOPTIMIZE$|PYTHONSTARTUP$|PYTEST_|FORCE_COLOR$|LINES$"
 )
 SHOWN_TESTS = [*PACKAGES, "solutions", "cli", "compliance"]
-SHARES = 6  # of the measured tests
 
 
 class BuildError(RuntimeError):
@@ -265,43 +263,29 @@ def coverage_key() -> str:
     return hashlib.sha256(versions()).hexdigest() + digest(files)
 
 
-def shares() -> list[list[str]]:
-    """The files of tests that are measured, in shares for two processes.
-
-    Always the same ones in the same order: what tests share is made by the
-    first that needs it. There are several shares for each process, so that
-    neither waits long for the other.
-    """
+def measured_files() -> list[str]:
+    """The files of tests that are measured, in the order of their names."""
     folders = [ROOT / "tests" / name for name in SHOWN_TESTS]
     found = [path for folder in folders for path in folder.rglob("test_*.py")]
-    files = sorted(path.relative_to(ROOT).as_posix() for path in found)
-    return [files[n::SHARES] for n in range(min(SHARES, len(files)))]
-
-
-def measure_share(number: int, files: list[str]) -> Path:
-    """Run some files of tests, and measure; returns the log."""
-    command = [sys.executable, "-m", "pytest", *files]
-    command += ["--cov=scratchlm", "--cov=solutions"]
-    command += ["--cov=compliance", "--cov-report="]
-    command += ["-p", "no:cacheprovider"]
-    data = {"COVERAGE_FILE": str(BUILD / f"coverage-{number}.data")}
-    return run(f"tests-{number}", command, more=data)
+    return sorted(path.relative_to(ROOT).as_posix() for path in found)
 
 
 def measure_coverage() -> str:
-    """Run the library's tests; keep which lines they do not run."""
-    parts = dict(enumerate(shares(), 1))
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        logs = list(pool.map(measure_share, parts, parts.values()))
-    python = [sys.executable, "-m", "coverage"]
-    data = [str(BUILD / f"coverage-{number}.data") for number in parts]
-    run("coverage", [*python, "combine", *data])
+    """Run the library's tests; keep which lines they do not run.
+
+    A file's tests run in one process, since they share what they make.
+    """
+    command = [sys.executable, "-m", "pytest", *measured_files()]
+    command += ["-n", "auto", "--dist", "loadfile"]
+    command += ["--cov=scratchlm", "--cov=solutions"]
+    command += ["--cov=compliance", "--cov-report="]
+    log = run("tests", [*command, "-p", "no:cacheprovider"])
     report = BUILD / "coverage-raw.json"
-    command = [*python, "json", "-o", str(report)]
-    run("coverage", command)
+    python = [sys.executable, "-m", "coverage"]
+    run("coverage", [*python, "json", "-o", str(report)])
     keep_missing(json.loads(report.read_text(encoding="utf-8")))
     report.unlink()
-    passed = re.findall(r"(\d+) passed", "".join(tail(x, 1) for x in logs))
+    passed = re.findall(r"(\d+) passed", tail(log, 1))
     return f"{sum(map(int, passed)):,} passed"
 
 

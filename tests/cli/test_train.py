@@ -294,6 +294,7 @@ def test_minutes_that_do_not_do(monkeypatch: Any, fails: Fails) -> None:
     assert not Path("short").exists()
 
 
+@pytest.mark.always
 def test_a_run_that_is_slower_than_measured_stops_in_time(
     monkeypatch: Any, capsys: Capture
 ) -> None:

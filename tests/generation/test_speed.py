@@ -168,6 +168,7 @@ def test_the_roofline_bends_at_the_ridge() -> None:
     assert linear_work(10, 20, 30, 2) == (12_000, 2 * (200 + 600 + 300))
 
 
+@pytest.mark.always
 def test_ceilings_are_measured() -> None:
     roof = measure_roofline()
     for value in (roof.flops, roof.bandwidth, memory_rate(16, 3)):

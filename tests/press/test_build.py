@@ -275,9 +275,8 @@ def test_tests_are_run_once_whatever_asks_for_them(
     assert done == ["measured", "rest", "rest"]
 
 
-def test_each_measured_file_is_in_one_share() -> None:
-    shares = build.shares()
-    files = [file for share in shares for file in share]
+def test_each_file_is_measured_once() -> None:
+    files = build.measured_files()
     wanted = {
         path.relative_to(ROOT).as_posix()
         for name in build.SHOWN_TESTS
@@ -285,10 +284,7 @@ def test_each_measured_file_is_in_one_share() -> None:
     }
     assert len(files) == len(set(files))
     assert set(files) == wanted
-    sizes = [len(share) for share in shares]
-    assert len(sizes) == build.SHARES
-    assert max(sizes) - min(sizes) <= 1
-    assert build.shares() == shares
+    assert files == sorted(files)
 
 
 # --- listings ----------------------------------------------------------------

@@ -321,6 +321,7 @@ def test_tokens_of_other_numbers_get_ours(name: str, tmp_path: Path) -> None:
         import_folder(folder)
 
 
+@pytest.mark.always
 def test_habits_of_a_tokenizer_are_told(tmp_path: Path) -> None:
     folder = tmp_path / "habits"
     published(folder, "llama")
@@ -397,6 +398,7 @@ def test_other_files_stay_as_they_are(tmp_path: Path) -> None:
     assert import_folder(again)[1].fingerprint == tokenizer.fingerprint
 
 
+@pytest.mark.always
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "bad"
     published(folder, "llama")

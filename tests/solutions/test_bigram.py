@@ -1,5 +1,6 @@
 """Solutions on the learned bigram."""
 
+import pytest
 import torch
 
 from scratchlm.model.bigram import (
@@ -46,6 +47,7 @@ def test_rare_rows_keep_up() -> None:
     assert fair.softmax(dim=-1)[1, 2] > 0.95
 
 
+@pytest.mark.always
 def test_a_thin_table_learns_less() -> None:
     drawn = torch.Generator().manual_seed(0)
     leads = torch.randn(8, 8, generator=drawn).mul(2).softmax(dim=-1)

@@ -74,6 +74,7 @@ def test_base64_takes_four_for_three(model: GPT, tokenizer: Tokenizer) -> None:
     assert page_bytes(len(data) // 4, 4) == page_bytes(len(data) // 4 * 4)
 
 
+@pytest.mark.always
 def test_surprise_is_the_loss_in_bits(model: GPT, tokenizer: Tokenizer) -> None:
     engine = MiniRacer()
     load_into(engine, model, tokenizer)

@@ -105,6 +105,7 @@ def frequencies(p: Tensor, q: Tensor, least: float) -> Tensor:
     return counts / 4000
 
 
+@pytest.mark.always
 def test_guesses_that_are_dropped_are_missed() -> None:
     p, q = rows(2, 6, seed=3).softmax(-1)
     assert torch.allclose(dropped(p, q, 0), p)

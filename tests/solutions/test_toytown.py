@@ -73,6 +73,7 @@ def test_all_predictions_together_are_the_story() -> None:
     assert log_prob == pytest.approx(-nats, rel=1e-9)
 
 
+@pytest.mark.always
 def test_exact_entropy_agrees_with_the_sample() -> None:
     surprises = [-story.log_prob for story in write_corpus()]
     error = statistics.stdev(surprises) / math.sqrt(len(surprises))

@@ -529,6 +529,7 @@ def test_a_wrong_gradient_is_named(
 # --- what the compiler sees --------------------------------------------------
 
 
+@pytest.mark.always
 def test_graphs_breaks_and_compiling_again_are_counted() -> None:
     def whole(x: Tensor) -> Tensor:
         return (x * 2).relu().sum()

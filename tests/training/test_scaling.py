@@ -202,6 +202,7 @@ def test_the_published_law_makes_chinchilla() -> None:
     assert m == pytest.approx(1.4e12, rel=0.1)
 
 
+@pytest.mark.always
 def test_resampling_shows_what_noise_leaves_open() -> None:
     spread = {}
     for noise in (0.002, 0.03):
@@ -211,6 +212,7 @@ def test_resampling_shows_what_noise_leaves_open() -> None:
     assert spread[0.002] < spread[0.03]
 
 
+@pytest.mark.always
 def test_draws_without_a_law_are_drawn_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -569,6 +569,7 @@ def letters(task: Task, reply: Reply) -> float:
     return sum(c.islower() for c in reply.text) / max(1, len(reply.text))
 
 
+@pytest.mark.always
 @pytest.mark.parametrize("average", AVERAGES)
 def test_a_model_does_more_of_what_is_paid(average: Average) -> None:
     tokenizer = with_marks(Tokenizer([], {END: 256}))
