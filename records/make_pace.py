@@ -59,7 +59,8 @@ def record() -> dict[str, Any]:
 def replay(data: dict[str, Any]) -> None:
     """Two processes are through in time, and the long ones are told apart."""
     seconds = data["seconds"].values()
-    long = sum(value > LONGEST for value in seconds)
-    assert data["short"] == data["tests"] - long
+    left_out = data["tests"] - data["short"]
+    assert left_out >= sum(value > LONGEST for value in seconds)
+    assert left_out <= sum(value >= LONGEST for value in seconds)  # rounded
     assert data["short_seconds"] <= BUDGET * PROCESSES
     assert all(value > KEPT for value in seconds)
