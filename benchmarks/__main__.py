@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for name in dict.fromkeys(chosen):
             run(name)
-    except (measure.MissingPeer, FileNotFoundError) as error:
+    except (measure.MissingPeer, OSError) as error:
         print(f"{error}", file=sys.stderr)
         return 1
     return 0

@@ -61,6 +61,13 @@ def test_a_missing_peer_says_how_to_get_it(
     monkeypatch.setattr(bpe, "rows", fail)
     assert command.main(["bpe"]) == 1
     assert "benchmarks/requirements.txt" in capsys.readouterr().err
+
+    def offline() -> list[Row]:
+        raise ConnectionError("the text could not be fetched")
+
+    monkeypatch.setattr(bpe, "rows", offline)
+    assert command.main(["bpe"]) == 1
+    assert "could not be fetched" in capsys.readouterr().err
     assert (measure.ROOT / measure.REQUIREMENTS).exists()
 
 
