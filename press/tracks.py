@@ -18,6 +18,10 @@ comments, which no output shows:
 
     % tracks: all
 
+What sends its readers to a page that an edition lacks goes by itself, if it
+stands where that can be told: see `asides`. So such a place stands in brackets,
+in a sentence that it begins, or behind a semicolon.
+
 A short edition also leaves out the exercises that take longer than its reader
 has in an evening, with their solutions.
 
@@ -45,13 +49,25 @@ HEADING = re.compile(r"(#{1,6}) +(.*)")
 LABEL = re.compile(r"\(([\w-]+)\)=\s*")
 MARK = re.compile(r" {0,3}`{3,}\{tracks\} *(.*)")
 PASSAGE = re.compile(r"% tracks: *(.*)")
+NAMED = re.compile(
+    r"^ *:?(?:name|label): *([\w-]+) *$|\$\$ *\(([\w-]+)\)", re.M
+)
 ALL = "all"  # the mark that ends a passage
 TASK = re.compile(r"`{3,}\{(exercise|solution)\} *(.*)")
 NAME, GRADE = re.compile(r":name: *(\S+)"), re.compile(r":hours: *(\d)")
 CELL = re.compile(r" {0,3}(?:`{3,}|~{3,}|:{3,})\{code-cell\}")
-REFERENCE = re.compile(r"\{ref\}`(?:[^`<]*<)?([\w-]+)>?`")
-PLACE = r"\{ref\}`[^`]+`"
+REFERENCE = re.compile(r"\{(?:(?:num)?ref|eq)\}`(?:[^`<]*<)?([\w-]+)>?`")
+PLACE = r"\{(?:(?:num)?ref|eq)\}`[^`]+`"
 SEE = re.compile(rf"\bSee\s+{PLACE}(?:(?:,\s+|\s+and\s+){PLACE})*\.")
+IN_BRACKETS = re.compile(rf"\s*\(([^()]*{PLACE}[^()]*)\)")
+SEVERAL = re.compile(rf"{PLACE}(?:(?:,\s+|,?\s+and\s+){PLACE})+")
+ROW = re.compile(rf"^\| [^|\n]*\({PLACE}\) \|.*\n", re.M)
+IN_TABLE = re.compile(rf"(?<=\| ){PLACE}(?= \|)")
+PART = r"`[^`]*`|[^`.?!;]|[.?!](?!\s|\Z)"  # of a clause, which does not end it
+SENTENCE = re.compile(
+    rf"(?:(?<=\n\n)|(?<=[.?!])\s){PLACE}(?:{PART}|;)*[.?!]"
+)
+CLAUSE = re.compile(rf";\s+{PLACE}(?:{PART})*(?=[.?!;])")
 
 
 class TracksError(ValueError):
@@ -269,9 +285,14 @@ def titles() -> dict[str, str]:
 
 
 def labels(text: str) -> set[str]:
-    """All labels that stand above a heading of a page."""
-    matches = map(LABEL.fullmatch, text.splitlines())
-    return {found[1] for found in matches if found}
+    """All labels of a page: above its headings, and of what has a number.
+
+    What a cell shows that stays in a section that is left out has none.
+    """
+    shown = re.sub(rf"% {CUT}\n.*?% {END}\n", "", text, flags=re.S)
+    matches = map(LABEL.fullmatch, shown.splitlines())
+    numbered = {x for pair in NAMED.findall(shown) for x in pair if x}
+    return {found[1] for found in matches if found} | numbered
 
 
 def said(text: str) -> str:
@@ -286,6 +307,16 @@ def said(text: str) -> str:
     return " ".join(" ".join(kept).split()).casefold()
 
 
+def joined(places: Sequence[str]) -> str:
+    """Places in a row, as a sentence names them.
+
+    >>> joined(["A", "B", "C"])
+    'A, B and C'
+    """
+    *first, last = places or [""]
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def places(sentence: str, there: set[str]) -> str:
     """A glossary's "See …", with the pages that are there.
 
@@ -294,9 +325,34 @@ def places(sentence: str, there: set[str]) -> str:
     """
     found = re.findall(PLACE, sentence)
     kept = [x for x in found if REFERENCE.findall(x)[0] in there]
-    first = ", ".join(kept[:-1])
-    last = " and ".join([first, *kept[-1:]] if first else kept)
-    return f"See {last}." if kept else ""
+    return f"See {joined(kept)}." if kept else ""
+
+
+def asides(text: str, there: set[str]) -> str:
+    """A page that does not send its readers to what is not `there`.
+
+    What only does that goes: a place in brackets, or brackets about it; the
+    row of a table whose first cell has it so; a sentence or, behind a
+    semicolon, a clause that begins with it.
+
+    >>> asides("As a file (see {ref}`b`). {ref}`b` has more.", {"a"})
+    'As a file.'
+    """
+
+    def drop(found: re.Match[str]) -> str:
+        places = re.findall(PLACE, found[0])
+        kept = [x for x in places if {*REFERENCE.findall(x)} <= there]
+        if len(kept) == len(places):
+            return found[0]
+        if found.re is IN_BRACKETS:
+            return f" ({joined(kept)})" if kept else ""
+        if found.re is SEVERAL:
+            return joined(kept) or found[0]
+        return found[0] if places[0] in kept else ""
+
+    for pattern in (ROW, IN_BRACKETS, SEVERAL, IN_TABLE, SENTENCE, CLAUSE):
+        text = pattern.sub(drop, text)
+    return text
 
 
 def shorter(glossary: str, there: set[str], words: str) -> str:

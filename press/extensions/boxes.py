@@ -13,7 +13,7 @@ from sphinx.util.docutils import SphinxDirective
 from press import checks
 from press.effort import effort
 from press.files import ROOT
-from press.roadmap import TRACKS, Topic, load
+from press.roadmap import TRACKS, Topic, load, of_edition
 
 LOG = logging.getLogger(__name__)
 GRADES = {"0": "· minutes", "1": "①", "2": "②", "3": "③"}  # by its hours
@@ -207,9 +207,10 @@ class TopicCard(SphinxDirective):
             raise self.error(f"no topic {self.arguments[0]} in the roadmap")
         frame = box(kind="topic")
         line = nodes.paragraph()
-        if topic.requires:
+        there = {t.id for t in of_edition(load(), self.config.book_track)}
+        if needs := [name for name in topic.requires if name in there]:
             line += nodes.strong("", "You need ")
-            for i, need in enumerate(topic.requires):
+            for i, need in enumerate(needs):
                 if i:
                     line += nodes.Text(", ")
                 line += reference("ref", need, "")

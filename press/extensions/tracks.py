@@ -19,7 +19,17 @@ from sphinx.util.docutils import SphinxDirective
 
 from press.identity import book_roadmap
 from press.roadmap import TRACKS, of_edition
-from press.tracks import CUT, END, cut, labels, said, shorter, titles, unmarked
+from press.tracks import (
+    CUT,
+    END,
+    asides,
+    cut,
+    labels,
+    said,
+    shorter,
+    titles,
+    unmarked,
+)
 
 GLOSSARY = "book/appendix/glossary"
 ELSEWHERE = "°"  # after what only the whole book has
@@ -77,11 +87,12 @@ def cut_page(app: Sphinx, docname: str, source: list[str]) -> None:
     if is_whole(app.config):
         source[0] = unmarked(source[0])
         return
+    others = app.env.found_docs - {GLOSSARY}
+    paths = frozenset(map(app.env.doc2path, others))
+    there, words = edition_of(paths, track)
     if docname == GLOSSARY:
-        others = app.env.found_docs - {GLOSSARY}
-        paths = frozenset(map(app.env.doc2path, others))
-        source[0] = shorter(source[0], *edition_of(paths, track))
-    source[0] = cut(source[0], track)
+        source[0] = shorter(source[0], there, words)
+    source[0] = asides(cut(source[0], track), there)
 
 
 class RemoveCells(SphinxTransform):

@@ -17,7 +17,7 @@ PAGE = (ROOT / "book" / "appendix" / "names.md").read_text(encoding="utf-8")
 GLOSSARY = (ROOT / "book" / "appendix" / "glossary.md").read_text(
     encoding="utf-8"
 )
-ROW = re.compile(r"- (`.+?) \((.+?)\):\\\n  `(\S+)`, \{ref\}`(\w+)`")
+ROW = re.compile(r"- (`.+?) \((.+?)\):\\\n  `(\S+)` \(\{ref\}`(\w+)`")
 ROWS = [
     (re.findall(r"`(\w+)`", names), here, page)
     for names, _, here, page in ROW.findall(PAGE)

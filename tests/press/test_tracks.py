@@ -14,10 +14,13 @@ from press.tracks import (
     CUT,
     END,
     PAGES,
+    REFERENCE,
     TASK,
     TracksError,
+    asides,
     blank,
     cut,
+    labels,
     said,
     sections,
     shorter,
@@ -251,6 +254,50 @@ def test_what_a_page_asks_and_answers_is_cut_together() -> None:
         assert not solved or solved == asked
         answered += len(solved)
     assert answered > 10
+
+
+HERE = {"here", "there", "fig-here"}
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("It is old ({ref}`gone`), and short.", "It is old, and short."),
+        ("Old (see {ref}`gone` or ask) as it is.", "Old as it is."),
+        ("Old ({ref}`gone`, {ref}`here`).", "Old ({ref}`here`)."),
+        ("Old ({ref}`here`; {numref}`fig-here`).", None),
+        ("First.\n{ref}`gone` has `a.b` of it; more. Last.", "First. Last."),
+        ("One.\n\n{ref}`gone` has it.\n\nTwo.", "One.\n\n\n\nTwo."),
+        ("One. {ref}`here` has it. Two.", None),
+        ("So it is; {numref}`fig-gone` shows it. Two.", "So it is. Two."),
+        ("So it is; {eq}`gone` says it; and on.", "So it is; and on."),
+        ("Read {ref}`here`, {ref}`gone` and {ref}`there` first.",
+         "Read {ref}`here` and {ref}`there` first."),
+        ("| a | {ref}`gone` | b |\n", "| a |  | b |\n"),
+        ("| A size ({ref}`gone`) | 3 |\n| B | 4 |\n", "| B | 4 |\n"),
+        ("| A size ({ref}`here`) | 3 |\n", None),
+        ("It is in {ref}`gone` and not here.", None),  # what nobody can cut
+    ],
+)  # fmt: skip
+def test_what_only_sends_elsewhere_goes(text: str, left: str | None) -> None:
+    assert asides(text, HERE) == (text if left is None else left)
+
+
+@pytest.mark.parametrize("track", TRACKS)
+def test_no_page_of_an_edition_sends_its_readers_to_what_it_lacks(
+    track: str,
+) -> None:
+    files = str(contents(load(), track))
+    names = re.findall(r"(?:file|root)': '([^']+)'", files)
+    texts = {n: (ROOT / f"{n}.md").read_text(encoding="utf-8") for n in names}
+    pages = {name: cut(text, track) for name, text in texts.items()}
+    there = set().union(*map(labels, pages.values()))
+    pages.pop("book/appendix/glossary")  # see `shorter`
+    for name, page in pages.items():
+        lost = set(REFERENCE.findall(asides(page, there))) - there
+        assert not lost, name
+        if track == "beginner":
+            assert labels(page) <= labels(texts[name])
 
 
 def test_an_edition_that_is_too_thick_is_refused() -> None:
