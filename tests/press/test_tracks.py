@@ -330,7 +330,7 @@ def test_every_edition_is_shorter_than_the_book() -> None:
 
 
 def test_titles_are_known_by_their_labels() -> None:
-    assert titles()["attention"] == "Looking only backwards"
+    assert titles()["attention"] == "Looking only backwards: attention"
     assert titles()["track-beginner"] == "Beginners"
 
 

@@ -63,7 +63,7 @@ def compare(
     Example:
       python -m scratchlm compare runs/toytown runs/muon --svg losses.svg
 
-    Book: The loop
+    Book: The loop: a trainer
     """
     if not runs:
         raise UserError("name the folders of one run or more")

@@ -41,7 +41,7 @@ def get(
       python -m scratchlm corpus get shakespeare
 
     Next: python -m scratchlm train --corpus shakespeare
-    Book: Gathering text without regret
+    Book: Gathering text without regret: a clean corpus
     """
     with users_input():
         path = corpus.get(what, out, mirror=mirror(), sha256=sha256)
@@ -106,7 +106,7 @@ def prepare(
           --license CC-BY-4.0
 
     Next: python -m scratchlm train --corpus data/notes
-    Book: Gathering text without regret
+    Book: Gathering text without regret: a clean corpus
     """
     with users_input():
         done = corpus.prepare(file, out, license, keep_pii=keep_pii)

@@ -61,7 +61,7 @@ def evaluate(
       python -m scratchlm evaluate --run runs/notes --text data/notes/test.jsonl
 
     Next: python -m scratchlm compare runs/toytown runs/other
-    Book: How good is it?
+    Book: How good is it? Loss and perplexity
     """
     if batch_size < 1:
         raise UserError(f"--batch-size {batch_size}: choose 1 or more")

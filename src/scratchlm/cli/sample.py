@@ -146,7 +146,7 @@ def sample(
       echo "Mrs Pell" | python -m scratchlm sample --prompt -
 
     Next: python -m scratchlm evaluate --run runs/toytown
-    Book: Letting it speak; Choosing the next word
+    Book: Letting it speak: generation; Choosing the next word: sampling
     """
     if tokens < 1:
         raise UserError(f"--tokens {tokens}: ask for 1 or more")

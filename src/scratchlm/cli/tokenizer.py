@@ -41,7 +41,7 @@ def train(
 
     Next: python -m scratchlm train --corpus data/tinyshakespeare.txt \\
               --tokenizer data/tokenizer.json
-    Book: Learning an alphabet of pieces
+    Book: Learning an alphabet of pieces: byte pairs
     """
     if not file.exists():
         raise UserError(f"{file}: there is no such file; is the path right?")
@@ -96,7 +96,7 @@ def export(
       python -m scratchlm tokenizer export --out town.json \\
           --tokenizer runs/toytown/tokenizer.json
 
-    Book: The same tokens as everybody else
+    Book: The same tokens as everybody else: exchange
     """
     loaded = load_tokenizer(tokenizer)
     if isinstance(loaded, CharTokenizer):

@@ -762,7 +762,7 @@ def train(
       python -m scratchlm train --from runs/first --steps 400 --out runs/more
 
     Next: python -m scratchlm sample --run runs/first
-    Book: The loop
+    Book: The loop: a trainer
     """
     start = time.monotonic()
     job = Job(text, model, training, batch, run)
