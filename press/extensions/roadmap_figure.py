@@ -7,6 +7,7 @@ since Graphviz writes no links into its PDF. Where the page of the cards is
 not built, a box leads to its chapter.
 """
 
+import html
 import json
 import re
 import subprocess
@@ -87,8 +88,10 @@ class RoadmapFigure(Drawing):
         for path in (BUDGETS, RECORD):
             self.env.note_dependency(str(path))
         drawn = self.framed(draw(track, edition))
+        topics = of_edition(book_roadmap(), edition)
         for node in drawn[0].findall(roadmap_node):
-            node["facts"] = facts(of_edition(book_roadmap(), edition))
+            node["facts"] = facts(topics)
+            node["key"] = key([t for t in topics if is_drawn(t, track)])
         return drawn
 
 
@@ -174,7 +177,7 @@ def draw(track: str, edition: str = "") -> str:
         'edge [color="#5f6b76", arrowsize=0.5];',
     ]
     topics = of_edition(book_roadmap(), edition)
-    shown = {t.id for t in topics if not track or t.tracks[track] != "skim"}
+    shown = {t.id for t in topics if is_drawn(t, track)}
     for topic in topics:
         if topic.id not in shown:
             continue
@@ -192,6 +195,40 @@ def draw(track: str, edition: str = "") -> str:
     heads = [row[0] for row in rows]
     out += [f"{a} -> {b} [style=invis];" for a, b in pairwise(heads)]
     return "\n".join([*out, "}"])
+
+
+def is_drawn(topic: Topic, track: str) -> bool:
+    """Whether the roadmap of a track has a box for the topic."""
+    return not track or topic.tracks[track] != "skim"
+
+
+def key(topics: Iterable[Topic]) -> list[tuple[str, str, str]]:
+    """The parts that some topics belong to, in the order of the book.
+
+    Each has its title, and what its boxes are filled and framed with.
+    """
+    there = {topic.part for topic in topics}
+    parts = book_roadmap().parts.items()
+    return [(title, *COLORS[part]) for part, title in parts if part in there]
+
+
+def key_in_html(parts: Iterable[tuple[str, str, str]]) -> str:
+    """What the colors mean, as a list."""
+    lines = [
+        f'<li style="background: {fill}; border-color: {edge}">'
+        f"{html.escape(title)}</li>"
+        for title, fill, edge in parts
+    ]
+    return f'<ul class="roadmap-key">{"".join(lines)}</ul>'
+
+
+def key_in_tex(parts: Iterable[tuple[str, str, str]]) -> str:
+    """What the colors mean, in print: one framed word after the other."""
+    words = [
+        rf"\bookkey{{{edge[1:].upper()}}}{{{fill[1:].upper()}}}{{{title}}}"
+        for title, fill, edge in parts
+    ]
+    return rf"{{\centering {' '.join(words)}\par}}"
 
 
 def in_rows(topics: Sequence[Topic]) -> list[list[str]]:
@@ -250,12 +287,13 @@ class ResolveRoadmap(SphinxPostTransform):
         for node in list(self.document.findall(roadmap_node)):
             form = self.app.builder.format
             if form == "html":
-                text = self.svg(node)
+                text = self.svg(node) + key_in_html(node.get("key", []))
                 if "facts" in node and self.app.builder.name == "html":
                     text += FACTS % node["facts"]
                 node.replace_self(nodes.raw("", text, format=form))
             elif form == "latex":
-                node.replace_self(nodes.raw("", self.tex(node), format=form))
+                text = self.tex(node) + key_in_tex(node.get("key", []))
+                node.replace_self(nodes.raw("", text, format=form))
 
     def place(self, name: str) -> tuple[str, str] | None:
         """Page and anchor of a topic's card; None where neither is built.

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from press import roadmap
+from press.extensions import roadmap_figure
 from press.roadmap import RoadmapError, contents, load
 
 GOOD = roadmap.ROADMAP.read_text(encoding="utf-8")
@@ -120,3 +121,22 @@ def test_tools_are_named_alike_and_lead_to_one_place() -> None:
         assert len(set(names)) == len(names), topic.id
         for tool in topic.tools:
             assert known.setdefault(tool.name, tool.url) == tool.url
+
+
+def test_the_colors_of_the_roadmap_are_told() -> None:
+    """Each part that has a box, once, as its boxes are filled and framed."""
+    book = load()
+    told = roadmap_figure.key(book.topics)
+    assert [title for title, *_ in told] == list(book.parts.values())
+    graph = roadmap_figure.draw("")
+    for _, fill, edge in told:
+        assert f'fillcolor="{fill}", color="{edge}"' in graph
+    some = [t for t in book.topics if t.part in ("text", "serving")]
+    two = roadmap_figure.key(some)
+    assert [title for title, *_ in two] == ["Text becomes tokens", "Into use"]
+    page = roadmap_figure.key_in_html([("A & B", "#fbeede", "#d97a12")])
+    assert ">A &amp; B</li>" in page
+    assert "background: #fbeede; border-color: #d97a12" in page
+    printed = roadmap_figure.key_in_tex(two)
+    assert r"\bookkey{D97A12}{FBEEDE}{Text becomes tokens}" in printed
+    assert printed.count(r"\bookkey") == 2
