@@ -44,13 +44,20 @@ GUIDE = (
 NAME = {"type": "string", "pattern": "^[a-z][a-z_]*$"}
 TEXT = {"type": "string", "minLength": 3}
 SENTENCE = {"type": "string", "pattern": r"^[A-Z`].{15,}[.!?]$"}
+# Licenses of tools, as spdx.org spells them, and words for what has none.
+LICENSES = (
+    *("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "LGPL-2.1-or-later"),
+    *("MIT", "MPL-2.0", "public domain", "service", "proprietary"),
+)
+PARTLY = ", but for parts"  # where some folders have another license
 TOOL = {
     "type": "object",
-    "required": ["name", "url", "for"],
+    "required": ["name", "url", "license", "for"],
     "additionalProperties": False,
     "properties": {
         "name": {"type": "string", "minLength": 2},
         "url": {"type": "string", "pattern": r"^https://\S+$"},
+        "license": {"enum": [x + y for x in LICENSES for y in ("", PARTLY)]},
         "for": TEXT,
     },
 }
@@ -146,6 +153,7 @@ class Tool:
 
     name: str
     url: str
+    license: str
     use: str
 
 
@@ -297,7 +305,9 @@ def parse(text: str, name: str) -> Roadmap:
 
 def topic_of(item: dict[str, Any]) -> Topic:
     """The topic that a valid entry describes."""
-    tools = [Tool(t["name"], t["url"], t["for"]) for t in item["tools"]]
+    tools = [
+        Tool(t["name"], t["url"], t["license"], t["for"]) for t in item["tools"]
+    ]
     lists = {"requires": tuple(item["requires"]), "tools": tuple(tools)}
     return Topic(**{**item, **lists})
 

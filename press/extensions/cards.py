@@ -114,12 +114,13 @@ class Card(SphinxDirective):
         ]
 
     def tools(self, topic: Topic) -> list[nodes.Node]:
-        """What does the job in production, each with its link."""
+        """What does the job in production, with link and license."""
         line: list[nodes.Node] = []
         for tool in topic.tools:
             line += [nodes.Text("; ")] if line else []
             link = nodes.reference("", tool.name, refuri=tool.url)
-            line += [link, nodes.Text(": "), *self.words(tool.use)]
+            known = nodes.Text(f" ({tool.license}): ")
+            line += [link, known, *self.words(tool.use)]
         return [*line, nodes.Text(".")]
 
     def takes(self, topic: Topic) -> list[nodes.Node]:

@@ -146,7 +146,10 @@ TOPIC = """
   tracks: {{beginner: core, practitioner: core, researcher: core}}
   explanation: It makes a number of a number, and is here for a test.
   tools:
-  - {{name: NumPy, url: "https://numpy.org", for: "`add`, and the rest"}}
+  - name: NumPy
+    url: https://numpy.org
+    license: BSD-3-Clause
+    for: "`add`, and the rest"
   hazard: The number is another number than it was.
   done: The number is as large as it ought to be.
 """
@@ -270,6 +273,7 @@ def test_the_site_has_cards_and_the_map_leads_to_them(small_map: Any) -> None:
     for card in (one, two):
         assert 'href="../start/roadmap.html#fig-roadmap"' in card
         assert 'href="https://numpy.org"' in card
+        assert "</a> (BSD-3-Clause): " in card
         downloads = r"_downloads/\w+/\w+\.(?:py|ipynb)"
         assert len(re.findall(downloads, card)) == 5
         assert "run 12 s <em>measured</em>" in card
