@@ -268,6 +268,8 @@ def used_by_directives(text: str) -> set[Path]:
             files.add(ROOT / "roadmap.yml")
         if name in COUNTED:
             files |= counted("*" if name in PLANS else argument)
+        if name == "card":
+            files |= set((ROOT / "compliance").glob("*.py"))
         if name == "check":
             files |= checked(argument)
         elif name in OWN_LISTS:

@@ -61,6 +61,23 @@ TOOL = {
         "for": TEXT,
     },
 }
+DUTY = {
+    "type": "object",
+    "required": ["note"],
+    "additionalProperties": False,
+    "properties": {
+        "note": SENTENCE,
+        "rules": {
+            "type": "array",
+            "minItems": 1,
+            "uniqueItems": True,
+            "items": {"type": "string", "pattern": "^[a-z]+(-[a-z]+)*$"},
+        },
+        "source": TEXT,
+        "date": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\d$"},
+    },
+    "dependentRequired": {"source": ["date"], "date": ["source"]},
+}
 MILESTONE = {
     "type": "object",
     "required": ["id", "title", "parts", "holds", "shows"],
@@ -133,7 +150,7 @@ SCHEMA = {
                     },
                     "hazard": SENTENCE,
                     "done": SENTENCE,
-                    "compliance": SENTENCE,
+                    "compliance": DUTY,
                     "gpus": {"type": "integer", "minimum": 1},
                     "experiment": NAME,
                 },
@@ -155,6 +172,16 @@ class Tool:
     url: str
     license: str
     use: str
+
+
+@dataclass(frozen=True)
+class Duty:
+    """What is owed where a topic touches data, weights or people."""
+
+    note: str
+    rules: tuple[str, ...] = ()  # of `python -m compliance`
+    source: str = ""  # beside those of the rules: a law, a guideline
+    date: str = ""  # the day from which it applies, or of its edition
 
 
 @dataclass(frozen=True)
@@ -184,7 +211,7 @@ class Topic:
     tools: tuple[Tool, ...]
     hazard: str  # the mistake that costs most
     done: str  # how a reader knows that the topic is finished
-    compliance: str = ""  # where it touches data, weights or people
+    compliance: Duty | None = None  # where it touches data, weights, people
     gpus: int = 0  # without them its chapter runs, but not what it is for
     experiment: str = ""  # the one that shows what it does to a whole model
 
@@ -308,8 +335,14 @@ def topic_of(item: dict[str, Any]) -> Topic:
     tools = [
         Tool(t["name"], t["url"], t["license"], t["for"]) for t in item["tools"]
     ]
-    lists = {"requires": tuple(item["requires"]), "tools": tuple(tools)}
-    return Topic(**{**item, **lists})
+    made: dict[str, Any] = {
+        "requires": tuple(item["requires"]),
+        "tools": tuple(tools),
+    }
+    if duty := item.get("compliance"):
+        named = tuple(duty.get("rules", ()))
+        made["compliance"] = Duty(**{**duty, "rules": named})
+    return Topic(**{**item, **made})
 
 
 def of_edition(roadmap: Roadmap, track: str) -> list[Topic]:

@@ -12,6 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from press.cards import figures, head, neighbors, symbol
+from press.duties import command, sources
 from press.exports import FOLDER, names
 from press.extensions.boxes import (
     box_title,
@@ -25,7 +26,7 @@ from press.extensions.listing import source_link
 from press.extensions.roadmap_figure import COLORS
 from press.files import ROOT
 from press.identity import book_roadmap
-from press.roadmap import Topic, load
+from press.roadmap import Duty, Topic, load
 from press.sources import find
 
 NEED = 8  # lines of a card that must be free where it begins, in print
@@ -102,7 +103,7 @@ class Card(SphinxDirective):
             ("Tools", self.tools(topic)),
         ]
         if topic.compliance:
-            found.append(("Duties", self.words(topic.compliance)))
+            found.append(("Duties", self.duties(topic.compliance)))
         return [
             *found,
             ("Takes", self.takes(topic)),
@@ -122,6 +123,17 @@ class Card(SphinxDirective):
             known = nodes.Text(f" ({tool.license}): ")
             line += [link, known, *self.words(tool.use)]
         return [*line, nodes.Text(".")]
+
+    def duties(self, duty: Duty) -> list[nodes.Node]:
+        """What is owed, what looks after it, and where it is written."""
+        line = self.words(duty.note)
+        try:
+            written = "; ".join(map(str, sources(duty)))
+        except LookupError as error:
+            raise self.error(str(error)) from error
+        if run := command(duty):
+            line += [nodes.Text(" "), nodes.literal("", run)]
+        return [*line, nodes.Text(f" ({written})")] if written else line
 
     def takes(self, topic: Topic) -> list[nodes.Node]:
         """Time and memory, and how each of them is known."""

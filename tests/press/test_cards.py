@@ -151,6 +151,11 @@ TOPIC = """
     license: BSD-3-Clause
     for: "`add`, and the rest"
   hazard: The number is another number than it was.
+  compliance:
+    note: A number can be somebody's, so ask whose it is.
+    rules: [whose-number, no-number]
+    source: A law of numbers
+    date: "2026-01-02"
   done: The number is as large as it ought to be.
 """
 TOPICS = [
@@ -173,6 +178,18 @@ class Twice:
     """Two of a kind."""
 
     first: int
+'''
+RULES = '''"""Rules."""
+
+
+@rule("runs", "An act", "2025-01-01")
+def whose_number(run, site):
+    """Nobody's."""
+
+
+@rule("runs", "An act", "2025-01-01")
+def no_number(run, site):
+    """None."""
 '''
 CHAPTER = """---
 file_format: mystnb
@@ -235,6 +252,7 @@ def small_map(small_book: Any) -> Any:
         "roadmap.yml": roadmap,
         "_toc.yml": toc,
         "book/start/roadmap.md": MAP,
+        "compliance/numbers.py": RULES,
         "book/guide/cards.md": listed,
         "records/pages.json": json.dumps(record),
     }.items():
@@ -274,6 +292,11 @@ def test_the_site_has_cards_and_the_map_leads_to_them(small_map: Any) -> None:
         assert 'href="../start/roadmap.html#fig-roadmap"' in card
         assert 'href="https://numpy.org"' in card
         assert "</a> (BSD-3-Clause): " in card
+        words = " ".join(re.sub("<[^>]*>", "", card).split())
+        assert (
+            "ask whose it is. python -m compliance --only whose-number no-number"
+            " (An act, since 2025-01-01; A law of numbers, since 2026-01-02)"
+        ) in words
         downloads = r"_downloads/\w+/\w+\.(?:py|ipynb)"
         assert len(re.findall(downloads, card)) == 5
         assert "run 12 s <em>measured</em>" in card

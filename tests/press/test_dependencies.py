@@ -89,6 +89,7 @@ SHOWN = {
     "a listing": "src/scratchlm/training/muon.py",
     "a check": "scaffold/checks/training/check_optimizer.py",
     "the roadmap": "roadmap.yml",
+    "the rules that a card names": "compliance/data.py",
     "a file that is shown": "src/scratchlm/text/toytown.yaml",
     "old names": "book/renamed.yml",
     "an extension": "press/extensions/boxes.py",
