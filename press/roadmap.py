@@ -152,6 +152,7 @@ SCHEMA = {
                     "done": SENTENCE,
                     "compliance": DUTY,
                     "gpus": {"type": "integer", "minimum": 1},
+                    "runs": {"type": "integer", "minimum": 1},
                     "experiment": NAME,
                 },
             },
@@ -213,6 +214,7 @@ class Topic:
     done: str  # how a reader knows that the topic is finished
     compliance: Duty | None = None  # where it touches data, weights, people
     gpus: int = 0  # without them its chapter runs, but not what it is for
+    runs: int = 0  # of a budget, to see what the topic does to a model
     experiment: str = ""  # the one that shows what it does to a whole model
 
     @property

@@ -12,7 +12,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from press.cards import figures, head, neighbors, symbol
+from press.budgets import BUDGETS, Budget, budgets
 from press.duties import command, sources
+from press.estimates import by_budget, money
 from press.exports import FOLDER, names
 from press.extensions.boxes import (
     box_title,
@@ -107,6 +109,7 @@ class Card(SphinxDirective):
         return [
             *found,
             ("Takes", self.takes(topic)),
+            *budgeted(topic),
             *gpus(topic),
             ("Check", [nodes.literal("", f"python -m check {topic.id}")]),
             *experiment(topic),
@@ -177,6 +180,44 @@ class Card(SphinxDirective):
                 line.append(reference("ref", place(name), name))
         back = reference("ref", "fig-roadmap", "roadmap")
         return [*line, nodes.Text(" · "), back]
+
+
+class Prices(SphinxDirective):
+    """Directive: the machines of the budgets, with price, source and day."""
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(str(BUDGETS))
+        found = nodes.bullet_list()
+        for machine in budgets():
+            line = nodes.paragraph("", "", nodes.literal("", machine.id))
+            line += nodes.Text(f": {machine.title}, {price(machine)}")
+            found += nodes.list_item("", line)
+        return [found]
+
+
+def price(machine: Budget) -> str:
+    """What an hour of a machine costs, and who said so on which day.
+
+    >>> price(Budget("cpu", "two cores", 4 * 10**9, gpus=0))
+    'counted as free.'
+    """
+    if not machine.price:
+        return "counted as free."
+    many = f"{machine.gpus} × " if machine.gpus > 1 else ""
+    return (
+        f"{many}{machine.card} at {money(machine.price)} an hour "
+        f"({machine.source}; {machine.seen})."
+    )
+
+
+def budgeted(topic: Topic) -> list[tuple[str, list[nodes.Node]]]:
+    """The row of what a topic's runs take, where it has any."""
+    if not topic.runs:
+        return []
+    many = f"{topic.runs} run{'s' * (topic.runs > 1)}, "
+    known = nodes.emphasis("", "estimated")
+    row = [nodes.Text(many), known, nodes.Text(f": {by_budget(topic)}")]
+    return [("By budget", row)]
 
 
 def experiment(topic: Topic) -> list[tuple[str, list[nodes.Node]]]:
@@ -260,4 +301,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
         latex=(visit_row_latex, depart_row_latex),
     )
     app.add_directive("card", Card, override=True)  # not sphinx-design's
+    app.add_directive("prices", Prices)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -14,7 +14,7 @@ import pytest
 from lxml import etree
 
 from press import cards
-from press.budgets import BUDGETS
+from press.budgets import BUDGETS, budgets
 from press.cards import figures, head, hours, neighbors, symbol
 from press.effort import Running
 from press.extensions import roadmap_figure
@@ -224,7 +224,7 @@ def small_map(small_book: Any) -> Any:
     """The small book with two topics, a roadmap, and their cards."""
     roadmap = "parts:\n- {id: model, title: The model}\ntopics:"
     pages = {}
-    listed = "# Cards\n"
+    listed = "# Cards\n\n```{prices}\n```\n"
     for name, title, requires, what in TOPICS:
         roadmap += TOPIC.format(
             id=name, title=title, requires=requires, symbol=what
@@ -294,8 +294,8 @@ def test_the_site_has_cards_and_the_map_leads_to_them(small_map: Any) -> None:
         assert "</a> (BSD-3-Clause): " in card
         words = " ".join(re.sub("<[^>]*>", "", card).split())
         assert (
-            "ask whose it is. python -m compliance --only whose-number no-number"
-            " (An act, since 2025-01-01; A law of numbers, since 2026-01-02)"
+            "whose it is. python -m compliance --only whose-number no-number "
+            "(An act, since 2025-01-01; A law of numbers, since 2026-01-02)"
         ) in words
         downloads = r"_downloads/\w+/\w+\.(?:py|ipynb)"
         assert len(re.findall(downloads, card)) == 5
@@ -303,6 +303,12 @@ def test_the_site_has_cards_and_the_map_leads_to_them(small_map: Any) -> None:
         assert "memory 5 MiB <em>measured</em>" in card
         assert "reading 5 min <em>counted</em>" in card
     assert "python -m check one" in re.sub(r"</?span[^>]*>", "", one)
+    prices = re.sub("<[^>]*>", "", text.split('id="card-one"')[0])
+    for machine in budgets():
+        assert machine.title in prices
+        assert (f"{machine.card} at $" in prices) == bool(machine.card)
+        assert machine.source in prices
+        assert machine.seen in prices
 
 
 def targets(pdf: pikepdf.Pdf) -> list[list[int]]:
