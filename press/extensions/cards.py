@@ -5,6 +5,7 @@ record of the pages; see `press.cards`. On the site and in the PDF each file
 can be taken along; an e-reader can run none of the cells.
 """
 
+from itertools import groupby
 from typing import Any
 
 from docutils import nodes
@@ -111,7 +112,6 @@ class Card(SphinxDirective):
             ("Takes", self.takes(topic)),
             *budgeted(topic),
             *gpus(topic),
-            ("Check", [nodes.literal("", f"python -m check {topic.id}")]),
             *experiment(topic),
             ("Files", self.files(topic)),
             ("Links", self.links(topic)),
@@ -139,16 +139,16 @@ class Card(SphinxDirective):
         return [*line, nodes.Text(f" ({written})")] if written else line
 
     def takes(self, topic: Topic) -> list[nodes.Node]:
-        """Time and memory, and how each of them is known."""
+        """Time and memory, and how those that stand together are known."""
         line: list[nodes.Node] = []
-        for figure in figures(topic):
+        for known, group in groupby(figures(topic), lambda x: x.known):
             line += [nodes.Text(" · ")] if line else []
-            line.append(nodes.Text(f"{figure.what} {figure.amount} "))
-            line.append(nodes.emphasis("", figure.known))
+            amounts = ", ".join(f"{x.what} {x.amount}" for x in group)
+            line += [nodes.Text(f"{amounts} "), nodes.emphasis("", known)]
         return line
 
     def files(self, topic: Topic) -> list[nodes.Node]:
-        """Downloads: script, notebook, module, tests, check."""
+        """Downloads: script, notebook, module, tests, check and its command."""
         kinds = ("module", "tests", "check")
         offered = [(kind, topic.files[kind]) for kind in kinds]
         app = self.env.app
@@ -165,10 +165,16 @@ class Card(SphinxDirective):
                 raise self.error(f"{path} is not there")
             line += [nodes.Text(" · ")] if line else []
             line.append(download(self.env.docname, path, kind))
+            line += self.above(topic) if kind == "module" else []
+        command = nodes.literal("", f"python -m check {topic.id}")
+        return [*line, nodes.Text(": "), command]
+
+    def above(self, topic: Topic) -> list[nodes.Node]:
+        """Where in the module the code stands that the card shows."""
         snippet = find(symbol(topic))
         link = source_link(file=snippet.file, line=snippet.first)
-        link += nodes.Text(f"line {snippet.first} of the module")
-        return [*line, nodes.Text("; the code above is "), link]
+        link += nodes.Text(f"line {snippet.first}")
+        return [nodes.Text(", "), link]
 
     def links(self, topic: Topic) -> list[nodes.Node]:
         """Links to the chapter, to the neighbors' cards, and back."""
