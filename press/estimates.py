@@ -95,15 +95,44 @@ def money(usd: float) -> str:
     return f"${usd:,.2f}"
 
 
+def together(topic: Topic) -> list[Run]:
+    """A topic's runs on each machine; several cards train at a time.
+
+    Raises EstimateError as `runs` does.
+    """
+    cards = {machine.id: max(1, machine.gpus) for machine in budgets()}
+    found = []
+    for run in runs():
+        turns = math.ceil(topic.runs / cards[run.budget])
+        found.append(Run(run.budget, turns * run.hours, turns * run.usd))
+    return found
+
+
+def said(run: Run) -> str:
+    """Time and money, as a card has room for them.
+
+    >>> said(Run("gpu8", 0.1, 0.012))
+    'gpu8 6 min, $0.01'
+    """
+    return f"{run.budget} {clock(run.hours)}, {money(run.usd)}"
+
+
 def by_budget(topic: Topic) -> str:
     """What a topic's runs take on each machine.
 
     Raises EstimateError as `runs` does.
     """
-    cards = {machine.id: machine.gpus for machine in budgets()}
-    each = []
-    for run in runs():  # several cards train several models at a time
-        turns = math.ceil(topic.runs / max(1, cards[run.budget]))
-        time, usd = clock(turns * run.hours), money(turns * run.usd)
-        each.append(f"{run.budget} {time}, {usd}")
-    return " · ".join(each)
+    return " · ".join(said(run) for run in together(topic))
+
+
+def on(topic: Topic, budget: str) -> Run:
+    """A topic's runs on one machine.
+
+    Raises LookupError for a budget that there is not, and EstimateError as
+    `runs` does.
+    """
+    known = {run.budget: run for run in together(topic)}
+    if budget not in known:
+        names = ", ".join(known)
+        raise LookupError(f"no budget {budget!r}; there are: {names}")
+    return known[budget]

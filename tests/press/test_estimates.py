@@ -10,7 +10,15 @@ import pytest
 from press import estimates
 from press.budgets import BUDGETS, budgets
 from press.dependencies import ROOT, estimated
-from press.estimates import EstimateError, Run, by_budget, clock, money, runs
+from press.estimates import (
+    EstimateError,
+    Run,
+    by_budget,
+    clock,
+    money,
+    on,
+    runs,
+)
 from press.extensions.cards import budgeted
 from press.roadmap import load
 from scaffold.estimate import estimate
@@ -75,6 +83,14 @@ def test_two_runs_take_twice_as_long(told: Told) -> None:
     words = "".join(node.astext() for node in content)
     assert words == f"2 runs, estimated: {by_budget(twice)}"
     assert budgeted(replace(topic, runs=0)) == []
+
+
+def test_a_machine_that_there_is_not_is_named(told: Told) -> None:
+    topic = load().by_id["trainer"]
+    assert on(topic, "node8") == Run("node8", 0.5, 14.0)
+    assert on(replace(topic, runs=0), "cpu") == Run("cpu", 0.0, 0.0)
+    with pytest.raises(LookupError, match="no budget 'tpu'; there are: cpu, g"):
+        on(topic, "tpu")
 
 
 def test_the_numbers_are_those_of_the_estimate() -> None:
