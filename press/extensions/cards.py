@@ -15,7 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 from press.cards import figures, head, neighbors, symbol
 from press.budgets import BUDGETS, Budget, budgets
 from press.duties import command, sources
-from press.estimates import by_budget, money
+from press.estimates import EstimateError, by_budget, money
 from press.exports import FOLDER, names
 from press.extensions.boxes import (
     box_title,
@@ -77,7 +77,11 @@ class Card(SphinxDirective):
         frame += [title, idea]
         frame += self.code(topic)
         rows = card_rows()
-        for label, content in self.rows(topic):
+        try:
+            found = self.rows(topic)
+        except (LookupError, EstimateError) as error:
+            raise self.error(f"{topic.id}: {error}") from error
+        for label, content in found:
             rows += card_row("", "", *content, label=label)
         frame += rows
         return [frame]
@@ -130,10 +134,7 @@ class Card(SphinxDirective):
     def duties(self, duty: Duty) -> list[nodes.Node]:
         """What is owed, what looks after it, and where it is written."""
         line = self.words(duty.note)
-        try:
-            written = "; ".join(map(str, sources(duty)))
-        except LookupError as error:
-            raise self.error(str(error)) from error
+        written = "; ".join(map(str, sources(duty)))
         if run := command(duty):
             line += [nodes.Text(" "), nodes.literal("", run)]
         return [*line, nodes.Text(f" ({written})")] if written else line

@@ -383,6 +383,13 @@ def test_an_unknown_topic_has_no_card(small_map: Any) -> None:
     assert "no topic three in the roadmap" in done.stderr
 
 
+def test_a_rule_that_there_is_not_is_named(small_map: Any) -> None:
+    small_map.write("compliance/numbers.py", '"""No rules."""\n')
+    done = small_map.build("html")
+    assert done.returncode == 1
+    assert "one: no rule whose-number, no-number; there are:" in done.stderr
+
+
 def test_without_a_page_of_cards_a_box_leads_to_its_chapter() -> None:
     kind = roadmap_figure.ResolveRoadmap
     labels = {"one": ("book/model/one", "one")}

@@ -1,6 +1,7 @@
 """What a budget's run takes is what the scaffold says, and nothing else."""
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -119,8 +120,11 @@ def test_they_depend_on_prices_and_on_the_run_of_the_book() -> None:
 def test_a_scaffold_that_fails_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimates, "ROOT", tmp_path)  # no scaffold there
-    with pytest.raises(EstimateError, match="scaffold"):
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "no $3" >&2\nexit 3\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(EstimateError, match="no list"):
         estimates.ask()
 
 
