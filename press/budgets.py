@@ -7,6 +7,7 @@ measured it; how many GPUs it takes to do what the topic is for stands in
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -26,6 +27,10 @@ class Budget:
     title: str
     memory: int  # bytes, of one of its cards where it has any
     gpus: int
+    card: str = ""  # which GPU
+    price: float = 0.0  # dollars an hour, of one card
+    source: str = ""  # where the price was asked, and on which day
+    seen: str = ""
 
     def lacks(self, topic: Topic) -> str:
         """What the machine lacks for a topic, in words; "" where nothing.
@@ -49,12 +54,19 @@ class Budget:
 def budgets(path: Path = BUDGETS) -> list[Budget]:
     """The machines for which there are plans, the smallest first."""
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return [
-        Budget(
-            name,
-            facts["title"],
-            int(facts["memory"]),
-            facts["cards"] if "card" in facts else 0,
-        )
-        for name, facts in data.items()
-    ]
+    return [budget(name, facts) for name, facts in data.items()]
+
+
+def budget(name: str, facts: dict[str, Any]) -> Budget:
+    """A machine by its entry in the file."""
+    asked = facts.get("priced", {})
+    return Budget(
+        name,
+        facts["title"],
+        int(facts["memory"]),
+        facts["cards"] if "card" in facts else 0,
+        card=facts.get("card", ""),
+        price=facts["price"],
+        source=asked.get("from", ""),
+        seen=asked.get("seen", ""),
+    )

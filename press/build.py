@@ -45,6 +45,7 @@ from press.identity import (
     identity,
 )
 from press.labels import SMALLEST, too_small
+from press.heights import told
 from press.margins import collisions
 from press.pages import FEW, papers, printed_at, sparse, stranded
 from press.pdf import finish as finish_pdf
@@ -517,6 +518,7 @@ def write_pdf(paper: str = "book", track: str = "") -> str:
         raise BuildError("\n".join(hit))
     if alone := stranded(pdf, paper):
         raise BuildError("\n".join(alone))
+    print(told(pdf.with_suffix(".aux"), paper))
     with pikepdf.open(pdf) as document:
         pages = len(document.pages)
     empty = sparse(pdf, paper)

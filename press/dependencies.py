@@ -268,6 +268,11 @@ def used_by_directives(text: str) -> set[Path]:
             files.add(ROOT / "roadmap.yml")
         if name in COUNTED:
             files |= counted("*" if name in PLANS else argument)
+        if name == "card":
+            files |= set((ROOT / "compliance").glob("*.py"))
+            files |= estimated()
+        if name == "prices":
+            files.add(ROOT / "scaffold" / "budgets.yml")
         if name == "check":
             files |= checked(argument)
         elif name in OWN_LISTS:
@@ -298,6 +303,11 @@ def counted(topic: str) -> set[Path]:
             if name == "listing":
                 found |= listed(argument)
     return found
+
+
+def estimated() -> set[Path]:
+    """What decides what the run of a budget is said to take."""
+    return closure(["scaffold.__main__"])
 
 
 def listed(symbol: str) -> set[Path]:

@@ -22,7 +22,7 @@ SPARE = 3.0  # points that a note may hang below the last line
 class Place:
     """What begins where: points from the foot of the page."""
 
-    kind: str  # note, or wide
+    kind: str  # note, wide, or where a card begins and ends
     page: int  # the number that is printed
     top: float
     height: float
@@ -56,7 +56,7 @@ def page_foot(paper: str) -> float:
 def collisions(aux: Path, paper: str = "book") -> list[str]:
     """Notes that something wide cuts, or the foot of the page."""
     foot = page_foot(paper) - SPARE
-    known = places(aux)
+    known = [x for x in places(aux) if x.kind in ("note", "wide")]
     found = []
     for note in known:
         if note.kind != "note":

@@ -4,8 +4,10 @@ The topics that are core to the track, in the order of reading, fill evenings
 by their counted minutes (see `press.effort`), so many evenings a week as the
 hours need. Counted is what the track's edition has of a chapter; and where
 its repository leaves a function of each topic to its owner, that takes time,
-too. A milestone falls on the evening that ends its phase. The week's
-first day is that of the start, whatever day it is.
+too. So do a topic's runs on the reader's machine, if that is named: estimated
+(see `press.estimates`), and watched from begin to end. A milestone falls on
+the evening that ends its phase. The week's first day is that of the start,
+whatever day it is.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import yaml
 
 from press.edition import repository
 from press.effort import GRADES, effort
+from press.estimates import EstimateError, Run, on, said
 from press.files import ROOT, write_whole
 from press.ical import Event, calendar
 from press.identity import book_roadmap
@@ -38,6 +41,7 @@ FOLDER = ROOT / "_build" / "plans"
 EXAMPLES = """\
 examples:
   python -m press.plan --track beginner --start 2026-12-01
+  python -m press.plan --track practitioner --start 2026-12-01 --budget cpu
   python -m press.plan --track researcher --start 2027-03-01 --hours 6 \\
     --out evenings.ics
 
@@ -73,11 +77,13 @@ class Phase:
     topics: tuple[Topic, ...]
     first: Sitting
     last: Sitting
+    budget: str = ""  # the machine, where it counts
 
     @property
     def minutes(self) -> int:
         """Those of its topics."""
-        return sum(minutes(topic, self.track) for topic in self.topics)
+        with_runs = self.track, self.budget
+        return sum(minutes(topic, *with_runs) for topic in self.topics)
 
     @property
     def span(self) -> str:
@@ -97,13 +103,24 @@ def pace(track: str) -> float:
     return float(settings(track)["hours"])
 
 
-def minutes(topic: Topic, track: str) -> int:
+def minutes(topic: Topic, track: str, budget: str = "") -> int:
     """What a topic takes in a track: reading, warm-ups, and its function.
 
-    The function is written where the track's repository has stubs.
+    The function is written where the track's repository has stubs. With a
+    budget its runs on that machine count, too. Raises PlanError for a budget
+    that there is not.
     """
     stubs = settings(track)["mode"] == "stubs"
-    return effort(topic, track).minutes + (WRITING if stubs else 0)
+    running = math.ceil(60 * on_machine(topic, budget).hours) if budget else 0
+    return effort(topic, track).minutes + (WRITING if stubs else 0) + running
+
+
+def on_machine(topic: Topic, budget: str) -> Run:
+    """A topic's runs on a machine; PlanError where nobody knows them."""
+    try:
+        return on(topic, budget)
+    except (LookupError, EstimateError) as error:
+        raise PlanError(str(error)) from error
 
 
 def core(roadmap: Roadmap, track: str) -> list[Topic]:
@@ -137,21 +154,24 @@ def evenings(hours: float) -> list[tuple[int, int]]:
     return [(WEEK * i // count, int(60 * hours / count)) for i in range(count)]
 
 
-def sittings(topics: list[Topic], track: str, hours: float) -> list[Sitting]:
+def sittings(
+    topics: list[Topic], track: str, hours: float, budget: str = ""
+) -> list[Sitting]:
     """The evenings for some topics of a track, from the first to the last.
 
-    Raises PlanError for hours that are no week's.
+    Raises PlanError for hours that are no week's, and as `minutes` does.
     """
     week = evenings(hours)
+    takes = [(topic, minutes(topic, track, budget)) for topic in topics]
     made: list[Sitting] = []
-    for work in filled(topics, track, week[0][1]):
+    for work in filled(takes, week[0][1]):
         number, place = divmod(len(made), len(week))
         made.append(Sitting(number + 1, number * WEEK + week[place][0], work))
     return made
 
 
 def filled(
-    topics: list[Topic], track: str, length: int
+    takes: list[tuple[Topic, int]], length: int
 ) -> Iterator[tuple[tuple[Topic, int], ...]]:
     """The work of one evening after the other; a topic may take several.
 
@@ -159,8 +179,7 @@ def filled(
     early, where a topic would else be torn.
     """
     work: list[tuple[Topic, int]] = []
-    for topic in topics:
-        left = minutes(topic, track)
+    for topic, left in takes:
         while left:
             room = length - sum(taken for _, taken in work)
             if work and room < SLIVER:
@@ -174,20 +193,23 @@ def filled(
         yield tuple(work)
 
 
-def phases(roadmap: Roadmap, track: str, hours: float) -> list[Phase]:
+def phases(
+    roadmap: Roadmap, track: str, hours: float, budget: str = ""
+) -> list[Phase]:
     """The milestones of a track, with when each of them is reached.
 
     A milestone without a topic that is core to the track is left out.
     Raises PlanError as `core` and `sittings` do.
     """
     topics = core(roadmap, track)
-    plan = sittings(topics, track, hours)
+    plan = sittings(topics, track, hours, budget)
     found = []
     for milestone in roadmap.milestones:
         own = tuple(t for t in topics if t.part in milestone.parts)
         when = [s for s in plan if any(t in own for t, _ in s.work)]
         if own:
-            found.append(Phase(track, milestone, own, when[0], when[-1]))
+            ends = when[0], when[-1]
+            found.append(Phase(track, milestone, own, *ends, budget))
     return found
 
 
@@ -200,20 +222,20 @@ def checks(topics: tuple[Topic, ...]) -> str:
 
 
 def events(
-    roadmap: Roadmap, track: str, start: date, hours: float
+    roadmap: Roadmap, track: str, start: date, hours: float, budget: str = ""
 ) -> list[Event]:
     """A track's evenings and milestones as events, in their order.
 
     Raises PlanError as `core` and `sittings` do, and for a start so late
     that the calendar ends.
     """
-    plan = sittings(core(roadmap, track), track, hours)
-    reached = phases(roadmap, track, hours)
+    plan = sittings(core(roadmap, track), track, hours, budget)
+    reached = phases(roadmap, track, hours, budget)
     found = []
     try:
         for number, sitting in enumerate(plan, 1):
             day = start + timedelta(days=sitting.day)
-            found.append(evening(f"{track}-{number}", day, sitting))
+            found.append(evening(f"{track}-{number}", day, sitting, budget))
             for phase in reached:
                 if phase.last == sitting:
                     found.append(reaching(track, day, phase))
@@ -227,12 +249,12 @@ def chapter(topic: Topic) -> str:
     return f"{repository()}/blob/main/{topic.files['chapter']}"
 
 
-def evening(name: str, day: date, sitting: Sitting) -> Event:
+def evening(name: str, day: date, sitting: Sitting, budget: str) -> Event:
     """An evening as an event: its topics, each with chapter and check."""
     begin = datetime.combine(day, BEGIN)
     words = [
         f"{topic.title}: {minutes} minutes\n{chapter(topic)}\n"
-        f"python -m check {topic.id}"
+        f"python -m check {topic.id}{trained(topic, budget)}"
         for topic, minutes in sitting.work
     ]
     names = ", ".join(topic.id for topic, _ in sitting.work)
@@ -244,6 +266,14 @@ def evening(name: str, day: date, sitting: Sitting) -> Event:
         words="\n\n".join(words),
         address=chapter(sitting.work[0][0]),
     )
+
+
+def trained(topic: Topic, budget: str) -> str:
+    """A line for a topic's runs on a machine, where it has any."""
+    if not (budget and topic.runs):
+        return ""
+    many = f"{topic.runs} runs" if topic.runs > 1 else "1 run"
+    return f"\n{many}, estimated: {said(on_machine(topic, budget))}"
 
 
 def reaching(track: str, day: date, phase: Phase) -> Event:
@@ -260,13 +290,16 @@ def reaching(track: str, day: date, phase: Phase) -> Event:
     )
 
 
-def plan_text(track: str, start: date, hours: float) -> str:
+def plan_text(
+    track: str, start: date, hours: float, budget: str = ""
+) -> str:
     """The calendar of a track, as the text of an iCalendar file.
 
     Raises PlanError as `events` does.
     """
     stamp = datetime.combine(start, time())
-    return calendar(events(book_roadmap(), track, start, hours), stamp)
+    planned = events(book_roadmap(), track, start, hours, budget)
+    return calendar(planned, stamp)
 
 
 def name_of(track: str) -> str:
@@ -312,6 +345,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--hours", type=float, help="a week (those of the track's plan)"
     )
     parser.add_argument(
+        "--budget",
+        default="",
+        help="your machine, whose runs then take time: cpu, gpu8, ... "
+        "(runs are not counted)",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         default=Path("plan.ics"),
@@ -327,8 +366,8 @@ def main(arguments: list[str] | None = None) -> int:
         start, track = day(options.start), options.track
         core(book_roadmap(), track)  # before the pace of a track is looked up
         hours = pace(track) if options.hours is None else options.hours
-        text = plan_text(track, start, hours)
-        reached = phases(book_roadmap(), track, hours)
+        text = plan_text(track, start, hours, options.budget)
+        reached = phases(book_roadmap(), track, hours, options.budget)
         write_whole(options.out, text)
     except PlanError as error:
         print(f"error: {error}", file=sys.stderr)

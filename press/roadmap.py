@@ -44,15 +44,39 @@ GUIDE = (
 NAME = {"type": "string", "pattern": "^[a-z][a-z_]*$"}
 TEXT = {"type": "string", "minLength": 3}
 SENTENCE = {"type": "string", "pattern": r"^[A-Z`].{15,}[.!?]$"}
+# Licenses of tools, as spdx.org spells them, and words for what has none.
+LICENSES = (
+    *("Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "LGPL-2.1-or-later"),
+    *("MIT", "MPL-2.0", "public domain", "service", "proprietary"),
+)
+PARTLY = ", but for parts"  # where some folders have another license
 TOOL = {
     "type": "object",
-    "required": ["name", "url", "for"],
+    "required": ["name", "url", "license", "for"],
     "additionalProperties": False,
     "properties": {
         "name": {"type": "string", "minLength": 2},
         "url": {"type": "string", "pattern": r"^https://\S+$"},
+        "license": {"enum": [x + y for x in LICENSES for y in ("", PARTLY)]},
         "for": TEXT,
     },
+}
+DUTY = {
+    "type": "object",
+    "required": ["note"],
+    "additionalProperties": False,
+    "properties": {
+        "note": SENTENCE,
+        "rules": {
+            "type": "array",
+            "minItems": 1,
+            "uniqueItems": True,
+            "items": {"type": "string", "pattern": "^[a-z]+(-[a-z]+)*$"},
+        },
+        "source": TEXT,
+        "date": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\d$"},
+    },
+    "dependentRequired": {"source": ["date"], "date": ["source"]},
 }
 MILESTONE = {
     "type": "object",
@@ -126,8 +150,9 @@ SCHEMA = {
                     },
                     "hazard": SENTENCE,
                     "done": SENTENCE,
-                    "compliance": SENTENCE,
+                    "compliance": DUTY,
                     "gpus": {"type": "integer", "minimum": 1},
+                    "runs": {"type": "integer", "minimum": 1},
                     "experiment": NAME,
                 },
             },
@@ -146,7 +171,18 @@ class Tool:
 
     name: str
     url: str
+    license: str
     use: str
+
+
+@dataclass(frozen=True)
+class Duty:
+    """What is owed where a topic touches data, weights or people."""
+
+    note: str
+    rules: tuple[str, ...] = ()  # of `python -m compliance`
+    source: str = ""  # beside those of the rules: a law, a guideline
+    date: str = ""  # the day from which it applies, or of its edition
 
 
 @dataclass(frozen=True)
@@ -176,8 +212,9 @@ class Topic:
     tools: tuple[Tool, ...]
     hazard: str  # the mistake that costs most
     done: str  # how a reader knows that the topic is finished
-    compliance: str = ""  # where it touches data, weights or people
+    compliance: Duty | None = None  # where it touches data, weights, people
     gpus: int = 0  # without them its chapter runs, but not what it is for
+    runs: int = 0  # of a budget, to see what the topic does to a model
     experiment: str = ""  # the one that shows what it does to a whole model
 
     @property
@@ -297,9 +334,17 @@ def parse(text: str, name: str) -> Roadmap:
 
 def topic_of(item: dict[str, Any]) -> Topic:
     """The topic that a valid entry describes."""
-    tools = [Tool(t["name"], t["url"], t["for"]) for t in item["tools"]]
-    lists = {"requires": tuple(item["requires"]), "tools": tuple(tools)}
-    return Topic(**{**item, **lists})
+    tools = [
+        Tool(t["name"], t["url"], t["license"], t["for"]) for t in item["tools"]
+    ]
+    made: dict[str, Any] = {
+        "requires": tuple(item["requires"]),
+        "tools": tuple(tools),
+    }
+    if duty := item.get("compliance"):
+        named = tuple(duty.get("rules", ()))
+        made["compliance"] = Duty(**{**duty, "rules": named})
+    return Topic(**{**item, **made})
 
 
 def of_edition(roadmap: Roadmap, track: str) -> list[Topic]:

@@ -5,6 +5,7 @@ record of the pages; see `press.cards`. On the site and in the PDF each file
 can be taken along; an e-reader can run none of the cells.
 """
 
+from itertools import groupby
 from typing import Any
 
 from docutils import nodes
@@ -12,6 +13,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from press.cards import figures, head, neighbors, symbol
+from press.budgets import BUDGETS, Budget, budgets
+from press.duties import command, sources
+from press.estimates import EstimateError, by_budget, money
 from press.exports import FOLDER, names
 from press.extensions.boxes import (
     box_title,
@@ -25,7 +29,7 @@ from press.extensions.listing import source_link
 from press.extensions.roadmap_figure import COLORS
 from press.files import ROOT
 from press.identity import book_roadmap
-from press.roadmap import Topic, load
+from press.roadmap import Duty, Topic, load
 from press.sources import find
 
 NEED = 8  # lines of a card that must be free where it begins, in print
@@ -73,7 +77,11 @@ class Card(SphinxDirective):
         frame += [title, idea]
         frame += self.code(topic)
         rows = card_rows()
-        for label, content in self.rows(topic):
+        try:
+            found = self.rows(topic)
+        except (LookupError, EstimateError) as error:
+            raise self.error(f"{topic.id}: {error}") from error
+        for label, content in found:
             rows += card_row("", "", *content, label=label)
         frame += rows
         return [frame]
@@ -102,37 +110,46 @@ class Card(SphinxDirective):
             ("Tools", self.tools(topic)),
         ]
         if topic.compliance:
-            found.append(("Duties", self.words(topic.compliance)))
+            found.append(("Duties", self.duties(topic.compliance)))
         return [
             *found,
             ("Takes", self.takes(topic)),
+            *budgeted(topic),
             *gpus(topic),
-            ("Check", [nodes.literal("", f"python -m check {topic.id}")]),
             *experiment(topic),
             ("Files", self.files(topic)),
             ("Links", self.links(topic)),
         ]
 
     def tools(self, topic: Topic) -> list[nodes.Node]:
-        """What does the job in production, each with its link."""
+        """What does the job in production, with link and license."""
         line: list[nodes.Node] = []
         for tool in topic.tools:
             line += [nodes.Text("; ")] if line else []
             link = nodes.reference("", tool.name, refuri=tool.url)
-            line += [link, nodes.Text(": "), *self.words(tool.use)]
+            known = nodes.Text(f" ({tool.license}): ")
+            line += [link, known, *self.words(tool.use)]
         return [*line, nodes.Text(".")]
 
+    def duties(self, duty: Duty) -> list[nodes.Node]:
+        """What is owed, what looks after it, and where it is written."""
+        line = self.words(duty.note)
+        written = "; ".join(map(str, sources(duty)))
+        if run := command(duty):
+            line += [nodes.Text(" "), nodes.literal("", run)]
+        return [*line, nodes.Text(f" ({written})")] if written else line
+
     def takes(self, topic: Topic) -> list[nodes.Node]:
-        """Time and memory, and how each of them is known."""
+        """Time and memory, and how those that stand together are known."""
         line: list[nodes.Node] = []
-        for figure in figures(topic):
+        for known, group in groupby(figures(topic), lambda x: x.known):
             line += [nodes.Text(" · ")] if line else []
-            line.append(nodes.Text(f"{figure.what} {figure.amount} "))
-            line.append(nodes.emphasis("", figure.known))
+            amounts = ", ".join(f"{x.what} {x.amount}" for x in group)
+            line += [nodes.Text(f"{amounts} "), nodes.emphasis("", known)]
         return line
 
     def files(self, topic: Topic) -> list[nodes.Node]:
-        """Downloads: script, notebook, module, tests, check."""
+        """Downloads: script, notebook, module, tests, check and its command."""
         kinds = ("module", "tests", "check")
         offered = [(kind, topic.files[kind]) for kind in kinds]
         app = self.env.app
@@ -149,10 +166,16 @@ class Card(SphinxDirective):
                 raise self.error(f"{path} is not there")
             line += [nodes.Text(" · ")] if line else []
             line.append(download(self.env.docname, path, kind))
+            line += self.above(topic) if kind == "module" else []
+        command = nodes.literal("", f"python -m check {topic.id}")
+        return [*line, nodes.Text(": "), command]
+
+    def above(self, topic: Topic) -> list[nodes.Node]:
+        """Where in the module the code stands that the card shows."""
         snippet = find(symbol(topic))
         link = source_link(file=snippet.file, line=snippet.first)
-        link += nodes.Text(f"line {snippet.first} of the module")
-        return [*line, nodes.Text("; the code above is "), link]
+        link += nodes.Text(f"line {snippet.first}")
+        return [nodes.Text(", "), link]
 
     def links(self, topic: Topic) -> list[nodes.Node]:
         """Links to the chapter, to the neighbors' cards, and back."""
@@ -164,6 +187,44 @@ class Card(SphinxDirective):
                 line.append(reference("ref", place(name), name))
         back = reference("ref", "fig-roadmap", "roadmap")
         return [*line, nodes.Text(" · "), back]
+
+
+class Prices(SphinxDirective):
+    """Directive: the machines of the budgets, with price, source and day."""
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_dependency(str(BUDGETS))
+        found = nodes.bullet_list()
+        for machine in budgets():
+            line = nodes.paragraph("", "", nodes.literal("", machine.id))
+            line += nodes.Text(f": {machine.title}, {price(machine)}")
+            found += nodes.list_item("", line)
+        return [found]
+
+
+def price(machine: Budget) -> str:
+    """What an hour of a machine costs, and who said so on which day.
+
+    >>> price(Budget("cpu", "two cores", 4 * 10**9, gpus=0))
+    'counted as free.'
+    """
+    if not machine.price:
+        return "counted as free."
+    many = f"{machine.gpus} × " if machine.gpus > 1 else ""
+    return (
+        f"{many}{machine.card} at {money(machine.price)} an hour "
+        f"({machine.source}; {machine.seen})."
+    )
+
+
+def budgeted(topic: Topic) -> list[tuple[str, list[nodes.Node]]]:
+    """The row of what a topic's runs take, where it has any."""
+    if not topic.runs:
+        return []
+    many = f"{topic.runs} run{'s' * (topic.runs > 1)}, "
+    known = nodes.emphasis("", "estimated")
+    row = [nodes.Text(many), known, nodes.Text(f": {by_budget(topic)}")]
+    return [("By budget", row)]
 
 
 def experiment(topic: Topic) -> list[tuple[str, list[nodes.Node]]]:
@@ -247,4 +308,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
         latex=(visit_row_latex, depart_row_latex),
     )
     app.add_directive("card", Card, override=True)  # not sphinx-design's
+    app.add_directive("prices", Prices)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

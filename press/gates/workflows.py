@@ -13,6 +13,7 @@ import yaml
 
 from press.gates.book import Book
 from press.pages import papers
+from press.roadmap import TRACKS
 
 FOLDER = ".github/workflows"
 ACTION = re.compile(r"[\w-]+(?:/[\w.-]+)+@v\d+(?:\.\d+){0,2}")
@@ -79,6 +80,8 @@ def no_targets(book: Book, script: str) -> Iterator[str]:
                 yield f"make {word}: the Makefile has no {name}"
             elif name == "PAPER" and value not in papers():
                 yield f"make {word}: there is no such paper"
+            elif name == "TRACK" and value not in TRACKS:
+                yield f"make {word}: there is no such track"
 
 
 def no_modules(book: Book, script: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ import pytest
 from lxml import etree
 
 from press import cards
-from press.budgets import BUDGETS
+from press.budgets import BUDGETS, budgets
 from press.cards import figures, head, hours, neighbors, symbol
 from press.effort import Running
 from press.extensions import roadmap_figure
@@ -146,8 +146,16 @@ TOPIC = """
   tracks: {{beginner: core, practitioner: core, researcher: core}}
   explanation: It makes a number of a number, and is here for a test.
   tools:
-  - {{name: NumPy, url: "https://numpy.org", for: "`add`, and the rest"}}
+  - name: NumPy
+    url: https://numpy.org
+    license: BSD-3-Clause
+    for: "`add`, and the rest"
   hazard: The number is another number than it was.
+  compliance:
+    note: A number can be somebody's, so ask whose it is.
+    rules: [whose-number, no-number]
+    source: A law of numbers
+    date: "2026-01-02"
   done: The number is as large as it ought to be.
 """
 TOPICS = [
@@ -170,6 +178,18 @@ class Twice:
     """Two of a kind."""
 
     first: int
+'''
+RULES = '''"""Rules."""
+
+
+@rule("runs", "An act", "2025-01-01")
+def whose_number(run, site):
+    """Nobody's."""
+
+
+@rule("runs", "An act", "2025-01-01")
+def no_number(run, site):
+    """None."""
 '''
 CHAPTER = """---
 file_format: mystnb
@@ -204,7 +224,7 @@ def small_map(small_book: Any) -> Any:
     """The small book with two topics, a roadmap, and their cards."""
     roadmap = "parts:\n- {id: model, title: The model}\ntopics:"
     pages = {}
-    listed = "# Cards\n"
+    listed = "# Cards\n\n```{prices}\n```\n"
     for name, title, requires, what in TOPICS:
         roadmap += TOPIC.format(
             id=name, title=title, requires=requires, symbol=what
@@ -232,6 +252,7 @@ def small_map(small_book: Any) -> Any:
         "roadmap.yml": roadmap,
         "_toc.yml": toc,
         "book/start/roadmap.md": MAP,
+        "compliance/numbers.py": RULES,
         "book/guide/cards.md": listed,
         "records/pages.json": json.dumps(record),
     }.items():
@@ -270,12 +291,25 @@ def test_the_site_has_cards_and_the_map_leads_to_them(small_map: Any) -> None:
     for card in (one, two):
         assert 'href="../start/roadmap.html#fig-roadmap"' in card
         assert 'href="https://numpy.org"' in card
+        assert "</a> (BSD-3-Clause): " in card
+        words = " ".join(re.sub("<[^>]*>", "", card).split())
+        assert (
+            "whose it is. python -m compliance --only whose-number no-number "
+            "(An act, since 2025-01-01; A law of numbers, since 2026-01-02)"
+        ) in words
         downloads = r"_downloads/\w+/\w+\.(?:py|ipynb)"
         assert len(re.findall(downloads, card)) == 5
-        assert "run 12 s <em>measured</em>" in card
-        assert "memory 5 MiB <em>measured</em>" in card
+        assert "run 12 s, memory 5 MiB <em>measured</em>" in card
         assert "reading 5 min <em>counted</em>" in card
+        assert card.count("<em>measured</em>") == 1
     assert "python -m check one" in re.sub(r"</?span[^>]*>", "", one)
+    prices = re.sub("<[^>]*>", "", text.split('id="card-one"')[0])
+    for machine in budgets():
+        assert machine.title in prices
+        if machine.card:
+            assert f"{machine.card} at $" in prices
+        assert machine.source in prices
+        assert machine.seen in prices
 
 
 def targets(pdf: pikepdf.Pdf) -> list[list[int]]:
@@ -347,6 +381,13 @@ def test_an_unknown_topic_has_no_card(small_map: Any) -> None:
     done = small_map.build("html")
     assert done.returncode == 1
     assert "no topic three in the roadmap" in done.stderr
+
+
+def test_a_rule_that_there_is_not_is_named(small_map: Any) -> None:
+    small_map.write("compliance/numbers.py", '"""No rules."""\n')
+    done = small_map.build("html")
+    assert done.returncode == 1
+    assert "one: no rule whose-number, no-number; there are:" in done.stderr
 
 
 def test_without_a_page_of_cards_a_box_leads_to_its_chapter() -> None:

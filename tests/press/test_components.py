@@ -12,6 +12,8 @@ from press.extensions import components_figure as figure
 from press.extensions.roadmap_figure import dot, spoken
 from press.gates.pages import Page
 from press.roadmap import TRACKS, load
+from scaffold.estimate import SHARE
+from scaffold.plan import budgets
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = "book/guide/components.md"
@@ -118,3 +120,18 @@ def test_two_drawings_on_a_page_share_no_id() -> None:
     page = spoken(dot(source, "svg").decode(), "Two parts and an arrow.")
     assert page.count('class="node"') == 2
     assert not re.search(r"\sid=", page)
+
+
+def test_the_page_assumes_what_the_scaffold_does() -> None:
+    """Rate, memory and price of the card that the page rents."""
+    text = (ROOT / PAGE).read_text("utf-8")
+    [(share, peak, memory, price)] = re.findall(
+        r"Budget\(hours=1, rate=(\S+) \* (\S+), memory=(\S+) \* 10\*\*9, "
+        r"price=(\S+)\)",
+        text,
+    )
+    [facts] = [f for f in budgets().values() if f.get("card") == "RTX 4090"]
+    assert float(share) == SHARE
+    assert float(peak) == facts["peak"]
+    assert float(memory) * 1e9 == facts["memory"]
+    assert float(price) == facts["price"]

@@ -89,6 +89,8 @@ SHOWN = {
     "a listing": "src/scratchlm/training/muon.py",
     "a check": "scaffold/checks/training/check_optimizer.py",
     "the roadmap": "roadmap.yml",
+    "the rules that a card names": "compliance/data.py",
+    "what a machine costs": "scaffold/budgets.yml",
     "a file that is shown": "src/scratchlm/text/toytown.yaml",
     "old names": "book/renamed.yml",
     "an extension": "press/extensions/boxes.py",
@@ -174,6 +176,17 @@ def test_a_page_is_written_again_for(kind: str, repository: Path) -> None:
     assert page_digest(PAGE, makers()) == before
     change(repository / SHOWN[kind])
     assert page_digest(PAGE, makers()) != before
+
+
+def test_a_card_depends_on_rules_and_prices(repository: Path) -> None:
+    found = dependencies.dependencies("```{card} optimizer\n```\n")
+    assert repository / "compliance/data.py" in found
+    assert repository / "scaffold/budgets.yml" not in found  # nobody reads it
+    (repository / "scaffold/__main__.py").touch()
+    found = dependencies.dependencies("```{card} optimizer\n```\n")
+    assert repository / "scaffold/budgets.yml" in found
+    found = dependencies.dependencies("```{prices}\n```\n")
+    assert found == {repository / "scaffold/budgets.yml"}
 
 
 def test_a_page_does_not_run_again_for_what_it_does_not_read(

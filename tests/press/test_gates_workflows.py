@@ -7,6 +7,8 @@ import yaml
 
 from press.gates import GATES, Book
 from press.gates.workflows import FOLDER
+from press.pages import papers
+from press.roadmap import TRACKS
 
 Plant = Callable[..., list[str]]
 BUILD, TESTS = f"{FOLDER}/book.yml", f"{FOLDER}/tests.yml"
@@ -24,6 +26,16 @@ def test_our_workflows_hold_and_do_what_a_release_needs() -> None:
     said = "\n".join(step.get("run", "") for step in steps)
     for command in ("make pdf\n", "make html", "make epub", "release create"):
         assert command in said
+    editions = {f"make pdf TRACK={track}\n" for track in TRACKS}
+    editions |= {f"make pdf PAPER={paper}\n" for paper in papers()[1:]}
+    assert len(editions) == 6
+    assert all(edition in said for edition in editions)
+    [kept] = [
+        step["with"]["path"]
+        for step in steps
+        if "upload-artifact@" in step.get("uses", "")
+    ]
+    assert {"_build/book*.pdf", "_build/book.epub"} <= set(kept.split())
     systems = yaml.safe_load(Book().read(TESTS))["jobs"].values()
     assert {job["runs-on"] for job in systems} == {
         "ubuntu-latest",
@@ -42,6 +54,11 @@ def test_our_workflows_hold_and_do_what_a_release_needs() -> None:
         ),
         ("PAPER=a4", "SHEET=a4", "make SHEET=a4: the Makefile has no SHEET"),
         ("PAPER=a4", "PAPER=a5", "make PAPER=a5: there is no such paper"),
+        (
+            "TRACK=beginner",
+            "TRACK=novice",
+            "make TRACK=novice: there is no such track",
+        ),
         (
             "-m press.judge",
             "-m press.judges",

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from press import plan
+from press import estimates, plan
 from press.effort import effort
+from press.estimates import Run
 from press.ical import Event, calendar, escaped, folded
 from press.plan import (
     core,
@@ -244,6 +245,43 @@ def test_the_calendar_says_what_the_plan_says(track: str) -> None:
     assert named == [f"Milestone: {m.title}" for m in load().milestones]
 
 
+@pytest.fixture
+def machines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines, on which a run takes ten minutes, and a minute."""
+    made = (Run("cpu", 10 / 60, 0.0), Run("node8", 1 / 60, 0.5))
+    monkeypatch.setattr(estimates, "runs", lambda: made)
+
+
+@pytest.mark.parametrize("track", TRACKS)
+def test_on_a_machine_the_runs_take_time(track: str, machines: None) -> None:
+    topics = core(load(), track)
+    runs = sum(topic.runs for topic in topics)
+    assert runs >= 2
+    own = sum(minutes(topic, track) for topic in topics)
+    slow = sittings(topics, track, 6, "cpu")
+    assert sum(s.minutes for s in slow) == own + 10 * runs
+    fast = sittings(topics, track, 6, "node8")  # one run on each of its cards
+    running = sum(bool(topic.runs) for topic in topics)
+    assert sum(s.minutes for s in fast) == own + running
+    found = phases(load(), track, 6, "cpu")
+    assert sum(phase.minutes for phase in found) == own + 10 * runs
+    assert [phase.budget for phase in found] == ["cpu"] * len(found)
+
+
+def test_an_evening_says_what_runs_in_it(machines: None) -> None:
+    text = plan_text("researcher", START, 6, "cpu")
+    said = [plain(x["DESCRIPTION"]) for x in read(text.encode())]
+    muon = [x for x in said if "python -m check muon" in x and "minutes" in x]
+    assert muon
+    for words in muon:
+        assert "muon\n2 runs, estimated: cpu 20 min, free" in words
+    whole = "\n".join(said)
+    assert "trainer\n1 run, estimated: cpu 10 min, free" in whole
+    without = plan_text("researcher", START, 6)
+    assert "estimated" not in without
+    assert len(read(without.encode())) <= len(said)
+
+
 def test_another_start_moves_the_same_events() -> None:
     one, other = (
         [e["UID"] for e in read(plan_text("beginner", day, 5).encode())]
@@ -280,6 +318,7 @@ def test_the_command_writes_a_calendar_and_says_when(
         ({"--hours": "-3"}, "-3 hours a week"),
         ({"--hours": "nan"}, "nan hours a week"),
         ({"--hours": "99"}, "99 hours a week"),
+        ({"--budget": "tpu"}, "no budget 'tpu'; there are: cpu, gpu8"),
     ],
 )
 def test_what_is_no_plan_is_told_so(

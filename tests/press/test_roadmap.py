@@ -1,5 +1,6 @@
 """The roadmap is valid, and what is wrong in one is named with its line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from press.roadmap import RoadmapError, contents, load
 
 GOOD = roadmap.ROADMAP.read_text(encoding="utf-8")
 
-TOOL = '  - {name: NumPy, url: "https://numpy.org", for: sums}\n'
+TOOL = (
+    '  - {name: NumPy, url: "https://numpy.org", license: BSD-3-Clause, '
+    "for: sums}\n"
+)
 
 
 def test_topics_come_after_what_they_require() -> None:
@@ -66,6 +70,12 @@ def test_every_chapter_is_in_the_contents_once() -> None:
         ("  done: >-", "  finished: >-", "'done' is a"),
         ("  - name: KenLM", "  - title: KenLM", "'name' is a"),
         ("url: https://g", "url: http://g", "does not match"),
+        ("    license: MPL-2.0\n", "", "'license' is a"),
+        ("license: MPL-2.0", "license: free", "is not one of"),
+        ("rules: [origin]", "rules: [Origin]", "does not match"),
+        ("rules: [origin]", "rules: []", "should be non-empty"),
+        ("    date: ", "    day: ", "are not allowed"),
+        ('    date: "2018-05-25"\n', "", "is a dependency of"),
         ("  tools:\n", "  tools:\n" + 3 * TOOL, "is too long"),
         ("gives: a corpus", "give: a corpus", "'gives' is a"),
         ("beginner: core", "beginner: all", "is not one of"),
@@ -114,13 +124,26 @@ def test_an_explanation_has_its_limit(tmp_path: Path) -> None:
 
 
 def test_tools_are_named_alike_and_lead_to_one_place() -> None:
-    """One name, one address: a reader learns it once."""
-    known: dict[str, str] = {}
+    """One name, one address, one license: a reader learns it once."""
+    known: dict[str, tuple[str, str]] = {}
     for topic in load().topics:
         names = [tool.name for tool in topic.tools]
         assert len(set(names)) == len(names), topic.id
         for tool in topic.tools:
-            assert known.setdefault(tool.name, tool.url) == tool.url
+            what = (tool.url, tool.license)
+            assert known.setdefault(tool.name, what) == what
+
+
+def test_parts_of_one_repository_have_one_license() -> None:
+    """Tools of one site go together, as torch's do."""
+    known: dict[str, set[str]] = {}
+    for topic in load().topics:
+        for tool in topic.tools:
+            place = re.match(r"https://(github.com/.+|[^/]+)", tool.url)
+            assert place is not None
+            known.setdefault(place[1], set()).add(tool.license)
+    assert known["docs.pytorch.org"] == {"BSD-3-Clause"}
+    assert all(len(found) == 1 for found in known.values())
 
 
 def test_the_colors_of_the_roadmap_are_told() -> None:
