@@ -1,5 +1,7 @@
 """Many heads: both forms equal, groups, stores, positions, errors."""
 
+from threading import Thread
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -379,6 +381,21 @@ def test_maps_are_those_of_a_model_that_does_not_train() -> None:
     assert model.training
     assert all(part.training for part in model)
     assert torch.equal(torch.get_rng_state(), chance)
+
+
+def test_other_threads_are_not_listened_to() -> None:
+    """A model may write for somebody else while we look."""
+    layer, x = build(), inputs()
+
+    def disturb(module: nn.Module, seen: tuple[Tensor, ...]) -> None:
+        if len(seen[0]) == len(x):
+            thread = Thread(target=layer, args=(x[:1],))
+            thread.start()
+            thread.join()
+
+    layer.register_forward_pre_hook(disturb)
+    (found,) = attention_maps(nn.Sequential(layer), x)
+    assert torch.equal(found, layer.head_weights(x))
 
 
 def test_maps_are_looked_at_without_gradients_and_leave_nothing() -> None:

@@ -35,7 +35,8 @@ def address_of(tokenizer: Tokenizer, key: str | None = None) -> Iterator[str]:
 def test_the_page_has_no_faults(chromium: Any, screen: str) -> None:
     with address_of(PLAIN) as address:
         context = chromium.new_context(viewport=SCREENS[screen])
-        found = look(context.new_page(), address, axe_script())
+        page = context.new_page()
+        found = look(page, address, axe_script())
         assert found == {"light": [], "dark": []}
 
 
@@ -62,6 +63,17 @@ def test_by_keyboard_alone(tab: Any) -> None:
         tab.keyboard.press("Enter")
         assert tab.locator("#rows tr").count() == 5
         assert words.first.get_attribute("aria-pressed") == "true"
+        looked = tab.locator("#looked span")
+        expect(looked).to_have_count(8, timeout=PATIENCE)  # bytes of Mrs Pell
+        assert tab.inner_text("#looked") == "Mrs Pell"
+        assert tab.locator("#weights tr").count() == 5
+        layers = tab.locator("#layer option").all_inner_texts()
+        assert layers == ["all layers", "layer 1"]
+        wide = "#looked span >> nth=0"
+        first = tab.locator(wide).evaluate("x => x.style.borderBottomWidth")
+        assert 0 < float(first.removesuffix("px")) < 14
+        words.nth(3).click()
+        expect(looked).to_have_count(11, timeout=PATIENCE)
         tab.fill("#tokens", "1000")
         tab.click("#send")
         expect(words.nth(3)).to_be_visible(timeout=PATIENCE)

@@ -24,6 +24,7 @@ from scratchlm.generation.batch import Engine, Request, Written, write_all
 from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.generation.speed import fast_model
 from scratchlm.model.gpt import GPT, gpt2_config
+from scratchlm.model.heads import attention_maps
 from scratchlm.serving import server
 from scratchlm.serving.server import (
     Choice,
@@ -475,6 +476,30 @@ def test_what_is_refused(name: str, real: Town) -> None:
     got, answer = real.post(**({"prompt": "a"} | asked))
     assert (got, answer["error"]["param"]) == (status, param)
     assert set(answer["error"]) == {"message", "type", "param", "code"}
+
+
+def test_where_the_last_token_looks(real: Town) -> None:
+    """The same numbers as from the model itself, and the same limits."""
+    status, found = real.post("/v1/attention", prompt="Mrs é")
+    assert status == 200
+    assert found["object"] == "attention"
+    names = [*"Mrs ", "bytes:\\xc3", "bytes:\\xa9"]
+    assert found["tokens"] == names
+    ids = torch.tensor([BYTES.encode("Mrs é")])
+    (layer,) = attention_maps(MODEL, ids)
+    wanted = layer[0, :, -1].mean(dim=0).tolist()
+    assert found["layers"] == [pytest.approx(wanted)]
+    assert sum(wanted) == pytest.approx(1)
+    for asked, code, param in (
+        ({"model": "city", "prompt": "a"}, 404, "model"),
+        ({"prompt": "a" * 65}, 400, "prompt"),
+        ({"prompt": "a", "n": 2}, 400, "n"),
+    ):
+        status, answer = real.post("/v1/attention", **asked)
+        assert (status, answer["error"]["param"]) == (code, param)
+    body = json.dumps({"model": "town", "prompt": "a"})
+    wrong = real.ask("POST", "/v1/attention", body, Authorization="Bearer x")
+    assert wrong[0] == 401
 
 
 def test_other_errors_have_the_same_form(real: Town) -> None:

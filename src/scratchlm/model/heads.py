@@ -9,6 +9,7 @@ to be fast. Tests hold them equal.
 Left out: sliding windows, masks for padding.
 """
 
+from threading import get_ident
 from typing import Protocol
 
 import torch
@@ -174,14 +175,16 @@ def attention_maps(model: nn.Module, ids: Tensor) -> list[Tensor]:
     """The weights of every layer of a model, the first layer first.
 
     Runs the model once on ids (B, T) without gradients and dropout; each map
-    is (B, H, T, T). A lens for pictures, not a part of the model.
+    is (B, H, T, T). A lens for pictures, not a part of the model. What the
+    model does meanwhile in other threads is not looked at.
     """
     maps: list[Tensor] = []
-    training = model.training
+    training, here = model.training, get_ident()
 
     def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, MultiHeadAttention)
-        maps.append(layer.head_weights(inputs[0]))
+        if get_ident() == here:
+            maps.append(layer.head_weights(inputs[0]))
 
     hooks = [
         layer.register_forward_pre_hook(look)

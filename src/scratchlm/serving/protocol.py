@@ -82,6 +82,13 @@ class CompletionRequest(Asked):
     logprobs: int | None = Field(None, ge=0, le=5)
 
 
+class AttentionRequest(Strict):
+    """A text whose last token is looked into."""
+
+    model: str
+    prompt: str
+
+
 class ChatMessage(Strict):
     """Who speaks, and what is said."""
 

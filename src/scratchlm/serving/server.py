@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import fastapi
+import torch
 import uvicorn
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
@@ -61,10 +62,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from scratchlm.generation.batch import Engine, Request, Written
 from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.model.gpt import GPT
+from scratchlm.model.heads import attention_maps
 from scratchlm.serving.protocol import (
     CHAT,
     COMPLETION,
     Asked,
+    AttentionRequest,
     ChatRequest,
     CompletionRequest,
     Piece,
@@ -556,12 +559,21 @@ class Service:
             raise Refused(400, str(error), "prompt") from error
 
     def check(self, asked: Asked, prompts: Sequence[Sequence[int]]) -> None:
-        """Refuse an unknown model, prompts it cannot read, too many texts."""
-        if asked.model != self.name:
-            known = f"there is no model {asked.model!r}, only {self.name!r}"
-            raise Refused(404, known, "model", "model_not_found")
+        """Refuse what cannot be read, and too many texts."""
+        self.check_prompts(asked.model, prompts)
         if asked.stream_options and not asked.stream:
             raise Refused(400, "this is no stream", "stream_options")
+        texts, most = len(prompts) * asked.n, self.limits.texts
+        if not 0 < texts <= most:
+            raise Refused(400, f"{texts} texts; ask for 1 to {most}", "n")
+
+    def check_prompts(
+        self, name: str, prompts: Sequence[Sequence[int]]
+    ) -> None:
+        """Refuse an unknown model, and prompts that it cannot read."""
+        if name != self.name:
+            known = f"there is no model {name!r}, only {self.name!r}"
+            raise Refused(404, known, "model", "model_not_found")
         config = self.model.config
         for prompt in prompts:
             if not 0 < len(prompt) <= config.context:
@@ -574,9 +586,6 @@ class Service:
                 )
             if not 0 <= min(prompt) <= max(prompt) < config.vocab_size:
                 raise Refused(400, "there is no such token", "prompt")
-        texts, most = len(prompts) * asked.n, self.limits.texts
-        if not 0 < texts <= most:
-            raise Refused(400, f"{texts} texts; ask for 1 to {most}", "n")
 
     def choices(
         self,
@@ -698,6 +707,21 @@ class Service:
         choices = self.choices(asked, [prompt], count, STOP, lead=" ")
         return await self.answer(request, asked, CHAT, choices)
 
+    async def attention(self, asked: AttentionRequest) -> dict[str, Any]:
+        """POST /v1/attention: where the last token of a text looks.
+
+        OpenAI's protocol has no such thing. The answer names the T tokens,
+        and has T weights for each layer, the means of its heads.
+        """
+        prompt = self.encode(asked.prompt)
+        self.check_prompts(asked.model, [prompt])
+        device = next(self.model.parameters()).device
+        ids = torch.tensor([prompt], device=device)  # (1, T)
+        maps = await asyncio.to_thread(attention_maps, self.model, ids)
+        rows = [layer[0, :, -1].mean(dim=0).tolist() for layer in maps]
+        names = [token_name(self.tokenizer, id) for id in prompt]
+        return {"object": "attention", "tokens": names, "layers": rows}
+
     async def models(self) -> dict[str, Any]:
         """GET /v1/models: the one there is, and whether it answers."""
         model = {
@@ -785,7 +809,7 @@ async def read_page() -> Response:
 LOCAL = ("localhost", "127.0.0.1", "::1", "[::1]")
 
 PATHS = {"/v1/completions", "/v1/chat/completions", "/v1/models"}
-PATHS |= {"/metrics", "/health", "/"}
+PATHS |= {"/v1/attention", "/metrics", "/health", "/"}
 
 
 def make_app(
@@ -810,6 +834,7 @@ def make_app(
     add = partial(app.add_api_route, dependencies=key)
     add("/v1/completions", service.completions, methods=["POST"])
     add("/v1/chat/completions", service.chat, methods=["POST"])
+    add("/v1/attention", service.attention, methods=["POST"])
     add("/v1/models", service.models)
     add("/metrics", service.show_metrics)
     app.add_api_route("/health", service.health)
