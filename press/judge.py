@@ -38,7 +38,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from tqdm import tqdm
 
-from press import browser, epub, parity, records, web
+from press import browser, epub, keyboard, parity, records, web
 from press.copies import clone
 from press.dependencies import BUILD
 from press.edition import edition, git
@@ -144,6 +144,14 @@ def judge_axe(short: bool) -> list[str]:
 def judge_console(short: bool) -> list[str]:
     """no error on the console, no failed request, no page too wide"""
     return told(short, about_access=False)
+
+
+def judge_keyboard(short: bool) -> list[str]:
+    """ten pages, walked by keyboard alone, on desk and phone"""
+    need(browser.chromium(), "Chromium")
+    chosen = some(browser.pages(built(SITE, "html")))
+    found = keyboard.judge(SITE, chosen[:2] if short else chosen)
+    return [f"{page}: {x}" for page, faults in found.items() for x in faults]
 
 
 class Links(HTMLParser):
@@ -338,6 +346,7 @@ JUDGES: dict[str, Callable[[bool], list[str]]] = {
     "vnu": judge_html,
     "axe": judge_axe,
     "console": judge_console,
+    "keyboard": judge_keyboard,
     "links": judge_links,
     "parity": judge_parity,
     "tags": judge_tags,
@@ -353,6 +362,7 @@ SHORT = (
     "vnu",
     "axe",
     "console",
+    "keyboard",
     "links",
     "parity",
     "actionlint",
