@@ -37,6 +37,7 @@ from press.epub import finish as finish_epub
 from press.files import ROOT, write_whole
 from press.gates import Book
 from press.gates.chapters import untested
+from press.heights import told
 from press.identity import (
     Identity,
     IdentityError,
@@ -45,7 +46,6 @@ from press.identity import (
     identity,
 )
 from press.labels import SMALLEST, too_small
-from press.heights import told
 from press.margins import collisions
 from press.pages import FEW, papers, printed_at, sparse, stranded
 from press.pdf import finish as finish_pdf

@@ -12,8 +12,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from press.cards import figures, head, neighbors, symbol
 from press.budgets import BUDGETS, Budget, budgets
+from press.cards import figures, head, neighbors, symbol
 from press.duties import command, sources
 from press.estimates import EstimateError, by_budget, money
 from press.exports import FOLDER, names

@@ -69,7 +69,9 @@ def test_a_duty_has_its_sources_once() -> None:
 
 
 def test_an_unknown_rule_is_named_with_those_that_there_are() -> None:
-    with pytest.raises(LookupError, match="no rule pickles; there are: .*seal"):
+    with pytest.raises(
+        LookupError, match=r"no rule pickles; there are: .*seal"
+    ):
         sources(Duty("A note.", ("seal", "pickles")))
 
 

@@ -27,8 +27,7 @@ def test_a_card_is_as_high_as_its_parts(tmp_path: Path) -> None:
     aux = written(tmp_path / "book.aux", *parts)
     assert shares(aux) == pytest.approx([0.25, 0.8], abs=1e-4)
     assert told(aux) == (
-        "2 cards, 1 of them higher than half a page, "
-        "the highest 0.80 of a page"
+        "2 cards, 1 of them higher than half a page, the highest 0.80 of a page"
     )
 
 
