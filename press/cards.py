@@ -98,7 +98,7 @@ def figures(topic: Topic) -> list[Figure]:
     found = [
         Figure("reading", hours(asked.reading), "counted"),
         Figure("short exercises", hours(asked.warm_ups), "estimated"),
-        Figure("other exercises", hours(asked.exercises), "estimated"),
+        Figure("others", hours(asked.exercises), "estimated"),
     ]
     used = running(topic)
     if used is None:

@@ -88,10 +88,10 @@ def money(usd: float) -> str:
     """Dollars as a card has room for them.
 
     >>> money(0.0), money(0.004), money(1.5), money(1234.5)
-    ('free', 'under $0.01', '$1.50', '$1,234.50')
+    ('free', '<$0.01', '$1.50', '$1,234.50')
     """
     if usd < CENT:
-        return f"under ${CENT}" if usd else "free"
+        return f"<${CENT}" if usd else "free"
     return f"${usd:,.2f}"
 
 

@@ -22,7 +22,7 @@ SPARE = 3.0  # points that a note may hang below the last line
 class Place:
     """What begins where: points from the foot of the page."""
 
-    kind: str  # note, wide, or where a card begins and ends
+    kind: str  # note or wide; a card and its parts have heights alone
     page: int  # the number that is printed
     top: float
     height: float

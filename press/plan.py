@@ -290,9 +290,7 @@ def reaching(track: str, day: date, phase: Phase) -> Event:
     )
 
 
-def plan_text(
-    track: str, start: date, hours: float, budget: str = ""
-) -> str:
+def plan_text(track: str, start: date, hours: float, budget: str = "") -> str:
     """The calendar of a track, as the text of an iCalendar file.
 
     Raises PlanError as `events` does.

@@ -72,7 +72,7 @@ def test_each_figure_says_how_it_is_known(
     assert known == [
         ("reading", "counted"),
         ("short exercises", "estimated"),
-        ("other exercises", "estimated"),
+        ("others", "estimated"),
     ]
     monkeypatch.setattr(cards, "running", lambda _: Running(0.2, 300 << 20))
     *_, run, memory = figures(topic)

@@ -137,7 +137,7 @@ def test_times_and_money_are_short() -> None:
     ]
     assert [money(m) for m in (0.0, 0.0001, 0.01, 27.92)] == [
         "free",
-        "under $0.01",
+        "<$0.01",
         "$0.01",
         "$27.92",
     ]
