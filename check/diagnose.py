@@ -7,7 +7,7 @@ same way, number by number, has most likely the same mistake.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,16 +199,25 @@ def diagnose(
     if not mine:
         return Cause((), 0.0, 0, False)
     ways = known_ways(site, topic, say)
-    return compare(mine, ways)
+    return compare(mine, ways, lacking(report))
 
 
-def compare(mine: dict[str, Any], ways: dict[str, Report]) -> Cause:
-    """The known ways that are also the reader's."""
+def lacking(report: Report) -> set[str]:
+    """The checks that ended at a switch which the code does not have."""
+    return {c["name"] for c in report["checks"] if c.get("lacks")}
+
+
+def compare(
+    mine: dict[str, Any],
+    ways: dict[str, Report],
+    but: Collection[str] = frozenset(),
+) -> Cause:
+    """The known ways that are also the reader's; no word of checks in `but`."""
     first = next(iter(mine))
     same = {
         bug: report
         for bug, report in ways.items()
-        if failures(report).keys() == mine.keys()
+        if failures(report).keys() - but == mine.keys()
     }
     whole = True
     found = list(fitting(mine, same, list(mine)))

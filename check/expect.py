@@ -5,6 +5,7 @@ the failure what to look at, without opening the check. What was compared is
 noted on the way (`listening`), which is how a mistake is recognized.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -34,6 +35,31 @@ class CheckFailed(AssertionError):
         if wanted or got:
             lines += [f"  expected: {wanted}", f"  got:      {got}"]
         super().__init__("\n".join(lines))
+
+
+class NotOffered(BaseException):
+    """A check is about a switch that a reader's code does not have."""
+
+
+def offered(thing: Callable[..., Any], *names: str) -> bool:
+    """Whether a class or function takes these; one's own may take fewer."""
+    return set(names) <= set(inspect.signature(thing).parameters)
+
+
+def require(thing: Callable[..., Any], *names: str) -> None:
+    """End the check, without a verdict, where one of these is not taken."""
+    for name in names:
+        if not offered(thing, name):
+            raise NotOffered(name)
+
+
+def taken(thing: Callable[..., Any], **settings: Any) -> dict[str, Any]:
+    """Those of the settings that it takes.
+
+    >>> taken(lambda heads, rotary=None: 0, rotary=1, reference=True)
+    {'rotary': 1}
+    """
+    return {k: v for k, v in settings.items() if offered(thing, k)}
 
 
 @contextmanager

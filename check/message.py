@@ -178,11 +178,12 @@ def summary(site: Site, verdict: Verdict) -> list[str]:
     if verdict.state == "todo":
         return fit(lines, good, waiting(site, verdict), [])
     if not failures(report):  # the present form, whatever its length
-        return lines + good + aside(verdict)
+        return lines + good + aside(verdict) + lacking(verdict)
     bad = [c for c in report["checks"] if not c["passed"]]
     name = bad[0]["title"] if bad else ending(report)
     details = [f"  ✗ {name}", *explained(site, verdict)]
-    others = [f"  ✗ {c['title']}" for c in bad[1:]] + aside(verdict)
+    others = [f"  ✗ {c['title']}" for c in bad[1:]]
+    others += aside(verdict) + lacking(verdict)
     return fit(lines, good, details, others)
 
 
@@ -206,10 +207,23 @@ def aside(verdict: Verdict) -> list[str]:
         return []
     given = {each.book or each.name for each in verdict.mine.given}
     asked = {name for check in left for name in check["used"]} - given
-    names = [n for n, _ in verdict.topic.sections if n in asked]
+    sections = dict.fromkeys(n for n, _ in verdict.topic.sections)
+    names = [n for n in sections if n in asked]
     does = "check does not run your code", "checks do not run your code"
     text = f"  – {some(len(left), *does)}"
     text += f"; asked for: {', '.join(names)}" if names else ""
+    return textwrap.wrap(text, WIDTH, subsequent_indent=" " * 4, max_lines=3)
+
+
+def lacking(verdict: Verdict) -> list[str]:
+    """How many checks are about a switch that the reader's code has not."""
+    does = "check is", "checks are"
+    left = verdict.lacking
+    if not left:
+        return []
+    names = ", ".join(dict.fromkeys(c["lacks"] for c in left))
+    text = f"  – {some(len(left), *does)} about what your code does not take, "
+    text += f"whole or in part: {names}"
     return textwrap.wrap(text, WIDTH, subsequent_indent=" " * 4, max_lines=3)
 
 
