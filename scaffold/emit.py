@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import jinja2
 
 from check.places import printed, told_in
 from press.plan import checks
+from press.records import read
 from press.roadmap import Topic
 from scaffold.holes import chosen, dig
 from scaffold.needs import (
@@ -178,6 +179,8 @@ def render(plan: Plan, folder: Path, wishes: Wishes) -> None:
     topics = {"topics": [entry(topic, plan.stubs) for topic in plan.topics]}
     text = json.dumps(topics, indent=1, ensure_ascii=False) + "\n"
     (folder / "check" / "topics.json").write_text(text, encoding="utf-8")
+    text = json.dumps(known_marks(plan.topics), ensure_ascii=False) + "\n"
+    (folder / "check" / "mistakes.json").write_text(text, encoding="utf-8")
     if plan.start:
         (folder / "plan.ics").write_text(plan.calendar, encoding="utf-8")
 
@@ -193,6 +196,23 @@ def entry(topic: Topic, stubs: bool = False) -> dict[str, Any]:
     if pages := printed(ROOT, title):
         found["pages"] = pages
     return found | ({"hole": chosen()[topic.id]} if stubs else {})
+
+
+def known_marks(topics: Sequence[Topic]) -> dict[str, Any]:
+    """Which checks each known mistake fails, as the book has recorded it.
+
+    It tells with which of them a reader's failure is compared first.
+    """
+    known = read(ROOT / "records" / "mistakes.json")["data"]
+    found = {}
+    for topic in topics:
+        part = known[topic.id]
+        marks = {
+            bug: {"marks": way["marks"]}
+            for bug, way in part["mistakes"].items()
+        }
+        found[topic.id] = {"checks": part["checks"], "mistakes": marks}
+    return {"data": found}
 
 
 def check_target(out: Path) -> None:
