@@ -34,6 +34,11 @@ class Cause:
     left: int = 0  # how many that may fit there was no time for
 
     @property
+    def sure(self) -> bool:
+        """Whether some mistake fails all the checks that failed, alike."""
+        return bool(self.names) and self.whole
+
+    @property
     def tried(self) -> str:
         """With how many it was compared, where that is not with all."""
         if not self.left:
@@ -270,26 +275,22 @@ def diagnose(
         return Cause((), 0.0, 0, False)
     known, fails = Known(site, topic), expected(site, topic)
     likely = {b for b in known.left if fails.get(b, set()) - but == {*mine}}
-    near = {b for b in known.left if next(iter(mine)) in fails.get(b, ())}
+    first = next(iter(mine))
+    near = {b for b in known.left if first in fails.get(b, ())}
     if known.left:
         number = len(known.left)
         say(f"comparing with {number} known mistakes, the likely ones first …")
-    cause = compare(mine, known.ways, but)
+    cause, until = compare(mine, known.ways, but), perf_counter() + BUDGET
     order = sorted(known.left, key=lambda b: (b not in likely, b not in near))
-    until = perf_counter() + BUDGET
-    try:
-        for place, bug in enumerate(order):
-            settled = cause.names and cause.whole and fails
-            if settled and bug not in likely:
-                break
-            if place and perf_counter() >= until:
-                break
-            known.plant(bug)
-            cause = compare(mine, known.ways, but)
-    finally:
-        known.keep()
-    settled = cause.names and cause.whole and not likely & {*known.left}
-    return replace(cause, left=0 if settled else len(known.left))
+    for place, bug in enumerate(order):
+        enough = fails and cause.sure and bug not in likely
+        if enough or (place and perf_counter() >= until):
+            break
+        known.plant(bug)
+        cause = compare(mine, known.ways, but)
+    known.keep()
+    enough = fails and cause.sure and not likely & {*known.left}
+    return replace(cause, left=0 if enough else len(known.left))
 
 
 def lacking(report: Report) -> set[str]:
