@@ -215,10 +215,15 @@ def known_marks(topics: Sequence[Topic]) -> dict[str, Any]:
     return {"data": found}
 
 
-def check_target(out: Path) -> None:
-    """Refuse a target that holds something."""
+def holds(out: Path) -> bool:
+    """Whether a target is there and is no empty folder."""
+    return out.exists() and (not out.is_dir() or any(out.iterdir()))
+
+
+def check_target(out: Path, force: bool = False) -> None:
+    """Refuse a target that holds something; a folder may, by `force`."""
     out = out.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if holds(out) and not (force and out.is_dir()):
         raise DestinationError(
             f"{out} is not an empty folder; name another one with --out"
         )

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,26 @@ def fixed() -> dict[str, str]:
     return found
 
 
-def commit(plan: Plan, folder: Path, wishes: Wishes) -> None:
-    """Make the folder a Git repository with its first commit."""
+def check_branch(name: str) -> None:
+    """Refuse what git would take for no branch's name."""
+    try:
+        found = git(Path(), "check-ref-format", "--branch", name)
+    except MissingError:
+        raise
+    except ScaffoldError:
+        found = ""
+    if found != name:
+        raise ScaffoldError(f"--branch {name!r} is no name of a branch")
+
+
+def commit(
+    plan: Plan, folder: Path, wishes: Wishes, names: Sequence[str] = ()
+) -> None:
+    """Make the folder a Git repository with its first commit.
+
+    With names the commit is of these files alone, in a repository that may
+    have others. If a commit is not wanted, they are added, and that is all.
+    """
     same = fixed() if wishes.reproducible else {}
     ours = (
         "-c",
@@ -87,7 +106,9 @@ def commit(plan: Plan, folder: Path, wishes: Wishes) -> None:
         "-c",
         "core.autocrlf=false",
     )
-    git(folder, "init", "--quiet", "--initial-branch=main", **same)
+    if not (folder / ".git").exists():
+        first = f"--initial-branch={wishes.branch or 'main'}"
+        git(folder, "init", "--quiet", first, **same)
     for key, wanted, value in (
         ("user.name", wishes.author, NAME),
         ("user.email", "", EMAIL),
@@ -99,7 +120,10 @@ def commit(plan: Plan, folder: Path, wishes: Wishes) -> None:
     if same:
         for who in ("AUTHOR", "COMMITTER"):
             same[f"GIT_{who}_NAME"] = wishes.author or NAME
-    git(folder, *ours, "add", "--all", **same)
+    files = ("--", *names) if names else ("--all",)
+    git(folder, *ours, "add", *files, **same)
+    if not wishes.commit:
+        return
     message = f"A language model from scratch: {plan.track}, {plan.budget}"
     quiet = ("--quiet", "--no-verify", "--no-gpg-sign")
     git(folder, *ours, "commit", *quiet, "-m", message, **same)
