@@ -30,7 +30,7 @@ from scaffold.plan import (
     tracks,
 )
 from scaffold.repository import belongs_to, commit
-from scaffold.stamp import STAMP, stamp
+from scaffold.stamp import BUDGET, STAMP, stamp
 from scaffold.wishes import Wishes, license_files
 
 ROOT = Path(__file__).parent.parent
@@ -174,7 +174,9 @@ def render(plan: Plan, folder: Path, wishes: Wishes) -> None:
         text = page.render(facts, phase=phase, checks=checks(phase.topics))
         (folder / target).write_text(text, encoding="utf-8")
     from scaffold.config import config  # it imports torch
+    from scaffold.page import budget_page
 
+    (folder / BUDGET).write_text(budget_page(plan), encoding="utf-8")
     (folder / "config.toml").write_text(config(plan), encoding="utf-8")
     topics = {"topics": [entry(topic, plan.stubs) for topic in plan.topics]}
     text = json.dumps(topics, indent=1, ensure_ascii=False) + "\n"

@@ -72,9 +72,10 @@ as you have not written on them; the library, its tests, config.toml, README.md,
 card.yml and all files of your own are yours, and stay as they are.
 A file of the book's that you did not change is replaced. Beside one that you
 changed, the new one is written as FILE.new (or FILE.new.2, where an earlier one
-lies). Nothing is merged, and nothing is committed: `git diff` shows what
-happened. What else you changed has to be committed before, so that you can take
-the update back; progress.json may wait.
+lies), and the commands are printed that would merge the two. Nothing is merged
+unless you type them, and nothing is committed: `git diff` shows what happened.
+What else you changed has to be committed before, so that you can take the
+update back; progress.json may wait.
 
 examples:
   python -m scaffold diff ~/my-first-model      what would change

@@ -19,8 +19,13 @@ def git(folder: Path, *arguments: str, **variables: str) -> str:
     A hook or `git -c` exports GIT_DIR and its kin to what it starts; git
     itself knows which of its variables mean one repository.
     """
+    return raw(folder, *arguments, **variables).decode().strip()
+
+
+def raw(folder: Path, *arguments: str, **variables: str) -> bytes:
+    """The same, with what git prints as it is."""
     try:
-        local = call(["git", "rev-parse", "--local-env-vars"]).split()
+        local = call(["git", "rev-parse", "--local-env-vars"]).decode().split()
         others = {k: v for k, v in os.environ.items() if k not in local}
         others |= variables
         return call(["git", *arguments], cwd=folder, env=others)
@@ -29,15 +34,14 @@ def git(folder: Path, *arguments: str, **variables: str) -> str:
             "git is not installed; install it, or leave it out with --no-git"
         ) from error
     except subprocess.CalledProcessError as error:
-        raise ScaffoldError(f"git failed: {error.stderr.strip()}") from error
+        said = error.stderr.decode(errors="replace").strip()
+        raise ScaffoldError(f"git failed: {said}") from error
 
 
-def call(command: list[str], **options: Any) -> str:
+def call(command: list[str], **options: Any) -> bytes:
     """What a command prints; raises CalledProcessError if it fails."""
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, **options
-    )
-    return done.stdout.strip()
+    done = subprocess.run(command, capture_output=True, check=True, **options)
+    return bytes(done.stdout)
 
 
 def belongs_to(out: Path) -> Path | None:
