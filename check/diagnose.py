@@ -270,7 +270,7 @@ def diagnose(
     same failures are planted first, and if one of them fits, no others are.
     All take about BUDGET seconds at most; a later run goes on with the rest.
     """
-    mine, but = failures(report), lacking(report)
+    mine, but = failures(report), unjudged(report)
     if not mine:
         return Cause((), 0.0, 0, False)
     known, fails = Known(site, topic), expected(site, topic)
@@ -293,9 +293,16 @@ def diagnose(
     return replace(cause, left=0 if enough else len(known.left))
 
 
-def lacking(report: Report) -> set[str]:
-    """The checks that ended at a switch which the code does not have."""
-    return {c["name"] for c in report["checks"] if c.get("lacks")}
+def unjudged(report: Report) -> set[str]:
+    """The checks that say nothing of the code.
+
+    They never came to it, or ended at a switch that it does not have.
+    """
+    return {
+        check["name"]
+        for check in report["checks"]
+        if check["passed"] and (check["lacks"] or not check["reached"])
+    }
 
 
 def compare(

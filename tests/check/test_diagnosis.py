@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ from check.diagnose import (
     known_ways,
     slim,
 )
+from check.mine import read_mine
 from check.places import Site
 from check.process import Job, Report, run
 from check.running import plant
@@ -151,6 +153,27 @@ def test_likely_mistakes_come_first_and_are_enough(slow: Site) -> None:
     assert cause.known <= 3 < len(bugs)
     assert cause.left == 0
     assert "compared with" not in cause.text
+
+
+def test_checks_that_do_not_run_the_code_tell_nothing_of_it(
+    slow: Site, tmp_path: Path
+) -> None:
+    """With a class alone, a mistake fails fewer checks than the record has."""
+    topic = slow.topics["attention"]
+    text = (slow.reference / topic.file).read_text(encoding="utf-8")
+    own = plant(text, *known_bugs(slow, topic)["the scale is missing"], "own")
+    path = tmp_path / "own.py"
+    path.write_text(own.replace("SingleHead", "My"), encoding="utf-8")
+    mine = read_mine([f"{path}:MyAttention"])
+    report = run(Job(slow, topic, slow.sources, mine=mine))
+    recorded = expected(slow, topic)["the scale is missing"]
+    assert failures(report).keys() < recorded
+    for _ in range(3):
+        cause = diagnose(slow, topic, report)
+    assert cause.names == ("the scale is missing",)
+    assert cause.sure
+    assert cause.left == 0
+    assert cause.known < len(known_bugs(slow, topic))
 
 
 def test_without_a_record_all_are_compared_as_far_as_time_goes(
