@@ -105,7 +105,7 @@ def reworded(
 
 def methods(theirs: type, book: type) -> dict[str, tuple[Function, Function]]:
     """The methods that both classes write: the reader's and the book's."""
-    found = {}
+    found: dict[str, tuple[Function, Function]] = {}
     for name, method in vars(book).items():
         own = getattr(theirs, name, None)
         if isinstance(method, FunctionType) and isinstance(own, FunctionType):

@@ -34,9 +34,8 @@ def test_the_end_of_the_details_is_never_cut(
     if count <= 15:
         assert shown == details
     if 1 + good + count + bad + beside <= LINES:
-        assert made == [*HEAD, *lines("✓", good), *details, *other] + lines(
-            "–", beside
-        )
+        left = lines("–", beside)
+        assert made == [*HEAD, *lines("✓", good), *details, *other, *left]
 
 
 def test_what_is_left_out_is_counted() -> None:

@@ -283,7 +283,7 @@ def test_an_adapter_names_arguments_that_nobody_could_guess(
     assert "takes an argument of that name" in said["gruops"][1]
 
 
-SECRET = """\
+UNASKED = """\
 class Attn(MultiHeadAttention):
     def __init__(self, channels, n_head, *, secret):
         super().__init__(channels, n_head)
@@ -295,7 +295,7 @@ def test_what_it_must_be_given_and_no_check_gives_is_told(
 ) -> None:
     start = "from scratchlm.model.heads import MultiHeadAttention\n\n"
     path = tmp_path / "own.py"
-    path.write_text(start + SECRET, encoding="utf-8")
+    path.write_text(start + UNASKED, encoding="utf-8")
     given = f"{path}:Attn as MultiHeadAttention"
     assert main(["heads", "--mine", given], site) == 1
     out = " ".join(capsys.readouterr().out.split())

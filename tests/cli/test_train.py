@@ -296,12 +296,11 @@ def test_minutes_that_do_not_do(monkeypatch: Any, fails: Fails) -> None:
 
 def test_money_is_time() -> None:
     """The limit that is reached first is the one that counts."""
-    limits = {"max_minutes": 7, "max_usd": 0.5}
     for price, limit in (
         (3.0, (7, "7 minutes")),
         (10.0, (3, "0.5 dollars")),
     ):
-        run = train.RunOptions(**limits, usd_per_hour=price)
+        run = train.RunOptions(max_minutes=7, max_usd=0.5, usd_per_hour=price)
         assert run.limit == pytest.approx(limit)
     assert train.RunOptions(max_minutes=7, usd_per_hour=9).limit == (
         7,

@@ -114,7 +114,7 @@ def test_what_was_changed_is_kept(older: Path, made: Path) -> None:
 
 @pytest.fixture
 def changed(older: Path, made: Path) -> Path:
-    """A rule that the edition changed at its head, and its reader at its end."""
+    """A rule that the edition changed at its head, its reader at its end."""
     path, kept = older / STALE, older / STAMP
     fresh = (made / STALE).read_text(encoding="utf-8")
     before = digest(path)
@@ -140,7 +140,7 @@ def test_a_merge_is_offered_and_not_made(
     commands = [x for x in block.splitlines() if x.startswith("  ")]
     assert len(commands) == 2
     for command in commands:
-        subprocess.run(command, shell=True, cwd=changed, check=True)
+        subprocess.run(["sh", "-c", command], cwd=changed, check=True)
     fresh = (made / STALE).read_text(encoding="utf-8")
     merged = path.read_text(encoding="utf-8")
     assert merged == fresh + "\n# my rule\n"
