@@ -146,7 +146,8 @@ def test_a_merge_is_offered_and_not_made(
     assert merged == fresh + "\n# my rule\n"
     names = {one.name for one in path.parent.iterdir()}
     assert not {f"{path.name}.new", f"{path.name}.old"} & names
-    git(changed, "commit", "-q", "-a", "-m", "Merged")
+    git(changed, "add", "-A")
+    git(changed, "commit", "-q", "-m", "Merged")
     assert main(["update", str(changed)]) == 0
     assert "to merge" not in capsys.readouterr().out
 
