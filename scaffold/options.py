@@ -118,7 +118,7 @@ class Commands(argparse.ArgumentParser):
     def answered(self, words: list[str]) -> list[str]:
         """The words, with those of a file of answers before one's own."""
         only = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        only.add_argument(*ANSWERS, dest="answers", type=Path)
+        only.add_argument(ANSWERS, type=Path)
         self.read: Path | None = only.parse_known_args(words)[0].answers
         if self.read is None:
             return words
@@ -161,7 +161,7 @@ HELP = {
 
 
 # What stands in a file of answers is what a stamp keeps, and no more.
-ANSWERS = ("--answers", "--data-file")
+ANSWERS = "--answers"
 NO_ANSWERS = {"help", "version", "dest", "out", "answers", "dry_run", "json"}
 NO_ANSWERS |= {"quiet", "defaults", "input", "color", "force"}
 
@@ -307,7 +307,7 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         "or the book's edition",
     )
     parser.add_argument(
-        *ANSWERS,
+        ANSWERS,
         type=Path,
         metavar="FILE",
         help="options by their names, as TOML: the .scaffold.toml of a "

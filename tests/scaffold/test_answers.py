@@ -50,16 +50,15 @@ def test_a_file_has_the_answers_and_what_is_typed_wins(
         "hourly-usd = 0.5\ngit = false\n",
         encoding="utf-8",
     )
-    for option in ("--answers", "--data-file"):
-        out = tmp_path / option
-        words = [f"--out={out}", option, str(answers), "--author", "Bea"]
-        assert main(words) == 0
-        said = read_stamp(out).answers
-        assert said["track"] == "practitioner"
-        assert said["budget"] == "gpu8"
-        assert said["author"] == "Bea"
-        assert said["hourly_usd"] == 0.5
-        assert not (out / ".git").exists()
+    out = tmp_path / "llm"
+    words = ["--out", str(out), f"--answers={answers}", "--author", "Bea"]
+    assert main(words) == 0
+    said = read_stamp(out).answers
+    assert said["track"] == "practitioner"
+    assert said["budget"] == "gpu8"
+    assert said["author"] == "Bea"
+    assert said["hourly_usd"] == 0.5
+    assert not (out / ".git").exists()
 
 
 @pytest.mark.parametrize(
