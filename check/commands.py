@@ -53,6 +53,7 @@ where adapter.py gives the book's names to yours:
   from my_model import MyAttention
   SingleHeadAttention = MyAttention
   weights = {{"query": "W_q", "key": "W_k", "value": "W_v"}}
+  arguments = {{"head_size": "d_k"}}   if one cannot be guessed
 
 In a notebook, with code that stands in its cells:
   %load_ext check
@@ -510,10 +511,16 @@ def leave_unread() -> int:
 
 def require_reached(verdict: Verdict) -> None:
     """Raise Usage where checks have run and none came to the given code."""
-    if verdict.aside and not verdict.passed and not verdict.failing:
+    if verdict.passed or verdict.failing:
+        return
+    start = f"no check of {verdict.topic.id} runs the code that you gave"
+    if verdict.lacking:
+        names = dict.fromkeys(c["lacks"] for c in verdict.lacking)
+        raise Usage(f"{start}, as it does not take: {', '.join(names)}")
+    if verdict.aside:
         raise Usage(
-            f"no check of {verdict.topic.id} runs the code that you gave; "
-            "give what they ask for, with --mine FILE.py:NAME for each"
+            f"{start}; give what they ask for, with --mine FILE.py:NAME for "
+            "each"
         )
 
 

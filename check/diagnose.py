@@ -7,9 +7,10 @@ same way, number by number, has most likely the same mistake.
 """
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from check.places import PlaceError, Site, Topic
@@ -18,6 +19,7 @@ from check.running import OtherCode, plant
 from check.values import FAR, NEAR, distance
 
 SHOWN = 3  # of several that fit
+BUDGET = 15.0  # seconds for mistakes that no run before has compared with
 Say = Callable[[str], None]
 
 
@@ -29,19 +31,39 @@ class Cause:
     gap: float  # the largest distance of two values
     known: int  # how many mistakes were tried
     whole: bool  # whether every check agrees, or the first failing one
+    left: int = 0  # how many that may fit there was no time for
+
+    @property
+    def sure(self) -> bool:
+        """Whether some mistake fails all the checks that failed, alike."""
+        return bool(self.names) and self.whole
+
+    @property
+    def tried(self) -> str:
+        """With how many it was compared, where that is not with all."""
+        if not self.left:
+            return ""
+        all_ = self.known + self.left
+        return f"compared with {self.known} of {all_} known mistakes"
 
     @property
     def text(self) -> str:
         """In a sentence or two."""
         if not self.known:
             return ""
+        if not self.names and self.left:
+            return (
+                f"{self.tried}, and none of them gives your values; the next "
+                "run goes on with the others"
+            )
         if not self.names:
             return f"none of the {self.known} known mistakes gives your values"
         shown = "; or ".join(self.names[:SHOWN])
         more = len(self.names) - SHOWN
         shown += f"; or {more} more" if more > 0 else ""
         near = f", within {self.gap:.0e}," if self.gap else ""
-        return f"{shown} (your values equal{near} those of this mistake)"
+        tried = f"; {self.tried}" if self.left else ""
+        return f"{shown} (your values equal{near} those of this mistake{tried})"
 
 
 def stored(path: Path) -> Any:
@@ -116,30 +138,81 @@ def with_bug(site: Site, topic: Topic, bug: tuple[str, str]) -> Job:
     return Job(site, topic, site.reference, text=text)
 
 
+class Known:
+    """A topic's known mistakes, and the ways of those that were planted.
+
+    What was computed is kept, and another run goes on from there.
+    """
+
+    def __init__(self, site: Site, topic: Topic) -> None:
+        """With what earlier runs have left."""
+        self.site, self.topic = site, topic
+        self.key = site.fingerprint(topic, site.reference)
+        self.path = site.cache / f"{topic.id}-mistakes.json"
+        self.names: list[str] = []  # of all, in the order of the checks' file
+        self.ways: dict[str, Report] = {}
+        kept = stored(self.path)
+        if isinstance(kept, dict) and kept.get("key") == self.key:
+            self.names, self.ways = kept.get("names", []), kept["ways"]
+        self.bugs: dict[str, tuple[str, str]] = {}
+        if not self.names or self.left:
+            if not (site.reference / topic.file).exists():
+                raise PlaceError(
+                    f"{topic.file} is not in what was committed last"
+                )
+            self.bugs = known_bugs(site, topic)
+            self.names = list(self.bugs)
+
+    @property
+    def left(self) -> list[str]:
+        """Those that nothing has been compared with."""
+        return [name for name in self.names if name not in self.ways]
+
+    def plant(self, name: str) -> None:
+        """See how the checks go with one more of them."""
+
+        def limit(check: str) -> float:
+            return 2 * reference_seconds(self.site, self.topic, check) + 2
+
+        try:
+            job = with_bug(self.site, self.topic, self.bugs[name])
+        except OtherCode:  # the check is newer than what was committed
+            self.names.remove(name)
+        else:
+            self.ways[name] = slim(run(job, limit))
+
+    def keep(self) -> None:
+        """Leave it to later runs, in the order of the checks' file."""
+        if not self.bugs:  # an earlier run has left all of it
+            return
+        names = [name for name in self.names if name in self.ways]
+        self.ways = {name: self.ways[name] for name in names}
+        parts = {"names": self.names, "ways": self.ways}
+        store(self.path, {"key": self.key, **parts})
+
+
 def known_ways(site: Site, topic: Topic, say: Say) -> dict[str, Report]:
     """How the checks go with each known mistake; computed once, then kept."""
-    key = site.fingerprint(topic, site.reference)
-    path = site.cache / f"{topic.id}-mistakes.json"
-    kept = stored(path)
-    if isinstance(kept, dict) and kept.get("key") == key:
-        return dict(kept["ways"])
-    if not (site.reference / topic.file).exists():
-        raise PlaceError(f"{topic.file} is not in what was committed last")
-    bugs = known_bugs(site, topic)
-    say(f"comparing with {len(bugs)} known mistakes (only this first time) …")
+    known = Known(site, topic)
+    if known.left:
+        number = len(known.left)
+        say(f"comparing with {number} known mistakes (only this first time) …")
+    for name in known.left:
+        known.plant(name)
+    known.keep()
+    return known.ways
 
-    def limit(check: str) -> float:
-        return 2 * reference_seconds(site, topic, check) + 2
 
-    ways = {}
-    for name, bug in bugs.items():
-        try:
-            job = with_bug(site, topic, bug)
-        except OtherCode:  # the check is newer than what was committed
-            continue
-        ways[name] = slim(run(job, limit))
-    store(path, {"key": key, "ways": ways})
-    return ways
+def expected(site: Site, topic: Topic) -> dict[str, set[str]]:
+    """The checks that each known mistake failed when it was recorded."""
+    places = ("check/mistakes.json", "records/mistakes.json")
+    kept = stored(site.root / places[site.is_book])
+    data = kept["data"] if isinstance(kept, dict) else {}
+    part = data.get(topic.id, {"checks": [], "mistakes": {}})
+    return {
+        bug: {c for c, m in zip(part["checks"], way["marks"]) if m == "x"}
+        for bug, way in part["mistakes"].items()
+    }
 
 
 def failures(report: Report) -> dict[str, Any]:
@@ -193,22 +266,56 @@ def diagnose(
     """The likely cause of a report's failures.
 
     First the mistakes that fail the same checks in the same way; if there is
-    none, those that fail the first of them so.
+    none, those that fail the first of them so. Mistakes whose record has the
+    same failures are planted first, and if one of them fits, no others are.
+    All take about BUDGET seconds at most; a later run goes on with the rest.
     """
-    mine = failures(report)
+    mine, but = failures(report), unjudged(report)
     if not mine:
         return Cause((), 0.0, 0, False)
-    ways = known_ways(site, topic, say)
-    return compare(mine, ways)
+    known, fails = Known(site, topic), expected(site, topic)
+    likely = {b for b in known.left if fails.get(b, set()) - but == {*mine}}
+    first = next(iter(mine))
+    near = {b for b in known.left if first in fails.get(b, ())}
+    if known.left:
+        number = len(known.left)
+        say(f"comparing with {number} known mistakes, the likely ones first …")
+    cause, until = compare(mine, known.ways, but), perf_counter() + BUDGET
+    order = sorted(known.left, key=lambda b: (b not in likely, b not in near))
+    for place, bug in enumerate(order):
+        enough = fails and cause.sure and bug not in likely
+        if enough or (place and perf_counter() >= until):
+            break
+        known.plant(bug)
+        cause = compare(mine, known.ways, but)
+    known.keep()
+    enough = fails and cause.sure and not likely & {*known.left}
+    return replace(cause, left=0 if enough else len(known.left))
 
 
-def compare(mine: dict[str, Any], ways: dict[str, Report]) -> Cause:
-    """The known ways that are also the reader's."""
+def unjudged(report: Report) -> set[str]:
+    """The checks that say nothing of the code.
+
+    They never came to it, or ended at a switch that it does not have.
+    """
+    return {
+        check["name"]
+        for check in report["checks"]
+        if check["passed"] and (check["lacks"] or not check["reached"])
+    }
+
+
+def compare(
+    mine: dict[str, Any],
+    ways: dict[str, Report],
+    but: Collection[str] = frozenset(),
+) -> Cause:
+    """The known ways that are also the reader's; no word of checks in `but`."""
     first = next(iter(mine))
     same = {
         bug: report
         for bug, report in ways.items()
-        if failures(report).keys() == mine.keys()
+        if failures(report).keys() - but == mine.keys()
     }
     whole = True
     found = list(fitting(mine, same, list(mine)))

@@ -5,9 +5,12 @@ the failure what to look at, without opening the check. What was compared is
 noted on the way (`listening`), which is how a mistake is recognized.
 """
 
+import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from time import process_time  # other programs do not count
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,7 @@ import torch
 from check.values import freeze
 
 Noted = list[list[Any]]  # what was compared, got, wanted
+FEWEST, TURNS = 3, 9  # how often work is timed, of which the fastest counts
 HEARD: ContextVar[Noted | None] = ContextVar("HEARD", default=None)
 EMPTY = "a function returned nothing: is its body written, with a return?"
 
@@ -34,6 +38,31 @@ class CheckFailed(AssertionError):
         if wanted or got:
             lines += [f"  expected: {wanted}", f"  got:      {got}"]
         super().__init__("\n".join(lines))
+
+
+class NotOffered(BaseException):
+    """A check is about a switch that a reader's code does not have."""
+
+
+def offered(thing: Callable[..., Any], *names: str) -> bool:
+    """Whether a class or function takes these; one's own may take fewer."""
+    return set(names) <= set(inspect.signature(thing).parameters)
+
+
+def require(thing: Callable[..., Any], *names: str) -> None:
+    """End the check, without a verdict, where one of these is not taken."""
+    for name in names:
+        if not offered(thing, name):
+            raise NotOffered(name)
+
+
+def taken(thing: Callable[..., Any], **settings: Any) -> dict[str, Any]:
+    """Those of the settings that it takes.
+
+    >>> taken(lambda heads, rotary=None: 0, rotary=1, reference=True)
+    {'rotary': 1}
+    """
+    return {k: v for k, v in settings.items() if offered(thing, k)}
 
 
 @contextmanager
@@ -225,3 +254,33 @@ def raises(
         raise CheckFailed(what, name, text, hint=hint) from other
     note(what, result, name)
     raise CheckFailed(what, name, f"the value {shorten(result)}", hint=hint)
+
+
+def grows(
+    make: Callable[[int], Callable[[], object]],
+    size: int,
+    what: str,
+    most: float = 3.2,
+    hint: str = "",
+) -> None:
+    """Expect work of twice the size to take at most `most` times as long.
+
+    `make(size)` prepares the work and returns it, to be timed. What takes
+    time in proportion to its size takes twice as long, and what takes it in
+    proportion to the square takes four times as long.
+    """
+    least = {size: math.inf, 2 * size: math.inf}
+    ratio = math.inf
+    for turn in range(TURNS):
+        for n in least:
+            work = make(n)
+            start = process_time()
+            work()
+            least[n] = min(least[n], process_time() - start)
+        ratio = least[2 * size] / max(least[size], 1e-9)
+        if ratio <= most and turn + 1 >= FEWEST:
+            break
+    note(what, ratio <= most, True)
+    if ratio > most:
+        wanted, got = f"at most {most:g} times as long", f"{ratio:.1f} times"
+        raise CheckFailed(what, wanted, got, hint=hint)

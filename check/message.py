@@ -13,7 +13,7 @@ from check.mine import Mine
 from check.places import Site
 from check.verdict import Verdict
 
-LINES, WIDTH = 25, 79
+LINES, WIDTH = 24, 79  # of one topic; a line with the count comes below
 MARGIN = 6
 PROGRAM = "python -m check"
 
@@ -176,14 +176,15 @@ def summary(site: Site, verdict: Verdict) -> list[str]:
     lines = [f"{verdict.topic.id}: {title}", *stands_for(verdict)]
     good = [f"  ✓ {c['title']}" for c in verdict.passed]
     if verdict.state == "todo":
-        return fit(lines, good, waiting(site, verdict), [])
+        return fit(lines, good, waiting(site, verdict), [], [])
     if not failures(report):  # the present form, whatever its length
-        return lines + good + aside(verdict)
+        return lines + good + aside(verdict) + lacking(verdict)
     bad = [c for c in report["checks"] if not c["passed"]]
     name = bad[0]["title"] if bad else ending(report)
     details = [f"  ✗ {name}", *explained(site, verdict)]
-    others = [f"  ✗ {c['title']}" for c in bad[1:]] + aside(verdict)
-    return fit(lines, good, details, others)
+    others = [f"  ✗ {c['title']}" for c in bad[1:]]
+    beside = aside(verdict) + lacking(verdict)
+    return fit(lines, good, details, others, beside)
 
 
 def stands_for(verdict: Verdict) -> list[str]:
@@ -206,10 +207,23 @@ def aside(verdict: Verdict) -> list[str]:
         return []
     given = {each.book or each.name for each in verdict.mine.given}
     asked = {name for check in left for name in check["used"]} - given
-    names = [n for n, _ in verdict.topic.sections if n in asked]
+    sections = dict.fromkeys(n for n, _ in verdict.topic.sections)
+    names = [n for n in sections if n in asked]
     does = "check does not run your code", "checks do not run your code"
     text = f"  – {some(len(left), *does)}"
     text += f"; asked for: {', '.join(names)}" if names else ""
+    return textwrap.wrap(text, WIDTH, subsequent_indent=" " * 4, max_lines=3)
+
+
+def lacking(verdict: Verdict) -> list[str]:
+    """How many checks are about a switch that the reader's code has not."""
+    does = "check is", "checks are"
+    left = verdict.lacking
+    if not left:
+        return []
+    names = ", ".join(dict.fromkeys(c["lacks"] for c in left))
+    text = f"  – {some(len(left), *does)} about what your code does not take, "
+    text += f"whole or in part: {names}"
     return textwrap.wrap(text, WIDTH, subsequent_indent=" " * 4, max_lines=3)
 
 
@@ -223,14 +237,39 @@ def ending(report: dict[str, Any]) -> str:
 
 
 def fit(
-    head: list[str], good: list[str], details: list[str], bad: list[str]
+    head: list[str],
+    good: list[str],
+    details: list[str],
+    bad: list[str],
+    beside: list[str],
 ) -> list[str]:
-    """At most 25 lines: what passes gives way first, then what else fails."""
-    if len(head + good + details + bad) > LINES and good:
+    """At most 24 lines, so that the count below them is the 25th.
+
+    What passes gives way first, then what else fails, then what the checks
+    did not judge. Of the details the middle does: the end says what to do.
+    """
+    if len(head + good + details + bad + beside) > LINES and good:
         passing = "check passes", "checks pass"
         good = [f"  ✓ {some(len(good), *passing)}"]
-    room = LINES - len(head + good + details)
+    room = LINES - len(head + good + details + beside)
     if len(bad) > room:
-        left = some(len(bad), "other fails", "others fail")
-        bad = [*bad[: max(0, room - 1)], f"  ✗ {left}, too"]
-    return (head + good + details + bad)[:LINES]
+        kept = max(0, room - 1)
+        left = some(len(bad) - kept, "other fails", "others fail")
+        bad = [*bad[:kept], f"  ✗ {left}, too"]
+    if len(head + good + details + bad + beside) > LINES:
+        beside = []
+    details = without_middle(details, LINES - len(head + good + bad))
+    return head + good + details + bad + beside
+
+
+def without_middle(lines: list[str], room: int) -> list[str]:
+    """The lines, or as many from both ends as there is room for.
+
+    >>> without_middle(["a", "b", "c", "d", "e"], 4)
+    ['a', '      …', 'd', 'e']
+    """
+    if len(lines) <= room:
+        return lines
+    first = (room - 1) // 2
+    last = len(lines) - (room - 1 - first)
+    return [*lines[:first], f"{' ' * MARGIN}…", *lines[last:]]

@@ -16,6 +16,8 @@ what the layers are called there:
 `weights` leads from the book's name of a layer to yours. A layer that holds
 three in one is cut by rows: `{"query": "qkv[0/3]", "key": "qkv[1/3]"}`. The
 other way, `{"qkv": "W_q + W_k + W_v"}` joins three layers to the book's one.
+Arguments may have other names and stand at other places (`check.calls`); where
+a name cannot be guessed, `arguments = {"kv_heads": "groups"}` says it.
 """
 
 import importlib.util
@@ -35,6 +37,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from check.calls import arguments, in_words
 from check.cells import Cells, extracted, read_notebook
 
 NAMED = r"(?P<name>\w+)(?:\s+as\s+(?P<book>\w+))?"
@@ -197,13 +200,30 @@ def put_in_place(mine: Mine, module: ModuleType) -> Placed:
         sys.modules[spec.name] = own
         spec.loader.exec_module(own)
         mapping = dict(getattr(own, "weights", {}))
-        for target, thing in wanted(own, each, module):
+        named = dict(getattr(own, "arguments", {}))
+        found = dict(wanted(own, each, module))
+        refuse_unknown(own, named, list(found.values()))
+        for target, thing in found.items():
             code |= set(code_of(thing))
             names[target] = start(thing)
+            thing = in_words(thing, getattr(module, target), named)
             if isinstance(thing, type) and mapping:
                 thing = adapted(thing, mapping)
             setattr(module, target, thing)
     return Placed(frozenset(code), names)
+
+
+def refuse_unknown(
+    own: ModuleType, named: dict[str, str], things: list[Any]
+) -> None:
+    """Refuse names of arguments that none of the things takes."""
+    known = {name for thing in things for name in arguments(thing)}
+    for book, name in named.items():
+        if name not in known:
+            raise MineError(
+                f"{own.__file__}: arguments says that {book} is {name}, and "
+                "nothing there takes an argument of that name"
+            )
 
 
 def code_of(thing: Any) -> Iterator[CodeType]:

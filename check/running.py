@@ -19,7 +19,7 @@ import torch
 
 from check import memory
 from check.errors import Stopped, Told, tell, wants_memory
-from check.expect import CheckFailed, Noted, listening
+from check.expect import CheckFailed, Noted, NotOffered, listening
 from check.mine import Placed
 from check.places import LIBRARY, Site, Topic
 
@@ -67,7 +67,7 @@ def run_noting(
     with listening() as noted:
         try:
             check()
-        except (Exception, SystemExit, Stopped) as error:
+        except (Exception, SystemExit, Stopped, NotOffered) as error:
             return error, noted
     return None, noted
 
@@ -83,6 +83,8 @@ def library() -> tuple[Path, ...]:
 def run_check(check: Check) -> str:
     """Run one check; return "" or what failed."""
     error, _ = run_noting(check)
+    if isinstance(error, NotOffered):
+        return f"it does not take {error}"
     return tell(error, library()).text if error else ""
 
 
@@ -168,10 +170,14 @@ def outcome(
     """One check as plain data: its state, its failure, what it compared.
 
     With code that was placed, also whether the check ran any of it; if so,
-    that is at fault, and not the book's code around it.
+    that is at fault, and not the book's code around it. `lacks` is the
+    switch at which the check ended, since the code does not have it.
     """
     with watched(placed.code) as called:
         error, noted = run_noting(check)
+    lacks = ""
+    if isinstance(error, NotOffered):
+        error, lacks = None, str(error)
     own = placed.files if called else own
     if error and wants_memory(error):
         memory.lift()
@@ -183,8 +189,14 @@ def outcome(
         "told": told.as_data() if told else None,
         "noted": noted,
         "reached": bool(called) or not placed.code,
+        "lacks": lacks,
         "used": sorted(used_names(check)),
     }
+
+
+def judges(found: dict[str, Any]) -> bool:
+    """Whether a check that passed has compared what the reader's code does."""
+    return bool(found["reached"] and (found["noted"] or not found["lacks"]))
 
 
 def ended(check: Check, code: int | None) -> dict[str, Any]:
@@ -196,6 +208,7 @@ def ended(check: Check, code: int | None) -> dict[str, Any]:
         "told": end_of(code).as_data(),
         "noted": [],
         "reached": True,
+        "lacks": "",
         "used": sorted(used_names(check)),
         "seconds": 0.0,
         "peak": 0,

@@ -21,6 +21,7 @@ from check.mine import Mine
 from check.places import PlaceError, Site, Topic, closure
 from check.process import Job, Limit, run
 from check.progress import BAD
+from check.running import judges
 from check.standin import stood_in
 
 PASSED = {"pass", "stale", "regressed"}
@@ -56,14 +57,18 @@ class Verdict:
     @property
     def passed(self) -> list[dict[str, Any]]:
         """The checks that pass and have run the reader's code."""
-        checks = self.report["checks"]
-        return [c for c in checks if c["passed"] and c["reached"]]
+        return [c for c in self.report["checks"] if c["passed"] and judges(c)]
 
     @property
     def aside(self) -> list[dict[str, Any]]:
         """The checks that pass without the code that the reader gave."""
-        checks = self.report["checks"]
-        return [c for c in checks if c["passed"] and not c["reached"]]
+        checks = [c for c in self.report["checks"] if c["passed"]]
+        return [c for c in checks if not (c["reached"] or c["lacks"])]
+
+    @property
+    def lacking(self) -> list[dict[str, Any]]:
+        """The checks that came to a switch which the code does not have."""
+        return [c for c in self.report["checks"] if c["lacks"]]
 
 
 def limit_of(site: Site, topic: Topic) -> Limit:

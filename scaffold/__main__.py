@@ -35,15 +35,27 @@ def stop(number: int, frame: object) -> None:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Within, SIGTERM is an interruption; only a main thread may say so."""
+    """Within, SIGTERM and SIGHUP interrupt; only a main thread may say so.
+
+    Who has a hang-up ignored, as `nohup` does, is not interrupted by it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {
+        number: signal.getsignal(number)
+        for name in ("SIGTERM", "SIGHUP")
+        if (number := getattr(signal, name, None)) is not None
+    }
+    deaf = (signal.SIG_IGN, None)
+    heard = [n for n, does in before.items() if does not in deaf]
+    for number in heard:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in heard:
+            signal.signal(number, before[number])
 
 
 def carry_out(options: argparse.Namespace) -> int:

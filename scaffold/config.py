@@ -133,12 +133,30 @@ def run_reasons(
     }
 
 
+def money_reasons(plan: Plan, facts: dict[str, Any]) -> dict[str, str]:
+    """Why an end by money, and where the price comes from."""
+    seen = facts.get("priced")
+    source = "as you said"
+    if plan.limits.hourly_usd is None and seen:
+        cards = facts["cards"]
+        rented = f"{cards} cards" if cards > 1 else "one card"
+        source = f"for {rented}, by {seen['from']}, {seen['seen']}"
+    return {
+        "max_usd": "The limit that was asked for: `train` takes as many steps "
+        "as fit into it, and stops when the money is spent, whatever a step "
+        "takes.",
+        "usd_per_hour": f"Dollars for an hour of the machine, {source}. Write "
+        "what yours costs: `train` says at its end what it has cost.",
+    }
+
+
 def config(plan: Plan) -> str:
     """The settings of `scratchlm train` that fit the budget, as TOML."""
     facts = budgets()[plan.budget]
     run = estimate(plan.settings, facts, plan.limits)
     why = text_reasons(plan, run) | model_reasons(plan)
     why |= batch_reasons(plan, facts) | run_reasons(plan, facts, run)
+    why |= money_reasons(plan, facts)
     document = tomlkit.document()
     title = f"Settings of `scratchlm train`: {facts['title']}."
     lines = [title, "Options that follow train.py win over them."]

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import jinja2
 
 from check.places import printed, told_in
 from press.plan import checks
+from press.records import read
 from press.roadmap import Topic
 from scaffold.holes import chosen, dig
 from scaffold.needs import (
@@ -29,7 +30,7 @@ from scaffold.plan import (
     tracks,
 )
 from scaffold.repository import belongs_to, commit
-from scaffold.stamp import STAMP, stamp
+from scaffold.stamp import BUDGET, STAMP, stamp
 from scaffold.wishes import Wishes, license_files
 
 ROOT = Path(__file__).parent.parent
@@ -173,11 +174,15 @@ def render(plan: Plan, folder: Path, wishes: Wishes) -> None:
         text = page.render(facts, phase=phase, checks=checks(phase.topics))
         (folder / target).write_text(text, encoding="utf-8")
     from scaffold.config import config  # it imports torch
+    from scaffold.page import budget_page
 
+    (folder / BUDGET).write_text(budget_page(plan), encoding="utf-8")
     (folder / "config.toml").write_text(config(plan), encoding="utf-8")
     topics = {"topics": [entry(topic, plan.stubs) for topic in plan.topics]}
     text = json.dumps(topics, indent=1, ensure_ascii=False) + "\n"
     (folder / "check" / "topics.json").write_text(text, encoding="utf-8")
+    text = json.dumps(known_marks(plan.topics), ensure_ascii=False) + "\n"
+    (folder / "check" / "mistakes.json").write_text(text, encoding="utf-8")
     if plan.start:
         (folder / "plan.ics").write_text(plan.calendar, encoding="utf-8")
 
@@ -195,10 +200,32 @@ def entry(topic: Topic, stubs: bool = False) -> dict[str, Any]:
     return found | ({"hole": chosen()[topic.id]} if stubs else {})
 
 
-def check_target(out: Path) -> None:
-    """Refuse a target that holds something."""
+def known_marks(topics: Sequence[Topic]) -> dict[str, Any]:
+    """Which checks each known mistake fails, as the book has recorded it.
+
+    It tells with which of them a reader's failure is compared first.
+    """
+    known = read(ROOT / "records" / "mistakes.json")["data"]
+    found = {}
+    for topic in topics:
+        part = known[topic.id]
+        marks = {
+            bug: {"marks": way["marks"]}
+            for bug, way in part["mistakes"].items()
+        }
+        found[topic.id] = {"checks": part["checks"], "mistakes": marks}
+    return {"data": found}
+
+
+def holds(out: Path) -> bool:
+    """Whether a target is there and is no empty folder."""
+    return out.exists() and (not out.is_dir() or any(out.iterdir()))
+
+
+def check_target(out: Path, force: bool = False) -> None:
+    """Refuse a target that holds something; a folder may, by `force`."""
     out = out.absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if holds(out) and not (force and out.is_dir()):
         raise DestinationError(
             f"{out} is not an empty folder; name another one with --out"
         )

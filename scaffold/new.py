@@ -5,13 +5,15 @@ import json
 import shlex
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from scaffold.emit import check_target, emit, outer, write
+from scaffold.emit import check_target, emit, holds, outer, write
+from scaffold.join import join, refuse_others, taken, targets
 from scaffold.plan import Limits, Plan, ScaffoldError, budgets
-from scaffold.stamp import answers
+from scaffold.repository import check_branch, git
+from scaffold.stamp import STAMP, answers
 from scaffold.wishes import Wishes
 
 
@@ -30,9 +32,17 @@ def new(options: argparse.Namespace) -> int:
     out = options.dest or options.out or Path(f"llm-{options.track}")
     if options.json and not options.dry_run:
         raise ScaffoldError("--json goes with --dry-run; add it")
-    check_target(out)  # before anything that takes time
-    names = ("name", "author", "license", "git", "reproducible")
+    check_target(out, options.force)  # before anything that takes time
+    names = [field.name for field in fields(Wishes)]
     wishes = Wishes(**{name: getattr(options, name) for name in names})
+    if wishes.branch:
+        check_branch(wishes.branch)
+    above = outer(out, wishes)
+    if above and wishes.branch:
+        raise ScaffoldError(
+            f"{out} is inside the Git repository {above}, which has its "
+            "branches; leave --branch out, or choose another folder"
+        )
     plan = Plan(
         options.track,
         options.budget,
@@ -42,12 +52,15 @@ def new(options: argparse.Namespace) -> int:
         mode=options.mode,
     )
     if options.dry_run:
-        return dry_run(plan, out, wishes, options.json)
-    above = outer(out, wishes)
-    emit(plan, out, wishes)
+        return dry_run(plan, out, wishes, options)
+    said = within(above)
+    if options.force and holds(out):
+        said += join(plan, out, wishes)
+    else:
+        emit(plan, out, wishes)
     if not options.quiet:
-        print(greeting(plan, out.absolute()))
-        for note in [*plan.notes, *within(above)]:
+        print(greeting(plan, out.absolute(), wishes))
+        for note in [*plan.notes, *said]:
             print(f"note:  {note}", file=sys.stderr)
     return 0
 
@@ -62,29 +75,65 @@ def within(above: Path | None) -> list[str]:
     ]
 
 
-def greeting(plan: Plan, out: Path) -> str:
-    """What there is now, and what to type next."""
-    return (
-        f"{out}: {len(plan.topics)} topics in {len(plan.weeks)} weeks, "
-        f"for {budgets()[plan.budget]['title']}\n"
-        f"next:  cd {shlex.quote(str(out))}\n"
-        "       python3 -m venv .venv && . .venv/bin/activate\n"
-        "       python -m pip install -r requirements.txt\n"
-        "       python -m pytest && python train.py --taste && "
-        "python sample.py"
-    )
+def greeting(plan: Plan, out: Path, wishes: Wishes) -> str:
+    """What there is now, what to type next, and what makes it once more."""
+    from scaffold.estimate import estimate  # it imports torch
+    from scaffold.tables import brief
+
+    facts = budgets()[plan.budget]
+    run = estimate(plan.settings, facts, plan.limits)
+    first = "python -m pytest && python train.py --taste && python sample.py"
+    if plan.stubs:
+        first = "python -m check  # begins with the first topic"
+    again = ["--answers", str(out / STAMP)]
+    if wishes.git and wishes.commit and not wishes.reproducible:
+        again += ["--reproducible"]
+    lines = [
+        f"{out}: {len(files_of(out))} files{committed(out)}, for "
+        f"{facts['title']}",
+        f"plan:  {plan.track}, {len(plan.topics)} topics in "
+        f"{len(plan.weeks)} weeks; none is done yet, as it should be",
+        f"run:   {brief(run)}",
+        f"next:  cd {shlex.quote(str(out))}",
+        "       python3 -m venv .venv && . .venv/bin/activate",
+        "       python -m pip install -r requirements.txt",
+        f"       {first}",
+        f"again: python -m scaffold FOLDER {shlex.join(again)}",
+    ]
+    return "\n".join(lines)
 
 
-def sizes(plan: Plan, wishes: Wishes) -> dict[str, int]:
-    """The files that the repository would have, with their bytes."""
+def files_of(folder: Path) -> dict[str, int]:
+    """The files in a folder, with their bytes, those of Git left out."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and name.parts[0] != ".git":
+            found[name.as_posix()] = path.stat().st_size
+    return found
+
+
+def committed(out: Path) -> str:
+    """The first commit, where it is the folder's own."""
+    if not (out / ".git").exists():
+        return ""
+    try:
+        return f", commit {git(out, 'rev-parse', '--short=7', 'HEAD')}"
+    except ScaffoldError:
+        return ", not committed"
+
+
+def foreseen(
+    plan: Plan, out: Path, wishes: Wishes, force: bool
+) -> tuple[dict[str, int], list[str]]:
+    """The files that would be written, with their bytes, and what to say."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "repository"
         write(plan, folder, wishes)
-        return {
-            path.relative_to(folder).as_posix(): path.stat().st_size
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
+        if not (force and holds(out)):
+            return files_of(folder), []
+        refuse_others(out, wishes)
+        return files_of(folder), taken(targets(out, folder))
 
 
 def tree(files: dict[str, int]) -> list[str]:
@@ -105,18 +154,20 @@ def tree(files: dict[str, int]) -> list[str]:
     return rows
 
 
-def dry_run(plan: Plan, out: Path, wishes: Wishes, as_json: bool) -> int:
+def dry_run(
+    plan: Plan, out: Path, wishes: Wishes, options: argparse.Namespace
+) -> int:
     """Print what would be made; nothing is left on the disk."""
     from scaffold.estimate import estimate  # it imports torch
     from scaffold.tables import words
 
     if not wishes.name:
         wishes = replace(wishes, name=out.absolute().name)
-    files = sizes(plan, wishes)
+    files, said = foreseen(plan, out, wishes, options.force)
     facts = budgets()[plan.budget]
     run = estimate(plan.settings, facts, plan.limits)
-    notes = [*plan.notes, *within(outer(out, wishes))]
-    if as_json:
+    notes = [*plan.notes, *within(outer(out, wishes)), *said]
+    if options.json:
         found: dict[str, Any] = {
             "out": str(out.absolute()),
             "answers": answers(plan, wishes),

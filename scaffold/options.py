@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import tomllib
+
 from press.edition import edition
-from scaffold.plan import MODES, budgets, tracks
+from scaffold.plan import MODES, ScaffoldError, budgets, tracks
 from scaffold.wishes import LICENSES
 
 PROGRAM = "python -m scaffold"
@@ -44,6 +46,7 @@ examples:
   python -m scaffold --track researcher --budget gpu24 --out ~/lab
   python -m scaffold --track practitioner --start 2026-12-01
   python -m scaffold --track researcher --budget gpu8 --usd 0.05 --dry-run
+  python -m scaffold again --answers my-model/.scaffold.toml
 
 then, in the new folder:
   python3 -m venv .venv && . .venv/bin/activate
@@ -69,9 +72,10 @@ as you have not written on them; the library, its tests, config.toml, README.md,
 card.yml and all files of your own are yours, and stay as they are.
 A file of the book's that you did not change is replaced. Beside one that you
 changed, the new one is written as FILE.new (or FILE.new.2, where an earlier one
-lies). Nothing is merged, and nothing is committed: `git diff` shows what
-happened. What else you changed has to be committed before, so that you can take
-the update back; progress.json may wait.
+lies), and the commands are printed that would merge the two. Nothing is merged
+unless you type them, and nothing is committed: `git diff` shows what happened.
+What else you changed has to be committed before, so that you can take the
+update back; progress.json may wait.
 
 examples:
   python -m scaffold diff ~/my-first-model      what would change
@@ -89,6 +93,8 @@ examples:
 class Commands(argparse.ArgumentParser):
     """A parser that takes options without a command for those of `new`."""
 
+    new: argparse.ArgumentParser  # of that command
+
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> Any:
@@ -98,12 +104,40 @@ class Commands(argparse.ArgumentParser):
         if not named:
             self.refuse_slip(words[:1])
             words = [DEFAULT, *words]
+        if words[0] == DEFAULT:
+            words = self.answered(words)
         found, rest = super().parse_known_args(words, namespace)
+        if found.command == DEFAULT:
+            self.settle(found)
         # Python 3.11 takes no DEST that stands behind an option.
         late = found.command == DEFAULT and found.dest is None
         if late and rest and not rest[0].startswith("-"):
             found.dest = Path(rest.pop(0))
         return found, rest
+
+    def answered(self, words: list[str]) -> list[str]:
+        """The words, with those of a file of answers before one's own."""
+        only = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        only.add_argument(ANSWERS, type=Path)
+        self.read: Path | None = only.parse_known_args(words)[0].answers
+        if self.read is None:
+            return words
+        try:
+            return [words[0], *typed(self.read, self.new), *words[1:]]
+        except ScaffoldError as error:
+            self.error(str(error))
+
+    def settle(self, found: argparse.Namespace) -> None:
+        """The track that --defaults means; without one it is an error."""
+        if found.answers != self.read:
+            self.error("write --answers in full, not a part of the word")
+        if found.defaults and not found.track:
+            found.track = next(iter(tracks()))
+        if not found.track:
+            self.error(
+                "the following arguments are required: --track (or "
+                "--defaults, which is a beginner's)"
+            )
 
     def refuse_slip(self, words: list[str]) -> None:
         """Refuse to make a folder that has nearly the name of a command."""
@@ -126,6 +160,49 @@ HELP = {
 }
 
 
+# What stands in a file of answers is what a stamp keeps, and no more.
+ANSWERS = "--answers"
+NO_ANSWERS = {"help", "version", "dest", "out", "answers", "dry_run", "json"}
+NO_ANSWERS |= {"quiet", "defaults", "input", "color", "force"}
+
+
+def typed(path: Path, parser: argparse.ArgumentParser) -> list[str]:
+    """A file of answers as the words that one would type for them.
+
+    It is TOML: options by their names, at the top or under `answers`, as in
+    the `.scaffold.toml` of a repository.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ScaffoldError(f"--answers {path}: {error}") from error
+    known = {
+        action.dest: action
+        for action in parser._actions  # the parser has no other list
+        if action.dest not in NO_ANSWERS
+    }
+    words: list[str] = []
+    for name, value in data.get("answers", data).items():
+        action = known.get(name.replace("-", "_"))
+        if action is None or isinstance(value, dict | list):
+            names = ", ".join(known)
+            raise ScaffoldError(
+                f"--answers {path}: {name} is no answer; there are: {names}"
+            )
+        if isinstance(value, bool) is not (action.nargs == 0):
+            raise ScaffoldError(
+                f"--answers {path}: {name} cannot be {str(value).lower()!r}"
+            )
+        option = action.option_strings[-1]
+        if value is action.const:
+            words.append(option)
+        elif action.type is Path:
+            words.append(f"{option}={path.parent / str(value)}")
+        elif not isinstance(value, bool):
+            words.append(f"{option}={value}")
+    return words
+
+
 def listing(title: str, entries: dict[str, str]) -> str:
     """A list for the help text."""
     rows = [f"  {name:<14}{text}" for name, text in entries.items()]
@@ -139,9 +216,10 @@ def choices() -> str:
     return listing("tracks", aims) + "\n\n" + listing("budgets", sizes)
 
 
-def add_plan(parser: argparse.ArgumentParser) -> None:
+def add_plan(parser: argparse.ArgumentParser, needed: bool = True) -> None:
     """The options that decide what a run takes."""
-    parser.add_argument("--track", required=True, help="who you are, see below")
+    help_ = "who you are, see below"
+    parser.add_argument("--track", required=needed, help=help_)
     parser.add_argument(
         "--budget", default="cpu", help="what you have, see below (%(default)s)"
     )
@@ -172,7 +250,7 @@ def add_new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "dest", nargs="?", type=Path, help="the same as --out, and shorter"
     )
-    add_plan(parser)
+    add_plan(parser, needed=False)
     parser.add_argument(
         "--mode",
         default="",
@@ -209,10 +287,56 @@ def add_new(parser: argparse.ArgumentParser) -> None:
         help="make no Git repository",
     )
     parser.add_argument(
+        "--no-commit",
+        dest="commit",
+        action="store_false",
+        help="add the files to the Git repository, and commit nothing",
+    )
+    parser.add_argument(
+        "--branch", default="", help="the first branch's name (main)"
+    )
+    add_how(parser)
+
+
+def add_how(parser: argparse.ArgumentParser) -> None:
+    """The options of `new` that decide how it is done, and what is said."""
+    parser.add_argument(
         "--reproducible",
         action="store_true",
         help="the same commit wherever it is made, dated by SOURCE_DATE_EPOCH "
         "or the book's edition",
+    )
+    parser.add_argument(
+        ANSWERS,
+        type=Path,
+        metavar="FILE",
+        help="options by their names, as TOML: the .scaffold.toml of a "
+        "repository makes it once more; what is typed wins over it (no file)",
+    )
+    parser.add_argument(
+        "-y",
+        "--defaults",
+        action="store_true",
+        help="take the default of all that is not named, also of --track: a "
+        "beginner's",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="into a folder that holds something, too: what is there stays, "
+        "and where a name is taken the book's file is FILE.new",
+    )
+    parser.add_argument(
+        "--no-input",
+        dest="input",
+        action="store_false",
+        help="ask nothing; no command here ever does, and scripts may say so",
+    )
+    parser.add_argument(
+        "--no-color",
+        dest="color",
+        action="store_false",
+        help="print no colors; nothing here has any, and scripts may say so",
     )
     parser.add_argument(
         "-n",
@@ -281,6 +405,7 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=form,
         )
 
-    add_new(command("new", f"{choices()}\n\n{NEW}\n{CODES}"))
+    parser.new = command("new", f"{choices()}\n\n{NEW}\n{CODES}")
+    add_new(parser.new)
     add_others(command)
     return parser

@@ -200,7 +200,18 @@ class Plan:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What config.toml says: the settings of the command `train`."""
-        return self.sized[0]
+        return self.sized[0] | self.money
+
+    @property
+    def money(self) -> dict[str, float]:
+        """What the machine costs and the run may cost; {} for one's own."""
+        from scaffold.estimate import hourly  # it imports torch
+
+        price = hourly(budgets()[self.budget], self.limits)
+        if not price:
+            return {}
+        most = {"max_usd": self.limits.usd} if self.limits.usd else {}
+        return most | {"usd_per_hour": price}
 
     @cached_property
     def sized(self) -> tuple[dict[str, Any], tuple[str, ...]]:

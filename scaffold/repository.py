@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,13 @@ def git(folder: Path, *arguments: str, **variables: str) -> str:
     A hook or `git -c` exports GIT_DIR and its kin to what it starts; git
     itself knows which of its variables mean one repository.
     """
+    return raw(folder, *arguments, **variables).decode().strip()
+
+
+def raw(folder: Path, *arguments: str, **variables: str) -> bytes:
+    """The same, with what git prints as it is."""
     try:
-        local = call(["git", "rev-parse", "--local-env-vars"]).split()
+        local = call(["git", "rev-parse", "--local-env-vars"]).decode().split()
         others = {k: v for k, v in os.environ.items() if k not in local}
         others |= variables
         return call(["git", *arguments], cwd=folder, env=others)
@@ -28,15 +34,14 @@ def git(folder: Path, *arguments: str, **variables: str) -> str:
             "git is not installed; install it, or leave it out with --no-git"
         ) from error
     except subprocess.CalledProcessError as error:
-        raise ScaffoldError(f"git failed: {error.stderr.strip()}") from error
+        said = error.stderr.decode(errors="replace").strip()
+        raise ScaffoldError(f"git failed: {said}") from error
 
 
-def call(command: list[str], **options: Any) -> str:
+def call(command: list[str], **options: Any) -> bytes:
     """What a command prints; raises CalledProcessError if it fails."""
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, **options
-    )
-    return done.stdout.strip()
+    done = subprocess.run(command, capture_output=True, check=True, **options)
+    return bytes(done.stdout)
 
 
 def belongs_to(out: Path) -> Path | None:
@@ -78,8 +83,26 @@ def fixed() -> dict[str, str]:
     return found
 
 
-def commit(plan: Plan, folder: Path, wishes: Wishes) -> None:
-    """Make the folder a Git repository with its first commit."""
+def check_branch(name: str) -> None:
+    """Refuse what git would take for no branch's name."""
+    try:
+        found = git(Path(), "check-ref-format", "--branch", name)
+    except MissingError:
+        raise
+    except ScaffoldError:
+        found = ""
+    if found != name:
+        raise ScaffoldError(f"--branch {name!r} is no name of a branch")
+
+
+def commit(
+    plan: Plan, folder: Path, wishes: Wishes, names: Sequence[str] = ()
+) -> None:
+    """Make the folder a Git repository with its first commit.
+
+    With names the commit is of these files alone, in a repository that may
+    have others. If a commit is not wanted, they are added, and that is all.
+    """
     same = fixed() if wishes.reproducible else {}
     ours = (
         "-c",
@@ -87,7 +110,9 @@ def commit(plan: Plan, folder: Path, wishes: Wishes) -> None:
         "-c",
         "core.autocrlf=false",
     )
-    git(folder, "init", "--quiet", "--initial-branch=main", **same)
+    if not (folder / ".git").exists():
+        first = f"--initial-branch={wishes.branch or 'main'}"
+        git(folder, "init", "--quiet", first, **same)
     for key, wanted, value in (
         ("user.name", wishes.author, NAME),
         ("user.email", "", EMAIL),
@@ -99,7 +124,10 @@ def commit(plan: Plan, folder: Path, wishes: Wishes) -> None:
     if same:
         for who in ("AUTHOR", "COMMITTER"):
             same[f"GIT_{who}_NAME"] = wishes.author or NAME
-    git(folder, *ours, "add", "--all", **same)
+    files = ("--", *names) if names else ("--all",)
+    git(folder, *ours, "add", *files, **same)
+    if not wishes.commit:
+        return
     message = f"A language model from scratch: {plan.track}, {plan.budget}"
     quiet = ("--quiet", "--no-verify", "--no-gpg-sign")
     git(folder, *ours, "commit", *quiet, "-m", message, **same)

@@ -1,7 +1,8 @@
 """`.scaffold.toml`: how a repository was made, and which files are the book's.
 
 What the reader writes in is never the book's again: the library, its tests,
-the configuration, the README with its boxes, the card. The rest is *managed*:
+the configuration and the page on its budget, the README with its boxes, the
+card. The rest is *managed*:
 checks, rules, the programs that start them, what these import, and the pages of
 `notes/` in which nothing is written. Of each of these the stamp keeps the
 SHA-256, so that a later edition can replace what nobody changed.
@@ -26,6 +27,7 @@ MANAGED = (
     *("train.py", "sample.py", "sweep.py"),
     *("requirements.txt", "constraints.txt"),
 )
+BUDGET = "notes/budget.md"  # the reader's, as config.toml is
 PASSING = {"__pycache__", ".pytest_cache"}
 
 
@@ -66,6 +68,8 @@ def is_managed(name: str) -> bool:
     """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
+        return False
+    if name == BUDGET:
         return False
     return any(
         name.startswith(one) if one.endswith("/") else name == one

@@ -68,6 +68,18 @@ def words(run: Estimate, facts: dict[str, Any], limits: Limits) -> list[str]:
     ]
 
 
+def brief(run: Estimate) -> str:
+    """An estimate in a line.
+
+    >>> brief(Estimate(917504, 1_433_600, 10**13, 10**8, 0.06, 0.0, 1e-10))
+    '0.918 M parameters, 1.43 M tokens; estimated: 4 min, nothing'
+    """
+    return (
+        f"{count(run.parameters)} parameters, {count(run.tokens)} tokens; "
+        f"estimated: {duration(3600 * run.hours)}, {dollars(run.usd)}"
+    )
+
+
 def show_estimate(options: argparse.Namespace) -> int:
     """Print what one run takes."""
     plan = Plan(

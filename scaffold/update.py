@@ -2,12 +2,15 @@
 
 Only managed files are touched (`scaffold.stamp` says which they are). A file
 that its reader did not change is replaced; beside one that was changed, the
-new one is written as FILE.new, or FILE.new.2 where that is there already. The
+new one is written as FILE.new, or FILE.new.2 where that is there already, and
+the command is printed that would merge the two, for whoever wants that. The
 stamp then has the hashes of this edition, so nothing is offered twice.
 """
 
 import argparse
 import difflib
+import hashlib
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +21,7 @@ from pathlib import Path
 from press.edition import edition
 from scaffold.emit import write
 from scaffold.plan import DestinationError, MissingError, ScaffoldError
-from scaffold.repository import git
+from scaffold.repository import git, raw
 from scaffold.stamp import STAMP, Stamp, digest, managed, read_stamp, written
 from scaffold.wishes import Wishes
 from scratchlm.text.files import FileError, replacing
@@ -158,6 +161,41 @@ def lines(folder: Path, made: Path, name: str) -> Iterator[str]:
     )
 
 
+def base(folder: Path, name: str, kept: str) -> str:
+    """The commit in which a file is as the book had it, "" if none is known.
+
+    `kept` is the hash that the stamp has of it.
+    """
+    try:
+        log = git(folder, "log", "--format=%h", "--", name)
+        for commit in log.splitlines():
+            try:
+                text = raw(folder, "show", f"{commit}:./{name}")
+            except ScaffoldError:
+                continue  # the commit that removed it
+            if hashlib.sha256(text).hexdigest() == kept:
+                return commit
+    except ScaffoldError:
+        pass  # no repository, or one without a commit
+    return ""
+
+
+def offer(folder: Path, change: Change, kept: str) -> list[str]:
+    """The commands by which the two files of a change become one.
+
+    They are for the reader to type, in the folder: nothing is merged here.
+    """
+    name, new = shlex.quote(change.name), shlex.quote(change.target)
+    commit = base(folder, change.name, kept) if kept else ""
+    if not commit:
+        return [f"  git diff --no-index {name} {new}"]
+    old = shlex.quote(f"{change.name}.old")
+    return [
+        f"  git show {commit}:./{name} > {old}",
+        f"  git merge-file {name} {old} {new} && rm {old} {new}",
+    ]
+
+
 def summary(found: Stamp, listed: list[Change], words: str) -> str:
     """From which edition to which, and how many files."""
     then = " ".join(filter(None, found.book.values()))
@@ -185,6 +223,12 @@ def update(options: argparse.Namespace) -> int:
     print(summary(found, listed, "changed"))
     for change in listed:
         print(change)
+    both = [change for change in listed if change.kind == "beside"]
+    if both:
+        print("to merge what you want of them, in the folder:")
+    for change in both:
+        kept = found.managed.get(change.name, "")
+        print("\n".join(offer(folder, change, kept)))
     if listed:
         print("next:  git diff; python -m check --status; git commit -a")
     return 0

@@ -22,6 +22,8 @@ class Wishes:
     license: str = "MIT"
     git: bool = True
     reproducible: bool = False  # the same commit wherever it is made
+    commit: bool = True
+    branch: str = ""  # "": main
 
     def __post_init__(self) -> None:
         """Refuse names that no line of a file can hold."""
@@ -35,6 +37,20 @@ class Wishes:
             known = ", ".join(LICENSES)
             raise ScaffoldError(
                 f"no license {self.license!r}; there are: {known}"
+            )
+        self.refuse_what_is_never_made()
+
+    def refuse_what_is_never_made(self) -> None:
+        """Refuse what is said of a repository or commit that is not made."""
+        if not self.git and (self.branch or not self.commit):
+            raise ScaffoldError(
+                "--branch and --no-commit are about a Git repository, and "
+                "--no-git makes none; leave one of them out"
+            )
+        if self.reproducible and not (self.git and self.commit):
+            raise ScaffoldError(
+                "--reproducible is about the first commit, and --no-git and "
+                "--no-commit make none; leave one of them out"
             )
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from check.places import LIBRARY, Site
-from scaffold.emit import entry
+from scaffold.emit import entry, known_marks
 from scaffold.plan import Plan
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +19,14 @@ def no_printed_book() -> Iterator[None]:
     """Messages name no page, whether the PDF has been made here or not."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("check.places.PAGES", "_build/never-made.json")
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def patience() -> Iterator[None]:
+    """A busy machine compares with all known mistakes, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("check.diagnose.BUDGET", 600.0)
         yield
 
 
@@ -44,8 +52,9 @@ def site(tmp_path: Path, computed: Path) -> Iterator[Site]:
     shutil.copytree(library, root / LIBRARY, ignore=without)
     topics = Plan("beginner", "cpu").topics
     data = {"topics": [entry(topic) for topic in topics]}
-    text = json.dumps(data)
-    (root / "check" / "topics.json").write_text(text, encoding="utf-8")
+    for name, part in (("topics", data), ("mistakes", known_marks(topics))):
+        text = json.dumps(part)
+        (root / "check" / f"{name}.json").write_text(text, encoding="utf-8")
     made = Site(root)
     shutil.copytree(computed, made.cache)
     yield made

@@ -1,19 +1,26 @@
 """Each known mistake, planted in the reader's file, is named."""
 
+import json
 from collections import Counter
+from itertools import count
+from pathlib import Path
 
 import pytest
 
+from check.commands import main
 from check.diagnose import (
+    Cause,
     compare,
     diagnose,
+    expected,
     failures,
     known_bugs,
     known_ways,
     slim,
 )
+from check.mine import read_mine
 from check.places import Site
-from check.process import Job, run
+from check.process import Job, Report, run
 from check.running import plant
 from press.roadmap import load
 
@@ -91,3 +98,123 @@ def test_an_unknown_mistake_is_said_to_be_none_of_them(site: Site) -> None:
     known = len(known_bugs(site, topic))
     assert known > 5
     assert cause.text.startswith(f"none of the {known} known mistakes")
+
+
+def report_of(site: Site, old: str, new: str) -> Report:
+    """How attention's checks go with this in the place of that."""
+    topic = site.topics["attention"]
+    source = (site.reference / topic.file).read_text(encoding="utf-8")
+    text = plant(source, old, new, topic.id)
+    return run(Job(site, topic, site.sources, text=text))
+
+
+@pytest.fixture
+def slow(site: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Nothing is computed yet, and each look at the clock takes 6 s."""
+    site.cache.joinpath("attention-mistakes.json").unlink(missing_ok=True)
+    ticks = count(step=6)
+    monkeypatch.setattr("check.diagnose.BUDGET", 15.0)
+    monkeypatch.setattr("check.diagnose.perf_counter", lambda: next(ticks))
+    return site
+
+
+UNKNOWN = ("math.sqrt(q", "math.log(7 + q")
+
+
+def test_a_comparison_ends_in_time_and_says_so(
+    slow: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left is compared by later runs, and no mistake twice."""
+    topic, report = slow.topics["attention"], report_of(slow, *UNKNOWN)
+    whole = len(known_bugs(slow, topic))
+    said: list[str] = []
+    for tried in range(3, whole, 3):
+        cause = diagnose(slow, topic, report, said.append)
+        assert (cause.names, cause.known) == ((), tried)
+        words = f"compared with {tried} of {whole} known mistakes, and none"
+        assert cause.text.startswith(words)
+    cause = diagnose(slow, topic, report)
+    assert (cause.known, cause.left) == (whole, 0)
+    assert cause.text.startswith(f"none of the {whole} known mistakes")
+    assert said[0].startswith(f"comparing with {whole} known mistakes")
+    assert said[1].startswith(f"comparing with {whole - 3} known mistakes")
+    monkeypatch.setattr("check.diagnose.with_bug", None)  # nothing to plant
+    assert diagnose(slow, topic, report) == cause
+
+
+def test_likely_mistakes_come_first_and_are_enough(slow: Site) -> None:
+    """The record says which mistakes fail the same checks."""
+    topic = slow.topics["attention"]
+    bugs = list(known_bugs(slow, topic))
+    bug = bugs[-1]
+    report = report_of(slow, *known_bugs(slow, topic)[bug])
+    cause = diagnose(slow, topic, report)
+    assert bug in cause.names
+    assert cause.known <= 3 < len(bugs)
+    assert cause.left == 0
+    assert "compared with" not in cause.text
+
+
+def test_checks_that_do_not_run_the_code_tell_nothing_of_it(
+    slow: Site, tmp_path: Path
+) -> None:
+    """With a class alone, a mistake fails fewer checks than the record has."""
+    topic = slow.topics["attention"]
+    text = (slow.reference / topic.file).read_text(encoding="utf-8")
+    own = plant(text, *known_bugs(slow, topic)["the scale is missing"], "own")
+    path = tmp_path / "own.py"
+    path.write_text(own.replace("SingleHead", "My"), encoding="utf-8")
+    mine = read_mine([f"{path}:MyAttention"])
+    report = run(Job(slow, topic, slow.sources, mine=mine))
+    recorded = expected(slow, topic)["the scale is missing"]
+    assert failures(report).keys() < recorded
+    for _ in range(3):
+        cause = diagnose(slow, topic, report)
+    assert cause.names == ("the scale is missing",)
+    assert cause.sure
+    assert cause.left == 0
+    assert cause.known < len(known_bugs(slow, topic))
+
+
+def test_without_a_record_all_are_compared_as_far_as_time_goes(
+    slow: Site,
+) -> None:
+    topic = slow.topics["attention"]
+    (slow.root / "check" / "mistakes.json").unlink()
+    bugs = known_bugs(slow, topic)
+    first = next(iter(bugs))
+    cause = diagnose(slow, topic, report_of(slow, *bugs[first]))
+    assert first in cause.names
+    assert cause.known == 3
+    assert f"compared with 3 of {len(bugs)} known mistakes)" in cause.text
+
+
+def test_with_how_many_it_was_compared_is_printed(
+    slow: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = slow.path(slow.topics["attention"])
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(*UNKNOWN, 1), encoding="utf-8")
+    assert main(["attention"], slow) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    whole = len(known_bugs(slow, slow.topics["attention"]))
+    assert f"cause compared with 3 of {whole} known mistakes, and" in said
+
+
+def test_a_reader_has_the_marks_of_all_topics(site: Site, book: Site) -> None:
+    path = site.root / "check" / "mistakes.json"
+    kept = json.loads(path.read_text(encoding="utf-8"))["data"]
+    assert set(kept) == set(site.topics)
+    for name in site.topics:
+        ours = expected(book, book.topics[name])
+        assert expected(site, site.topics[name]) == ours
+        assert ours
+        assert all(ours.values())
+
+
+def test_how_many_are_left_is_said_beside_a_cause() -> None:
+    cause = Cause(("the scale is missing",), 0.0, 3, False, 7)
+    assert cause.text == (
+        "the scale is missing (your values equal those of this mistake; "
+        "compared with 3 of 10 known mistakes)"
+    )

@@ -207,6 +207,101 @@ def test_heads_whose_projections_stand_apart(
     assert ("the output projection is forgotten" in out) is bool(code)
 
 
+PLAIN = HEADS.replace(
+    "n_kv=None, dropout=0.0, bias=True,\n"
+    "                 rotary=None, reference=False):",
+    "bias=True):",
+).replace(
+    "        n_kv = n_kv or n_head\n", "        n_kv, rotary = n_head, None\n"
+)
+PLAIN = PLAIN.replace("x, store=None):", "x):\n        store = None")
+BROKEN = {
+    "": ("", ""),
+    "the output projection is forgotten": ("return self.W_o", "return "),
+    "heads are joined without a transpose": (
+        "y.transpose(1, 2).flatten(2)",
+        "y.reshape(x.shape)",
+    ),
+}
+
+
+@pytest.mark.parametrize("cause", BROKEN)
+def test_a_switch_that_it_does_not_offer_is_not_asked_for(
+    cause: str,
+    site: Site,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A class as many books have it: no groups, no store, one form."""
+    assert "n_head, bias=True):" in PLAIN
+    assert "forward(self, x):" in PLAIN
+    text = PLAIN.replace(*BROKEN[cause]) if cause else PLAIN
+    (tmp_path / "my_heads.py").write_text(text, encoding="utf-8")
+    adapter = tmp_path / "adapter_plain.py"
+    adapter.write_text(HEADS_ADAPTER, encoding="utf-8")
+    assert main(["heads", "--mine", str(adapter)], site) == int(bool(cause))
+    out = " ".join(capsys.readouterr().out.split())
+    assert "unexpected keyword" not in out
+    assert cause in out
+    if not cause:
+        assert out.count("✓") >= 5
+        assert "✓ Changing the future changes the past by exactly 0" in out
+        assert "✓ Two heads hear the same words" in out
+        assert "✓ Fed in chunks" not in out
+        said = out.partition("about what your code does not take")[2]
+        assert said.startswith(", whole or in part: ")
+        for switch in ("kv_heads", "reference", "dropout", "rotary", "store"):
+            assert switch in said
+
+
+def test_an_adapter_names_arguments_that_nobody_could_guess(
+    site: Site,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Groups stand behind the bias, and have a name of their own."""
+    head = "n_kv=None, dropout=0.0, bias=True,"
+    assert head in HEADS
+    text = HEADS.replace(head, "bias=True, groups=None, dropout=0.0,")
+    text = text.replace("n_kv = n_kv or", "n_kv = groups or")
+    (tmp_path / "my_heads.py").write_text(text, encoding="utf-8")
+    adapter = tmp_path / "adapter_heads.py"
+    said = {}
+    for name in ("groups", "gruops", ""):
+        line = f'arguments = {{"kv_heads": "{name}"}}\n' if name else ""
+        adapter.write_text(HEADS_ADAPTER + line, encoding="utf-8")
+        assert len(adapter.read_text().splitlines()) <= 5
+        code = main(["heads", "--mine", str(adapter)], site)
+        said[name] = code, " ".join(capsys.readouterr().out.split())
+    shares = "✓ Four query heads over two value heads: 0 and 1 share, 2 and 3"
+    assert said["groups"][0] == 0
+    assert shares in said["groups"][1]
+    assert said[""][0] == 0
+    assert shares not in said[""][1]
+    assert "in part: kv_heads" in said[""][1]
+    assert said["gruops"][0] == 1
+    assert "takes an argument of that name" in said["gruops"][1]
+
+
+UNASKED = """\
+class Attn(MultiHeadAttention):
+    def __init__(self, channels, n_head, *, secret):
+        super().__init__(channels, n_head)
+"""
+
+
+def test_what_it_must_be_given_and_no_check_gives_is_told(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = "from scratchlm.model.heads import MultiHeadAttention\n\n"
+    path = tmp_path / "own.py"
+    path.write_text(start + UNASKED, encoding="utf-8")
+    given = f"{path}:Attn as MultiHeadAttention"
+    assert main(["heads", "--mine", given], site) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert "missing 1 required keyword-only argument: 'secret'" in out
+
+
 PIECES = """\
 def glue(word, pair, new):
     found = []

@@ -14,9 +14,11 @@ import pytest
 from check.diagnose import failures
 from check.places import Site
 from check.process import Job, run
+from press.records import read
 from press.roadmap import load
 
 LEAST = 5  # forms of a topic that is core in every track
+RECORD = Path(__file__).parents[2] / "records" / "forms.json"
 FILES = sorted((Path(__file__).parent / "forms").glob("*.py"))
 FORMS = {path.stem: runpy.run_path(str(path))["FORMS"] for path in FILES}
 EACH = [
@@ -36,6 +38,16 @@ def test_topics_that_are_core_for_all_have_five_forms() -> None:
     assert [t for t in core if len(FORMS.get(t, ())) < LEAST] == []
     codes = [code for forms in FORMS.values() for code in forms.values()]
     assert len(set(codes)) == len(codes)
+
+
+def test_the_record_has_all_forms_and_none_that_is_refused() -> None:
+    data = read(RECORD)["data"]
+    assert {t: list(found) for t, found in data.items()} == {
+        t: list(FORMS[t]) for t in data
+    }
+    assert set(data) == set(FORMS)
+    alarms = [(t, f) for t, found in data.items() for f in found if found[f]]
+    assert alarms == []
 
 
 def failing(book: Site, topic: str, code: str) -> list[str]:

@@ -294,6 +294,67 @@ def test_minutes_that_do_not_do(monkeypatch: Any, fails: Fails) -> None:
     assert not Path("short").exists()
 
 
+def test_money_is_time() -> None:
+    """The limit that is reached first is the one that counts."""
+    for price, limit in (
+        (3.0, (7, "7 minutes")),
+        (10.0, (3, "0.5 dollars")),
+    ):
+        run = train.RunOptions(max_minutes=7, max_usd=0.5, usd_per_hour=price)
+        assert run.limit == pytest.approx(limit)
+    assert train.RunOptions(max_minutes=7, usd_per_hour=9).limit == (
+        7,
+        "7 minutes",
+    )
+    assert train.RunOptions(usd_per_hour=9).limit is None
+
+
+def test_dollars_that_do_not_do(monkeypatch: Any, fails: Fails) -> None:
+    slow = estimate.Speed(100.0, 0.0)
+    monkeypatch.setattr(estimate, "measure", lambda *_: slow)
+    words = ["train", *SMALL, "--out", "short", "--max-usd"]
+    priced = ["--usd-per-hour", "60"]
+    assert "1 dollars: a step takes 100.0 s" in fails([*words, "1", *priced])
+    assert "max_usd needs usd_per_hour" in fails([*words, "1"])
+    for usd in ("0", "-1", "nan", "inf"):
+        assert "max_usd must be" in fails([*words, usd, *priced])
+        wrong = ["--usd-per-hour", usd]
+        assert "usd_per_hour must be" in fails([*words, "1", *wrong])
+    assert not Path("short").exists()
+
+
+@pytest.mark.always
+def test_a_run_stops_when_its_money_is_spent_and_says_what_it_cost(
+    monkeypatch: Any, capsys: Capture
+) -> None:
+    speed = estimate.Speed(1e-9, 0.0)
+    monkeypatch.setattr(estimate, "measure", lambda *_: speed)
+    words = [*SMALL, "--steps", "100000", "--out", "paid"]
+    words += ["--evaluate-every", "50000", "--sample-every", "0"]
+    words += ["--max-usd", "0.02", "--usd-per-hour", "36"]  # 2 seconds
+    assert main(["train", *words]) == 0
+    text = capsys.readouterr().out
+    assert "the 0.02 dollars are over: " in text
+    assert "--resume --out paid" in text
+    assert len(read_log(Path("paid"))) < 100000
+    found = re.search(r"cost: (\S+) dollars for (\d+) s", text)
+    assert found
+    assert 0.015 < float(found[1]) < 1
+    assert float(found[1]) == pytest.approx(0.01 * int(found[2]), abs=0.011)
+
+
+def test_a_run_that_ends_says_what_it_cost_before_what_is_next(
+    capsys: Capture,
+) -> None:
+    words = [*SMALL, "--out", "paid", "--usd-per-hour", "2"]
+    assert main(["train", *words]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    costs = [n for n, line in enumerate(lines) if line.startswith("cost: ")]
+    ends = [n for n, line in enumerate(lines) if line.startswith("done: ")]
+    assert costs[0] + 1 == ends[0]
+    assert lines[-1].startswith("next: ")
+
+
 @pytest.mark.always
 def test_a_run_that_is_slower_than_measured_stops_in_time(
     monkeypatch: Any, capsys: Capture

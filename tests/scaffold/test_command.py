@@ -187,7 +187,7 @@ def test_a_folder_that_the_other_ignores_is_free(tmp_path: Path) -> None:
     assert (out / ".git").is_dir()
 
 
-@pytest.mark.parametrize("how", ["keys", "signal"])
+@pytest.mark.parametrize("how", ["keys", "SIGTERM", "SIGHUP"])
 def test_an_interruption_leaves_nothing(
     how: str,
     tmp_path: Path,
@@ -198,16 +198,35 @@ def test_an_interruption_leaves_nothing(
 
     def interrupted(*_: object) -> None:
         assert [p.name[:5] for p in tmp_path.iterdir()] == [".llm."]
-        if how == "signal":
-            os.kill(os.getpid(), signal.SIGTERM)
+        if how != "keys":
+            os.kill(os.getpid(), getattr(signal, how))
         raise KeyboardInterrupt
 
-    before = signal.getsignal(signal.SIGTERM)
+    numbers = signal.SIGTERM, signal.SIGHUP
+    before = [signal.getsignal(number) for number in numbers]
     monkeypatch.setattr("scaffold.emit.commit", interrupted)
     assert main([*BEGINNER, str(tmp_path / "a" / "b" / "llm")]) == 130
     assert "interrupted" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_a_hang_up_that_is_ignored_interrupts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As under `nohup`, which is there for that."""
+
+    def hang_up(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr("scaffold.emit.commit", hang_up)
+        assert main([*BEGINNER, str(tmp_path / "llm")]) == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (tmp_path / "llm" / "README.md").is_file()
 
 
 def test_the_destination_is_looked_at_first(

@@ -25,6 +25,7 @@ from scaffold.plan import (
     budgets,
     tracks,
 )
+from scratchlm.cli.app import main as scratchlm
 from scratchlm.cli.estimate import duration, size
 from scratchlm.model.gpt import memory_estimate
 from scratchlm.training.scaling import multiplied_weights
@@ -130,3 +131,48 @@ def test_the_guard_is_told_in_the_readme(tmp_path: Path) -> None:
     readme = (tmp_path / "llm" / "README.md").read_text(encoding="utf-8")
     minutes = 60 * budgets()["gpu8"]["hours"]
     assert f"`config.toml` says {minutes}." in readme
+    assert "`--max-usd 1` does the same for a dollar" in readme
+
+
+@pytest.mark.parametrize("budget", budgets())
+def test_a_machine_that_is_paid_has_its_price_in_the_settings(
+    budget: str,
+) -> None:
+    """And where dollars were asked for, they are a limit of the run."""
+    facts = budgets()[budget]
+    price = facts["cards"] * facts["price"]
+    free = Plan("beginner", budget)
+    asked = Plan("beginner", budget, limits=Limits(usd=900.0))
+    own = Plan("beginner", budget, limits=Limits(usd=900.0, hourly_usd=7.5))
+    if not price:
+        assert not {"max_usd", "usd_per_hour"} & free.settings.keys()
+        assert not {"max_usd", "usd_per_hour"} & asked.settings.keys()
+    else:
+        assert "max_usd" not in free.settings
+        assert free.settings["usd_per_hour"] == price
+        assert asked.settings["max_usd"] == 900.0
+        assert asked.settings["usd_per_hour"] == price
+        said = reasons(config(asked))["usd_per_hour"]
+        assert facts["priced"]["seen"] in said
+    assert own.settings["max_usd"] == 900.0
+    assert own.settings["usd_per_hour"] == 7.5
+    assert "as you said" in reasons(config(own))["usd_per_hour"]
+
+
+def test_the_trainer_knows_the_price(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`max_usd` of config.toml is a setting of `scratchlm train`."""
+    out = tmp_path / "llm"
+    words = ["--track", "beginner", "--out", str(out), "--no-git"]
+    assert main([*words, "--usd", "0.5", "--hourly-usd", "2"]) == 0
+    text = (out / "config.toml").read_text(encoding="utf-8")
+    kept = tomlkit.parse(text).unwrap()
+    assert (kept["max_usd"], kept["usd_per_hour"]) == (0.5, 2.0)
+    assert kept["max_minutes"] == 15.0
+    words = ["train", "--config", str(out / "config.toml"), "--dry-run"]
+    assert scratchlm(words) == 0
+    (out / "config.toml").write_text(text.replace("max_usd = 0.5", "max_usd=0"))
+    capsys.readouterr()
+    assert scratchlm(words) != 0
+    assert "max_usd must be above 0" in capsys.readouterr().err

@@ -8,11 +8,16 @@ import pytest
 from press.plan import checks
 from press.roadmap import load
 from scaffold.__main__ import main
+from scaffold.config import config
 from scaffold.emit import emit
-from scaffold.plan import Plan, tracks
+from scaffold.estimate import dollars, estimate, hourly
+from scaffold.page import budget_page
+from scaffold.plan import Limits, Plan, budgets, tracks
 from scaffold.repository import git
-from scaffold.stamp import STAMP, digest, read_stamp
+from scaffold.stamp import BUDGET, STAMP, digest, is_managed, read_stamp
+from scaffold.tables import count
 from scratchlm.cli.app import main as library
+from scratchlm.cli.estimate import duration, size
 
 
 @pytest.fixture(scope="module", params=tracks())
@@ -23,11 +28,58 @@ def repository(
 
 
 def written(folder: Path) -> dict[str, str]:
-    """The pages by their path, as they lie there."""
+    """The pages of the phases by their path, as they lie there."""
     return {
         path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
         for path in sorted((folder / "notes").iterdir())
+        if path.relative_to(folder).as_posix() != BUDGET
     }
+
+
+@pytest.mark.parametrize("budget", budgets())
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_page_says_what_the_budget_takes_and_why(
+    budget: str, limited: bool
+) -> None:
+    """The numbers are those of the estimate and of config.toml."""
+    limits = Limits(usd=0.05, hourly_usd=2.0) if limited else Limits()
+    plan, facts = Plan("practitioner", budget, limits=limits), budgets()[budget]
+    run = estimate(plan.settings, facts, limits)
+    text = budget_page(plan)
+    table = dict(re.findall(r"^\| (\S.*?) \| (.*?) \| \|$", text, re.M))
+    assert table["parameters"] == count(run.parameters)
+    assert table["tokens to read"] == count(run.tokens)
+    often = plan.settings.get("accumulate", 1)
+    windows = f"{plan.settings['batch_size']}, {often} to a step"
+    assert table["windows at a time"] == windows
+    assert table["memory at the highest"].startswith(size(run.memory))
+    assert table["time"].startswith(duration(3600 * run.hours))
+    money = f"{dollars(run.usd)}, at {dollars(hourly(facts, limits))} an hour"
+    assert table["money"] == money
+    said = " ".join(text.split())
+    written = re.sub(r"\n# ", " ", config(plan))
+    for name in ("channels", "batch_size", "steps", "max_minutes"):
+        assert f"`{name} = {plan.settings[name]}`: " in said
+        reason = said.split(f"`{name} = ")[1].split("`: ")[1][:40]
+        assert reason in " ".join(written.split())
+    assert ("`max_usd = 0.05`" in said) is limited
+    assert ("`usd_per_hour = " in said) is bool(hourly(facts, limits))
+    for note in plan.notes:
+        assert note[1:] in said
+    assert limited or not plan.notes
+    assert not re.search(r"\n{3}|[ ]$", text, re.M)
+    assert all(len(line) < 80 for line in text.splitlines() if line[0:1] != "|")
+
+
+def test_the_page_on_the_budget_is_the_readers(repository: Path) -> None:
+    """Its numbers depend on their text, which no update knows."""
+    page = repository / BUDGET
+    assert page.read_text(encoding="utf-8").startswith("# The budget\n")
+    assert BUDGET not in read_stamp(repository).managed
+    assert not is_managed(BUDGET)
+    assert is_managed("notes/1-data.md")
+    for text in written(repository).values():
+        assert "[budget.md](budget.md)" in text
 
 
 def test_each_phase_has_a_page_with_all_its_topics(repository: Path) -> None:

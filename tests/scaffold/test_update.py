@@ -1,6 +1,7 @@
 """An update replaces what is the book's, and nothing that is the reader's."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,70 @@ def test_what_was_changed_is_kept(older: Path, made: Path) -> None:
     assert main(["update", str(older)]) == 0
     assert not fresh.exists()
     assert git(older, "status", "--porcelain") == ""
+
+
+@pytest.fixture
+def changed(older: Path, made: Path) -> Path:
+    """A rule that the edition changed at its head, its reader at its end."""
+    path, kept = older / STALE, older / STAMP
+    fresh = (made / STALE).read_text(encoding="utf-8")
+    before = digest(path)
+    path.write_text("# as it was\n" + fresh, encoding="utf-8")
+    text = kept.read_text(encoding="utf-8")
+    kept.write_text(text.replace(before, digest(path)), encoding="utf-8")
+    git(older, "commit", "-q", "-a", "-m", "As another edition made it")
+    mine = path.read_text(encoding="utf-8") + "\n# my rule\n"
+    path.write_text(mine, encoding="utf-8")
+    git(older, "commit", "-q", "-a", "-m", "Mine")
+    return older
+
+
+def test_a_merge_is_offered_and_not_made(
+    changed: Path, made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = changed / STALE
+    mine = path.read_bytes()
+    assert main(["update", str(changed)]) == 0
+    assert path.read_bytes() == mine
+    said = capsys.readouterr().out
+    block = said.split("to merge what you want of them, in the folder:\n")[1]
+    commands = [x for x in block.splitlines() if x.startswith("  ")]
+    assert len(commands) == 2
+    for command in commands:
+        subprocess.run(["sh", "-c", command], cwd=changed, check=True)
+    fresh = (made / STALE).read_text(encoding="utf-8")
+    merged = path.read_text(encoding="utf-8")
+    assert merged == fresh + "\n# my rule\n"
+    names = {one.name for one in path.parent.iterdir()}
+    assert not {f"{path.name}.new", f"{path.name}.old"} & names
+    git(changed, "add", "-A")
+    git(changed, "commit", "-q", "-m", "Merged")
+    assert main(["update", str(changed)]) == 0
+    assert "to merge" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", ["no repository", "another past", "its own"])
+def test_without_a_common_past_the_difference_is_offered(
+    how: str, changed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = STALE
+    if how == "no repository":
+        shutil.rmtree(changed / ".git")
+    elif how == "another past":
+        shutil.rmtree(changed / ".git")
+        git(changed, "init", "-q")
+        git(changed, "add", "-A")
+        git(changed, "config", "user.name", "Ada")
+        git(changed, "config", "user.email", "ada@example.org")
+        git(changed, "commit", "-q", "-m", "All of it")
+    else:
+        name = "check/verdict.py"
+        (changed / name).write_text("# mine\n", encoding="utf-8")
+        git(changed, "add", "-A")
+        git(changed, "commit", "-q", "-m", "One of my own")
+    assert main(["update", str(changed)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert f"  git diff --no-index {name} {name}.new" in said
 
 
 def test_what_is_the_readers_is_never_touched(older: Path, made: Path) -> None:

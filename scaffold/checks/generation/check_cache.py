@@ -1,12 +1,14 @@
 """What a memory of keys and values must do."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from scratchlm.generation import cache
 from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config, llama_config
 
-from ..expect import close, equal, raises
+from ..expect import close, equal, grows, raises
 from ..inputs import settled
 
 
@@ -28,6 +30,18 @@ def ones(positions: int, value: float) -> Tensor:
     return value * torch.ones(1, 1, positions, 2)
 
 
+def one_by_one(positions: int) -> Callable[[], object]:
+    """A cache for so many positions, filled one after the other."""
+    layer = cache.LayerCache(1, 1, positions, 512)
+    k, v = torch.ones(1, 1, 1, 512), torch.ones(1, 1, 1, 512)
+
+    def fill() -> None:
+        for _ in range(positions):
+            layer.append(k, v)
+
+    return fill
+
+
 def check_past_first() -> None:
     """Two positions, then one: the cache returns all three in order."""
     layer = cache.LayerCache(1, 1, capacity=5, head_size=2)
@@ -37,6 +51,12 @@ def check_past_first() -> None:
     close(k[0, 0, :, 0], [1, 1, 2], "keys after 2 + 1 positions", hint=hint)
     close(v[0, 0, :, 0], [10, 10, 20], "values", hint=hint)
     equal(layer.length, 3, "length after 2 + 1 positions")
+    grows(
+        one_by_one,
+        1000,
+        "the time for twice as many positions, one by one",
+        hint="write the new ones into memory taken once, and copy no old ones",
+    )
 
 
 def check_same_logits() -> None:

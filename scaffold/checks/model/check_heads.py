@@ -1,7 +1,8 @@
 """What attention with many heads, few keys and a store must do."""
 
-import inspect
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,16 @@ from torch import Tensor, nn
 from scratchlm.model import heads, layers
 from scratchlm.model.embeddings import Rotary
 
-from ..expect import close, equal, raises, true
+from ..expect import (
+    NotOffered,
+    close,
+    equal,
+    offered,
+    raises,
+    require,
+    taken,
+    true,
+)
 from ..inputs import waves
 
 
@@ -29,16 +39,31 @@ class GrowingStore:
         return torch.cat(keys, dim=2), torch.cat(values, dim=2)
 
 
+def layer_of(
+    channels: int, count: int, kv_heads: int, **settings: Any
+) -> heads.MultiHeadAttention:
+    """A layer, whose number of heads of keys is said where it is another."""
+    if kv_heads != count:
+        settings["kv_heads"] = kv_heads
+    return heads.MultiHeadAttention(channels, count, **settings)
+
+
+def sharing() -> int:
+    """Two heads of keys for six, where the layer lets heads share them."""
+    return 2 if offered(heads.MultiHeadAttention, "kv_heads") else 6
+
+
 def trained(
     channels: int, count: int, kv_heads: int, reference: bool = False
 ) -> heads.MultiHeadAttention:
-    """A layer with rotary positions whose weights are not random."""
-    layer = heads.MultiHeadAttention(
+    """A layer whose weights are not random, if it can with rotary positions."""
+    rotary = Rotary(channels // count, 32)
+    layer = layer_of(
         channels,
         count,
         kv_heads,
-        rotary=Rotary(channels // count, 32),
         reference=reference,
+        **taken(heads.MultiHeadAttention, rotary=rotary),
     )
     with torch.no_grad():
         for parameter in layer.parameters():
@@ -53,26 +78,18 @@ def both_forms(
     rows: Tensor,
     bias: Tensor,
     dropout: float = 0.0,
-) -> list[heads.MultiHeadAttention]:
+) -> Iterator[heads.MultiHeadAttention]:
     """The fused and the reference form with these weights, projection I."""
-    layers = []
     for reference in (False, True):
-        layer = heads.MultiHeadAttention(
-            channels, count, kv_heads, dropout, reference=reference
+        layer = layer_of(
+            channels, count, kv_heads, dropout=dropout, reference=reference
         )
         with torch.no_grad():
             layer.qkv.weight.copy_(rows)
             layer.qkv.bias.copy_(bias)
             layer.out.weight.copy_(torch.eye(channels))
             layer.out.bias.zero_()
-        layers.append(layer)
-    return layers
-
-
-def offered(*names: str) -> bool:
-    """Whether the layer takes these settings; one's own may take fewer."""
-    known = inspect.signature(heads.MultiHeadAttention).parameters
-    return set(names) <= set(known)
+        yield layer
 
 
 def check_two_heads_by_hand() -> None:
@@ -138,7 +155,7 @@ def check_chunks_equal_the_whole() -> None:
     """Fed in chunks of 4, 3, 1 and 2 through a store: the same numbers."""
     x = waves(1, 10, 12)
     for reference in (False, True):
-        layer = trained(12, 6, 2, reference)
+        layer = trained(12, 6, sharing(), reference)
         store = GrowingStore()
         pieces = [layer(piece, store) for piece in x.split([4, 3, 1, 2], 1)]
         close(
@@ -152,7 +169,7 @@ def check_chunks_equal_the_whole() -> None:
         kept = [tuple(k.shape[1:3]) for k, _ in store.past]
         equal(
             kept,
-            [(2, 4), (2, 3), (2, 1), (2, 2)],
+            [(sharing(), count) for count in (4, 3, 1, 2)],
             "heads and positions stored, chunk by chunk",
             hint="store the K heads of keys before they are repeated",
         )
@@ -163,7 +180,7 @@ def check_future_is_unseen() -> None:
     x = waves(1, 8, 12)
     changed = x.clone()
     changed[:, 5:] += 1
-    layer = trained(12, 6, 2)
+    layer = trained(12, 6, sharing())
     gap = (layer(changed) - layer(x))[:, :5].detach().abs().max()
     equal(float(gap), 0.0, "the change of positions 0 to 4 when 5 to 7 change")
 
@@ -171,7 +188,7 @@ def check_future_is_unseen() -> None:
 def check_parameters() -> None:
     """Fewer key heads, fewer parameters: (2H + 2K)·D·C + biases."""
     for kv_heads, wanted in ((4, 4 * 8 * 8 + 32), (1, 160 + 20)):
-        layer = heads.MultiHeadAttention(8, 4, kv_heads)
+        layer = layer_of(8, 4, kv_heads)
         got = sum(p.numel() for p in layer.parameters())
         equal(got, wanted, f"8 channels, 4 heads, {kv_heads} of keys")
 
@@ -220,7 +237,7 @@ def check_dropout() -> None:
 def check_weights_of_each_head() -> None:
     """Head 0 asks, head 1 does not; a model's maps are its layers'."""
     if not hasattr(heads.MultiHeadAttention, "head_weights"):
-        return  # pictures need it, and nothing else
+        raise NotOffered("head_weights")  # pictures need it, nothing else
     rows = torch.tensor([[0.0, 0], [0, 0], [1, 0], [0, 0], [0, 1], [0, 1]])
     bias = torch.tensor([1.0, 0, 0, 0, 0, 0])
     x = torch.tensor([[[0, 6], [math.log(2), 12], [math.log(3), 24]]])
@@ -264,8 +281,7 @@ def check_norms_of_heads() -> None:
 
 def check_queries_and_keys_are_normalized() -> None:
     """Then no weight matters that makes them ten times as long."""
-    if not offered("qk_norm", "norms"):
-        return
+    require(heads.MultiHeadAttention, "qk_norm", "norms")
     x = waves(2, 7, 12)
     norms = (layers.LayerNorm(2), layers.LayerNorm(2))
     for settings in ({"qk_norm": True}, {"norms": norms}):
@@ -298,7 +314,7 @@ def check_sizes_of_a_head() -> None:
     layer = heads.MultiHeadAttention(8, 2, rotary=Rotary(4, 10), bias=False)
     shape = tuple(layer(waves(3, 10, 8)).shape)
     equal(shape, (3, 10, 8), "shape of 10 positions, by tables for 10")
-    if offered("head_size", "qkv_bias"):
+    if offered(heads.MultiHeadAttention, "head_size", "qkv_bias"):
         layer = heads.MultiHeadAttention(
             8, 2, head_size=6, bias=False, qkv_bias=True
         )
@@ -321,8 +337,7 @@ def check_copies_and_single_queries() -> None:
 
 def check_refused_sizes() -> None:
     """Sizes that do not fit together are refused before they are used."""
-    if not offered("head_size"):
-        return
+    require(heads.MultiHeadAttention, "head_size")
     for settings in (
         {"kv_heads": 0},
         {"head_size": 0},

@@ -1,12 +1,22 @@
 """What learning byte pairs must do."""
 
 from collections import Counter
+from collections.abc import Callable
 
 from scratchlm.text import bpe
 
-from ..expect import equal, raises, true
+from ..expect import equal, grows, raises, true
 
 CLASSIC = Counter({b"low": 5, b"lower": 2, b"newest": 6, b"widest": 3})
+
+
+def few_of_many(merges: int) -> Callable[[], object]:
+    """So many merges to learn, of which thousands of words have none."""
+    letters = bytes.maketrans(b"0123456789", b"abcdefghij")
+    words = {str(100_000 + 7919 * i).encode(): 1 for i in range(3000)}
+    for i in range(40):
+        words[str(7919 * i**3).encode().translate(letters)] = 1000
+    return lambda: bpe.learn_merges(Counter(words), merges)
 
 
 def check_words_joined_are_the_text() -> None:
@@ -76,6 +86,13 @@ def check_the_fast_form_is_the_naive_form() -> None:
         hint="a merge changes the counts of the pairs beside it, too",
     )
     true(len(naive) < 12, "learning stops when no pair is left")
+    grows(
+        few_of_many,
+        10,
+        "the time for twice as many merges, in few of many words",
+        most=1.6,
+        hint="touch only the words that hold the pair, and count no pair again",
+    )
 
 
 def check_ties_do_not_depend_on_the_order_of_words() -> None:

@@ -1,11 +1,12 @@
 """What a byte-pair tokenizer must do."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from scratchlm.text import tokenizer
 
-from ..expect import equal, raises, true
+from ..expect import equal, grows, raises, true
 
 END = "<|endoftext|>"
 TEXT = "Mrs Pell bakes. Mrs Pell counts. é \N{BREAD} \n\n" * 3
@@ -15,6 +16,13 @@ def small() -> tokenizer.Tokenizer:
     """Merges he, hen; and two special tokens, one within the other."""
     special = {"<|a|>": 258, "<|a|><|b|>": 259}
     return tokenizer.Tokenizer([(104, 101), (256, 110)], special)
+
+
+def long_word(letters: int) -> Callable[[], object]:
+    """One word of so many letters, which nobody has encoded before."""
+    fresh = tokenizer.Tokenizer([(97, 98), (256, 99), (257, 257), (258, 97)])
+    word = ("abcabcbaacb" * letters)[:letters]
+    return lambda: fresh.encode(word)
 
 
 def check_the_merge_learned_first_is_applied_first() -> None:
@@ -47,6 +55,12 @@ def check_scan_and_heap_agree_on_runs() -> None:
             f"aaaaaaa ({name})",
             hint="of equal ranks the leftmost pair is joined first",
         )
+    grows(
+        long_word,
+        400,
+        "the time for a word that is twice as long",
+        hint="do not look through the whole word for each pair that is joined",
+    )
 
 
 def check_any_text_comes_back() -> None:

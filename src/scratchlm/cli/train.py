@@ -132,6 +132,8 @@ class RunOptions:
     resume: bool = False  # go on with the run in --out
     from_: Annotated[Path | None, BRANCH] = None
     max_minutes: float | None = None  # fewer steps, to end in time
+    max_usd: float | None = None  # the same, to end before it costs more
+    usd_per_hour: float | None = None  # what an hour of the machine costs
     device: str = "auto"  # auto, cpu, cuda or mps
     sample_every: int = 5  # evaluations from sample to sample, 0: none
     tensorboard: bool = False  # write its log as well
@@ -140,9 +142,12 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         """Refuse what no run can have."""
-        minutes = 1 if self.max_minutes is None else self.max_minutes
-        if not 0 < minutes < math.inf:
-            raise ValueError("max_minutes must be above 0, and finite")
+        for name in ("max_minutes", "max_usd", "usd_per_hour"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be above 0, and finite")
+        if self.max_usd is not None and self.usd_per_hour is None:
+            raise ValueError("max_usd needs usd_per_hour, the machine's price")
         if self.out == Path():
             raise ValueError("--out needs a folder that is the run's own")
         if self.sample_every < 0:
@@ -151,6 +156,17 @@ class RunOptions:
             raise ValueError("--resume and --from exclude each other")
         if self.dry_run and (self.resume or self.from_):
             raise ValueError("--dry-run is for a new run, not --resume, --from")
+
+    @property
+    def limit(self) -> tuple[float, str] | None:
+        """The minutes that are allowed, in time or money, and in words."""
+        limits = []
+        if self.max_minutes is not None:
+            limits.append((self.max_minutes, f"{self.max_minutes:g} minutes"))
+        if self.max_usd is not None and self.usd_per_hour is not None:
+            minutes = 60 * self.max_usd / self.usd_per_hour
+            limits.append((minutes, f"{self.max_usd:g} dollars"))
+        return min(limits, default=None)
 
 
 @dataclass(frozen=True)
@@ -422,18 +438,18 @@ def device_for(job: Job) -> str:
 
 
 def within(job: Job, speed: estimate.Speed, judge: float, start: float) -> Job:
-    """The job with as many steps as fit into --max-minutes."""
-    minutes = job.run.max_minutes
-    if minutes is None:
+    """The job with as many steps as fit into --max-minutes, --max-usd."""
+    if job.run.limit is None:
         return job
+    minutes, words = job.run.limit
     left = minutes - (time.monotonic() - start) / 60
     every = job.training.evaluate_every
     steps = estimate.steps_in(left, every, speed, judge)
     if steps < 1:
         raise UserError(
-            f"--max-minutes {minutes}: a step takes {speed.step:.1f} s and "
-            "preparing the text took the rest; allow more, or choose a "
-            "smaller model or text"
+            f"{words}: a step takes {speed.step:.1f} s and preparing the "
+            "text took the rest; allow more with --max-minutes or --max-usd, "
+            "or choose a smaller model or text"
         )
     steps = min(steps, job.training.steps)
     return replace(job, training=replace(job.training, steps=steps))
@@ -626,10 +642,10 @@ def branched_trainer(job: Job, source: Path) -> Trainer:
 
 
 def fit(job: Job, trainer: Trainer, start: float) -> float | None:
-    """Train to the end, or until the minutes are over: then None."""
-    minutes = job.run.max_minutes
-    left = None
-    if minutes is not None:
+    """Train to the end, or until time or money is over: then None."""
+    left, words = None, ""
+    if job.run.limit is not None:
+        minutes, words = job.run.limit
         left = 60 * minutes - (time.monotonic() - start)
     limit = TimeLimit(left)
     try:
@@ -640,7 +656,7 @@ def fit(job: Job, trainer: Trainer, start: float) -> float | None:
         said = str(stopped) or f"go on with: train --resume --out {name}"
         if not (limit.over and has_run(job.folder)):
             raise KeyboardInterrupt(str(stopped)) from None
-        print(f"the {minutes:g} minutes are over: {said}")
+        print(f"the {words} are over: {said}")
     return None
 
 
@@ -719,6 +735,10 @@ def train_alone(job: Job, start: float) -> None:
     """Train from the first word to the last, and say what came out."""
     with advising(job):
         trainer, best = carry_out(job, start)
+    if job.run.usd_per_hour is not None:
+        seconds = time.monotonic() - start
+        paid = seconds / 3600 * job.run.usd_per_hour
+        print(f"cost: {paid:.3f} dollars for {estimate.duration(seconds)}")
     if best is not None:
         report(job.folder, trainer, best)
 
