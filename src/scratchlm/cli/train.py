@@ -18,7 +18,7 @@ import torch
 from cyclopts import Parameter
 
 from scratchlm.cli import estimate
-from scratchlm.cli.corpus import DATA, mirror
+from scratchlm.cli.corpus import DATA, PARTS, holds_shards, mirror
 from scratchlm.cli.errors import UserError, users_input
 from scratchlm.cli.plot import print_plot, save_plot
 from scratchlm.cli.presets import PRESETS, WORDS
@@ -52,6 +52,7 @@ from scratchlm.text.prepare import (
     train_tokenizer,
     write_material,
 )
+from scratchlm.text.shards import Manifest, join_shards
 from scratchlm.text.tokens import BatchCursor, open_tokens
 from scratchlm.training.checkpoint import has_run
 from scratchlm.training.device import prefetched, tokens_per_second
@@ -221,6 +222,8 @@ def write_text(job: Job) -> dict[str, Any]:
     name = job.text.corpus
     if not corpus.is_address(name) and has_run(Path(name)):
         facts, tokenizer = take_text(job)
+    elif not corpus.is_address(name) and holds_shards(Path(name)):
+        facts, tokenizer = take_shards(job)
     else:
         material = read_material(job.text)
         tokenizer = make_tokenizer(job, material)
@@ -255,6 +258,27 @@ def take_text(job: Job) -> tuple[dict[str, Any], AnyTokenizer]:
     ours = ("fingerprint", "batch_size", "seed", "text")
     facts = {k: v for k, v in data.items() if k not in (*ours, "resolved")}
     return facts, tokenizer
+
+
+def take_shards(job: Job) -> tuple[dict[str, Any], AnyTokenizer]:
+    """Tokenizer and tokens that `corpus shards` wrote, as files of the run."""
+    source, facts = Path(job.text.corpus), {"corpus": job.text.corpus}
+    if job.text.tokenizer != KINDS[0]:
+        raise UserError(
+            f"--tokenizer {job.text.tokenizer}: the shards in {source} bring "
+            "theirs; leave it out, or name the text with --corpus"
+        )
+    tokenizer = load_tokenizer(source / "tokenizer.json")
+    tokenizer.save(job.folder / "tokenizer.json")
+    counts = {
+        f"{part}_tokens": join_shards(
+            source / part, job.folder / f"{part}.tokens"
+        )
+        for part in PARTS
+    }
+    judged = Manifest.read(source / "validation").shards.values()
+    size = sum(shard.bytes for shard in judged)
+    return {**facts, **counts, "validation_bytes": size}, tokenizer
 
 
 @contextlib.contextmanager
