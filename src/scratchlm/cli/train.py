@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -348,11 +349,14 @@ def rank_device(wanted: str) -> str:
 def ahead(cursor: BatchCursor, device: str) -> Any:
     """The cursor of one process, which fetches ahead on a graphics card.
 
-    Of several processes each copies its own share of a batch, and no more.
+    Of several processes each sends its own share of a batch, and no more.
     """
-    if ranks() > 1:
-        return cursor
-    return prefetched(cursor, torch.device(device))
+    if ranks() == 1:
+        return prefetched(cursor, torch.device(device))
+    from scratchlm.training.distributed import share  # takes a second
+
+    own = partial(share, rank=int(os.environ["RANK"]), ranks=ranks())
+    return prefetched(cursor, torch.device(device), own)
 
 
 def follower(job: Job) -> Trainer:
@@ -360,7 +364,7 @@ def follower(job: Job) -> Trainer:
     opened = open_run(job.folder, job.run.verify)
     return trainer_class().resume(
         job.folder,
-        opened.train,
+        ahead(opened.train, job.run.device),
         opened.validation,
         device=job.run.device,
         verify=job.run.verify,
