@@ -3,7 +3,6 @@
 import doctest
 import json
 import shutil
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from records.make_export import served
 from scratchlm.generation.generate import generate
 from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config, llama_config
@@ -26,7 +24,6 @@ from scratchlm.serving.export import (
     CONFIG,
     INDEX,
     LLAMA_PATTERN,
-    QWEN_PATTERN,
     SINGLE_DIGITS,
     TOKENS,
     WEIGHTS,
@@ -43,7 +40,7 @@ from scratchlm.serving.export import (
     settled,
     write_run,
 )
-from scratchlm.text.bpe import GPT2_PATTERN, PATTERN
+from scratchlm.text.bpe import GPT2_PATTERN
 from scratchlm.text.exchange import ExchangeError, to_tokenizers
 from scratchlm.text.files import SEAL, FileError, read_json, write_json
 from scratchlm.text.tokenizer import END, Tokenizer
@@ -633,74 +630,6 @@ def test_a_cut_without_a_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no name for the pattern"):
         export_gguf(tmp_path / "m.gguf", vivid(FORMS["gpt2"]), odd)
     assert not any(tmp_path.iterdir())
-
-
-AWKWARD = [
-    "I'll we'RE they've I'm 'tis it'S y'all's ''s '",
-    "1234567 12.5 1,000 3rd ½ Ⅷ ²³ ٣٤٥ x2y 007",
-    " a  b   c\t d \t\te",
-    "one\n\ntwo \n  three\r\n\r\n four\n \n",
-    "end of a line   \n   ",
-    "Café cafe\u0301 naïve straße Ünï ÀÉ 😀👍🏽 e\u0301",
-    "日本語のテキスト 中文，标点。 한국어 ไทย हिन्दी",
-    "a\u00a0b\u3000c\u2028d\u200be\ufeff",
-    "(yes)... --- x_y a/b @c #d $5 !?\n!?\r\n <|x|>",
-]
-ANYHOW = Tokenizer.train(AWKWARD * 3, 600, pattern=r"(?s:.)+")  # crosses cuts
-
-
-def numbers_of(server: Any, text: str) -> list[int]:
-    """The tokens of a text, with all that llama.cpp puts around it."""
-    asked = json.dumps({"content": text, "add_special": True}).encode()
-    request = urllib.request.Request(  # noqa: S310
-        f"{server.listening_address}/tokenize",
-        asked,
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request) as reply:  # noqa: S310
-        found: list[int] = json.load(reply)["tokens"]
-    return found
-
-
-@pytest.mark.always
-@pytest.mark.parametrize(
-    ("name", "pattern", "cut"),
-    [
-        ("gpt2", PATTERN, "dbrx"),
-        ("llama, slowed", LLAMA_PATTERN, "llama-bpe"),
-        ("qwen2", QWEN_PATTERN, "qwen2"),
-        ("qwen3", QWEN_PATTERN, "qwen2"),
-    ],
-)
-def test_llama_cpp_cuts_alike(
-    name: str, pattern: str, cut: str, tmp_path: Path
-) -> None:
-    """Merges that cross every cut: only the pattern keeps them from it."""
-    tokenizer = Tokenizer(ANYHOW.merges, ANYHOW.special_tokens, pattern)
-    model = vivid(replace(FORMS[name], vocab_size=tokenizer.vocab_size))
-    path = tmp_path / "model.gguf"
-    export_gguf(path, model, tokenizer)
-    fields = gguf.GGUFReader(path).fields
-    assert fields["tokenizer.ggml.pre"].contents() == cut
-    server = served(path, 64)
-    for text in AWKWARD:
-        assert numbers_of(server, text) == tokenizer.encode(text), text
-    crossed = [ANYHOW.encode(text) for text in AWKWARD]
-    assert [tokenizer.encode(text) for text in AWKWARD] != crossed
-
-
-def test_an_imported_form_goes_on_to_llama_cpp(tmp_path: Path) -> None:
-    """A token in front of each text goes with it."""
-    tokenizer = Tokenizer(TOWN.merges, TOWN.special_tokens, LLAMA_PATTERN)
-    model, path = vivid(LLAMA), tmp_path / "model.gguf"
-    export_gguf(path, model, tokenizer, begin=[TOWN.end_id])
-    server = served(path, 32)
-    text = SENTENCE.removesuffix(END)
-    wanted = [TOWN.end_id, *tokenizer.encode(text)]
-    assert numbers_of(server, text) == wanted
-    with pytest.raises(ValueError, match="2 tokens in front of a text"):
-        export_gguf(tmp_path / "two.gguf", model, tokenizer, begin=[1, 2])
-    assert [p.name for p in tmp_path.iterdir()] == ["model.gguf"]
 
 
 def test_a_word_that_merges_do_not_make_is_refused(tmp_path: Path) -> None:
