@@ -91,7 +91,7 @@ def results(width: int) -> dict[str, list[float]]:
 
 
 def model_forms() -> dict[str, GPT]:
-    """The smallest GPT-2, with random weights, in three forms."""
+    """The smallest GPT-2, with random weights, in four forms."""
     torch.manual_seed(0)
     model = GPT(gpt2_config()).eval()
     return {
@@ -100,6 +100,7 @@ def model_forms() -> dict[str, GPT]:
         "int8, kernel in bfloat16": quantize_model(
             model, Scheme(8), torch.bfloat16
         ),
+        "int4, made anew": quantize_model(model, Scheme(4, 32)),
     }
 
 

@@ -25,6 +25,7 @@ COMMANDS = (
     "corpus get",
     "corpus toytown",
     "corpus prepare",
+    "corpus shards",
     "tokenizer train",
     "tokenizer encode",
     "tokenizer export",

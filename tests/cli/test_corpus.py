@@ -2,6 +2,9 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,9 @@ import pytest
 
 from scratchlm.cli.app import main
 from scratchlm.text.corpus import read_documents
-from scratchlm.text.files import read_json
+from scratchlm.text.files import PARTIAL, read_json
+from scratchlm.text.shards import open_shards
+from scratchlm.text.tokens import open_tokens
 
 from .conftest import SMALL
 
@@ -105,3 +110,119 @@ def test_prepare_a_folder(capsys: Capture) -> None:
     assert main(["corpus", "prepare", "texts", "--out", "made"]) == 0
     assert re.search(r"documents +120\n", capsys.readouterr().out)
     assert len(read_json(Path("made/manifest.json"))["sources"]) == 3
+
+
+def prepared() -> list[str]:
+    """A folder that `corpus prepare` wrote, and how it is cut small."""
+    Path("notes.txt").write_text(notes(), "utf-8")
+    assert main(["corpus", "prepare", "notes.txt", "--out", "notes"]) == 0
+    return ["corpus", "shards", "notes", "--piece-bytes", "2000",
+            "--vocab-size", "300", "--workers", "1"]  # fmt: skip
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All files in a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_shards(capsys: Capture, fails: Fails) -> None:
+    words = prepared()
+    assert main([*words, "--out", "cut"]) == 0
+    said = capsys.readouterr().out
+    row = open_shards(Path("cut/train"))
+    count = len(row.parts)
+    assert count > 4
+    told = f"train       {len(row):,} tokens in {count} shards, 0 of them done"
+    assert told in said
+    before = content(Path("cut"))
+    assert main([*words, "--out", "cut"]) == 0
+    assert f"{count} shards, {count} of them done" in capsys.readouterr().out
+    assert content(Path("cut")) == before
+    small = [*SMALL, "--steps", "2"]
+    for corpus, more in (("cut", []), ("notes", ["cut/tokenizer.json"])):
+        chosen = ["--tokenizer", *more] if more else []
+        run = ["--corpus", corpus, "--out", f"of-{corpus}", *chosen]
+        assert main(["train", *small, *run]) == 0
+    for name in ("train", "validation"):
+        ours, wanted = (
+            open_tokens(Path(f"of-{corpus}/{name}.tokens")).tokens.tolist()
+            for corpus in ("cut", "notes")
+        )
+        assert ours == wanted
+    facts = [read_json(Path(f"of-{c}/config.json"))["data"]
+             for c in ("cut", "notes")]  # fmt: skip
+    for key in ("train_tokens", "validation_tokens", "validation_bytes"):
+        assert facts[0][key] == facts[1][key], key
+    run = ["--corpus", "cut", "--out", "x", "--tokenizer", "characters"]
+    assert "bring theirs" in fails(["train", *small, *run])
+    assert not Path("x").exists()
+
+
+KILLED = """
+import os, signal, sys
+from scratchlm.cli.app import main
+from scratchlm.text import prepare
+left, encode, prepare.BATCH = int(sys.argv[1]), prepare.encode_batch, 300
+def encode_batch(*given):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return encode(*given)
+prepare.encode_batch = encode_batch
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("batches", [1, 5, 17])
+def test_a_kill_within_a_shard_is_made_good(batches: int) -> None:
+    """Killed with a shard half written, by the signal that none can catch."""
+    words = prepared()
+    assert main([*words, "--out", "calm"]) == 0
+    wanted = content(Path("calm"))
+    died = subprocess.run(
+        [sys.executable, "-c", KILLED, str(batches), *words, "--out", "hard"]
+    )
+    assert died.returncode == -signal.SIGKILL
+    left = content(Path("hard"))
+    assert any(name.endswith(PARTIAL) for name in left)
+    assert len(left) < len(wanted)
+    assert main([*words, "--out", "hard"]) == 0
+    assert content(Path("hard")) == wanted
+
+
+def test_shards_of_what_cannot_be(capsys: Capture, fails: Fails) -> None:
+    words = prepared()
+    for more, why in (
+        (["--out", "notes"], "need a folder of their own"),
+        (["--out", "x", "--workers", "0"], "--workers 0: choose 1 or more"),
+        (["--out", "x", "--piece-bytes", "0"], "choose 1 or more"),
+        (["--out", "x", "--tokenizer", "gone.json"], "gone.json"),
+    ):
+        assert why in fails([*words, *more])
+    assert main([*words, "--out", "cut"]) == 0
+    for more, why in (
+        (["--piece-bytes", "3000"], "begun with another piece_bytes"),
+        (["--tokenizer", "own.json"], "begun with another tokenizer"),
+        (["--tokenizer", "abc.json"], "is of characters"),
+    ):
+        for name, kind in (("own", "bpe"), ("abc", "characters")):
+            learn = ["notes/train.jsonl", "--out", f"{name}.json"]
+            learn += ["--kind", kind, "--vocab-size", "280"]
+            assert main(["tokenizer", "train", *learn]) == 0
+        assert why in fails([*words, *more, "--out", "cut"])
+    Path("notes/validation.jsonl").unlink()
+    assert "notes has no validation.jsonl" in fails([*words, "--out", "y"])
+    text = Path("notes/train.jsonl")
+    text.write_text(text.read_text("utf-8") + '{"txet": ""}\n', "utf-8")
+    Path("notes/validation.jsonl").write_text('{"text": "some"}\n')
+    words += ["--out", "z"]
+    assert "notes/train.jsonl, line " in fails(words)  # while it learns
+    assert not Path("z").exists()
+    error = fails([*words, "--tokenizer", "own.json"])
+    assert "notes/train.jsonl, the line at byte " in error
+    assert (Path("z") / "train" / "00000.tokens").exists()

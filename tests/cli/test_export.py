@@ -8,8 +8,9 @@ import gguf
 import pytest
 
 from scratchlm.cli.app import main
-from scratchlm.serving.export import import_folder
+from scratchlm.serving.export import import_folder, write_run
 from scratchlm.text.files import SEAL, read_seal, verify
+from scratchlm.text.tokenizer import Tokenizer
 from scratchlm.training.checkpoint import load_model
 
 Fails = Callable[[list[str]], str]
@@ -69,6 +70,21 @@ def test_a_file_for_llama_cpp(dtype: str, run: Path) -> None:
     assert name == "toytown"
     verify(folder)
     assert (folder / "README.md").exists()
+
+
+def test_a_habit_of_an_import_goes_on_to_llama_cpp(run: Path) -> None:
+    """Its token in front of each text, by the number that it has here."""
+    tokenizer = Tokenizer.load(run / "tokenizer.json")
+    for begin in ([], [tokenizer.end_id - 1]):
+        place = Path(f"begun{len(begin)}")
+        write_run(place, load_model(run), tokenizer, {"begin": begin})
+        words = ["--form", "gguf", "--to", f"to-{place}"]
+        assert main(["export", "--run", str(place), *words]) == 0
+        (path,) = Path(f"to-{place}").glob("*.gguf")
+        fields = gguf.GGUFReader(path).fields
+        known = fields["tokenizer.ggml.bos_token_id"].contents()
+        assert fields["tokenizer.ggml.add_bos_token"].contents() == bool(begin)
+        assert known == (begin or [tokenizer.end_id])[0]
 
 
 @pytest.mark.parametrize(

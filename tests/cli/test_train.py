@@ -156,14 +156,17 @@ def test_each_line_but_the_first_says_how_fast_it_goes(
     assert progress.speed(model, *lines) == "   1 tokens/s, MFU 31%"
 
 
-def test_batches_are_fetched_ahead_by_one_process_on_a_card(
-    monkeypatch: Any,
-) -> None:
+def test_batches_are_fetched_ahead_on_a_card(monkeypatch: Any) -> None:
     asked: Any = object()
-    monkeypatch.setattr(train, "prefetched", lambda c, d: (c, d.type))
-    assert train.ahead(asked, "cuda:0") == (asked, "cuda")
+    monkeypatch.setattr(train, "prefetched", lambda c, d, *cut: (c, d, *cut))
+    card = torch.device("cuda:1")
+    assert train.ahead(asked, "cuda:1") == (asked, card)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert train.ahead(asked, "cuda:0") is asked
+    monkeypatch.setenv("RANK", "1")
+    cursor, there, cut = train.ahead(asked, "cuda:1")
+    assert (cursor, there) == (asked, card)
+    ids = torch.arange(10).view(5, 2)
+    assert cut((ids, ids))[0].tolist() == [[2, 3], [6, 7]]  # its own rows
 
 
 def test_measuring_does_not_change_the_run(run: Path, monkeypatch: Any) -> None:

@@ -23,6 +23,7 @@ from scratchlm.serving import export
 from scratchlm.serving.export import (
     CONFIG,
     INDEX,
+    LLAMA_PATTERN,
     SINGLE_DIGITS,
     TOKENS,
     WEIGHTS,
@@ -40,7 +41,7 @@ from scratchlm.serving.export import (
     write_run,
 )
 from scratchlm.text.bpe import GPT2_PATTERN
-from scratchlm.text.exchange import to_tokenizers
+from scratchlm.text.exchange import ExchangeError, to_tokenizers
 from scratchlm.text.files import SEAL, FileError, read_json, write_json
 from scratchlm.text.tokenizer import END, Tokenizer
 from scratchlm.text.toytown import join, write_corpus
@@ -628,4 +629,15 @@ def test_a_cut_without_a_name_is_refused(tmp_path: Path) -> None:
     odd = Tokenizer(TOWN.merges, TOWN.special_tokens, r"\p{L}+")
     with pytest.raises(ValueError, match="no name for the pattern"):
         export_gguf(tmp_path / "m.gguf", vivid(FORMS["gpt2"]), odd)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_word_that_merges_do_not_make_is_refused(tmp_path: Path) -> None:
+    """By the name of Llama it would be one token, and ours makes it two."""
+    merges = [(97, 98), (98, 99), (97, 257)]  # ab, bc, a bc
+    odd = Tokenizer(merges, {END: 259}, LLAMA_PATTERN)
+    assert odd.encode("abc") == [256, 99]
+    model = vivid(replace(LLAMA, vocab_size=260))
+    with pytest.raises(ExchangeError, match="the word 'abc' as one token"):
+        export_gguf(tmp_path / "odd.gguf", model, odd)
     assert not any(tmp_path.iterdir())

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from scratchlm.model.gpt import GPT, llama_config
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.training import distributed
 from scratchlm.training.checkpoint import load_model
+from scratchlm.training.device import Prefetch
 from scratchlm.training.distributed import (
     RankLost,
     RankTrainer,
@@ -390,6 +392,38 @@ def test_two_train_as_one_and_three_go_on(among: Among, tmp_path: Path) -> None:
     got, wanted = vector(load_model(two)), vector(load_model(one))
     assert (got - wanted).abs().max() < 1e-5
     assert {p.name for p in two.iterdir()} == {p.name for p in one.iterdir()}
+
+
+class Near:
+    """A lane that leads nowhere: copies in the same memory."""
+
+    def send(self, batch: Any) -> Any:
+        return tuple(tensor.clone() for tensor in batch)
+
+    def arrive(self, copies: Any) -> None:
+        return None
+
+
+def test_each_rank_sends_its_share_ahead(among: Among, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    fresh(Trainer, one).fit()
+
+    def ahead(rank: int) -> Callable[[Trainer], None]:
+        def plan(trainer: Trainer) -> None:
+            own = partial(share, rank=rank, ranks=2)
+            sent: Any = Prefetch(trainer.train, Near(), own)
+            first = sent.coming.result()
+            assert len(first[0]) == 5
+            assert len(first.there[0]) == 3 - rank  # no others travel
+            trainer.train = sent
+
+        return plan
+
+    work = program(two, lambda: fresh(RankTrainer, two), ahead(0), ahead(1))
+    assert among(2, work) == ["done", "assisted"]
+    torch.testing.assert_close(numbers(two), numbers(one), atol=1e-5, rtol=0)
+    got, wanted = vector(load_model(two)), vector(load_model(one))
+    assert (got - wanted).abs().max() < 1e-5
 
 
 @pytest.mark.usefixtures("alone")

@@ -288,7 +288,7 @@ BUGS = {
         '"add_bos_token": True',
     ),
     "llama.cpp puts a token in front of each text": (
-        "writer.add_add_bos_token(False)",
+        "writer.add_add_bos_token(bool(begin))",
         "writer.add_add_bos_token(True)",
     ),
     "the pattern has the name of a different one": (

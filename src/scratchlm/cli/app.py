@@ -116,12 +116,13 @@ def make_app() -> App:
     )
     corpus = App(
         name="corpus",
-        help="Get, write or clean text.",
+        help="Get, write, clean or encode text.",
         help_epilogue=f"Example:\n  {PROGRAM} corpus get shakespeare",
     )
     add(corpus, "scratchlm.cli.corpus:get")
     add(corpus, "scratchlm.cli.corpus:toytown")
     add(corpus, "scratchlm.cli.corpus:prepare")
+    add(corpus, "scratchlm.cli.corpus:shards")
     tokenizer = App(
         name="tokenizer",
         help="Train, try or export a tokenizer.",

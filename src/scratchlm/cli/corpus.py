@@ -1,7 +1,9 @@
-"""The commands about text: get, write and clean it."""
+"""The commands about text: get, write, clean and encode it."""
 
 import math
 import os
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +12,17 @@ from cyclopts import Parameter
 from scratchlm.cli.errors import UserError, users_input
 from scratchlm.text import corpus
 from scratchlm.text import toytown as town
+from scratchlm.text.characters import CharTokenizer
+from scratchlm.text.prepare import (
+    load_tokenizer,
+    read_texts,
+    train_tokenizer,
+)
+from scratchlm.text.shards import MANIFEST, SIZE, Manifest, write_shards
+from scratchlm.text.tokenizer import Tokenizer
 
 DATA = Path("data")  # where downloads are kept
+PARTS = ("train", "validation")  # of a corpus, each with shards of its own
 LN2 = math.log(2)  # nats in a bit
 
 
@@ -121,3 +132,100 @@ def prepare(
         f"{len(parts.validation):,} for validation, "
         f"{len(parts.test):,} for the test"
     )
+
+
+def holds_shards(folder: Path) -> bool:
+    """Whether a folder has shards of each part, perhaps not all of them."""
+    return all((folder / part / MANIFEST).is_file() for part in PARTS)
+
+
+def part_files(folder: Path, part: str) -> list[Path]:
+    """The files of a part, train.jsonl or many, in the order of their names."""
+    found = sorted(folder.glob(f"{part}*.jsonl"))
+    if not found:
+        raise UserError(
+            f"{folder} has no {part}.jsonl; make it from a text: "
+            f"corpus prepare TEXT --out {folder}"
+        )
+    return found
+
+
+def shard_tokenizer(
+    files: Sequence[Path], kept: Path, own: Path | None, vocab_size: int
+) -> Tokenizer:
+    """The tokenizer named, the one that was begun with, or one that learns.
+
+    `kept` is where it is, or will be, beside the shards.
+    """
+    place = own or kept
+    if place.exists() or own:
+        found = load_tokenizer(place)
+    else:
+        texts = chain.from_iterable(map(read_texts, files))
+        found = train_tokenizer("bpe", texts, vocab_size)
+    if isinstance(found, CharTokenizer):
+        raise UserError(f"{place} is of characters; shards take byte pairs")
+    if kept.exists() and load_tokenizer(kept).fingerprint != found.fingerprint:
+        raise UserError(
+            f"{kept.parent} was begun with another tokenizer; leave "
+            "--tokenizer out, or name a new folder with --out"
+        )
+    return found
+
+
+def shards(
+    folder: Annotated[
+        Path, Parameter(help="a folder that `corpus prepare` wrote")
+    ],
+    /,
+    *,
+    out: Annotated[
+        Path, Parameter(help="folder for the shards; named again, it goes on")
+    ],
+    tokenizer: Annotated[
+        Path | None, Parameter(help="its file (one that learns from the text)")
+    ] = None,
+    vocab_size: Annotated[
+        int, Parameter(help="how many tokens, if it learns (1024)")
+    ] = 1024,
+    piece_bytes: Annotated[
+        int, Parameter(help="bytes of text for a shard (268435456)")
+    ] = SIZE,
+    workers: Annotated[
+        int | None, Parameter(help="processes that encode (all there are)")
+    ] = None,
+) -> None:
+    """Encode a corpus that takes hours, shard by shard.
+
+    A shard is whole or not there. If the command was stopped or killed, type
+    it again: what is done stays, and what changed is made anew. Takes all
+    train*.jsonl and validation*.jsonl, in the order of their names.
+
+    Example:
+      python -m scratchlm corpus shards data/notes --out data/notes-tokens
+
+    Next: python -m scratchlm train --corpus data/notes-tokens
+    Book: A corpus that takes days: shards
+    """
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: choose 1 or more")
+    if out.resolve() == folder.resolve():
+        raise UserError(f"--out {out}: the shards need a folder of their own")
+    files = {part: part_files(folder, part) for part in PARTS}
+    kept = out / "tokenizer.json"
+    with users_input():
+        known = shard_tokenizer(files["train"], kept, tokenizer, vocab_size)
+        if not kept.exists():
+            out.mkdir(parents=True, exist_ok=True)
+            known.save(kept)
+        for part, paths in files.items():
+            place = out / part
+            there = (place / MANIFEST).exists()
+            old = Manifest.read(place).shards if there else {}
+            new = write_shards(known, paths, place, piece_bytes, workers).shards
+            same = sum(old.get(name) == shard for name, shard in new.items())
+            tokens = sum(shard.tokens for shard in new.values())
+            print(
+                f"{part:12}{tokens:,} tokens in {len(new)} shards, "
+                f"{same} of them done before"
+            )

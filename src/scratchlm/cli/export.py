@@ -114,8 +114,11 @@ def export(
             export_folder(to, model, tokenizer, numbers, others)
         else:
             name = f"{run.resolve().name}-{dtype}.gguf"
+            begin = read_settings(run)["data"].get("begin", ())
             with new_folder(to) as half:
-                export_gguf(half / name, model, tokenizer, dtype, run.name)
+                export_gguf(
+                    half / name, model, tokenizer, dtype, run.name, begin
+                )
                 for other, said in others.items():
                     write_text(half / other, said)
                 write_seal(half, {p.name: entry(p) for p in half.iterdir()})

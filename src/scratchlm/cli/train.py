@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ import torch
 from cyclopts import Parameter
 
 from scratchlm.cli import estimate
-from scratchlm.cli.corpus import DATA, mirror
+from scratchlm.cli.corpus import DATA, PARTS, holds_shards, mirror
 from scratchlm.cli.errors import UserError, users_input
 from scratchlm.cli.plot import print_plot, save_plot
 from scratchlm.cli.presets import PRESETS, WORDS
@@ -52,6 +53,7 @@ from scratchlm.text.prepare import (
     train_tokenizer,
     write_material,
 )
+from scratchlm.text.shards import Manifest, join_shards
 from scratchlm.text.tokens import BatchCursor, open_tokens
 from scratchlm.training.checkpoint import has_run
 from scratchlm.training.device import prefetched, tokens_per_second
@@ -237,6 +239,8 @@ def write_text(job: Job) -> dict[str, Any]:
     name = job.text.corpus
     if not corpus.is_address(name) and has_run(Path(name)):
         facts, tokenizer = take_text(job)
+    elif not corpus.is_address(name) and holds_shards(Path(name)):
+        facts, tokenizer = take_shards(job)
     else:
         material = read_material(job.text)
         tokenizer = make_tokenizer(job, material)
@@ -271,6 +275,27 @@ def take_text(job: Job) -> tuple[dict[str, Any], AnyTokenizer]:
     ours = ("fingerprint", "batch_size", "seed", "text")
     facts = {k: v for k, v in data.items() if k not in (*ours, "resolved")}
     return facts, tokenizer
+
+
+def take_shards(job: Job) -> tuple[dict[str, Any], AnyTokenizer]:
+    """Tokenizer and tokens that `corpus shards` wrote, as files of the run."""
+    source, facts = Path(job.text.corpus), {"corpus": job.text.corpus}
+    if job.text.tokenizer != KINDS[0]:
+        raise UserError(
+            f"--tokenizer {job.text.tokenizer}: the shards in {source} bring "
+            "theirs; leave it out, or name the text with --corpus"
+        )
+    tokenizer = load_tokenizer(source / "tokenizer.json")
+    tokenizer.save(job.folder / "tokenizer.json")
+    counts = {
+        f"{part}_tokens": join_shards(
+            source / part, job.folder / f"{part}.tokens"
+        )
+        for part in PARTS
+    }
+    judged = Manifest.read(source / "validation").shards.values()
+    size = sum(shard.bytes for shard in judged)
+    return {**facts, **counts, "validation_bytes": size}, tokenizer
 
 
 @contextlib.contextmanager
@@ -340,11 +365,14 @@ def rank_device(wanted: str) -> str:
 def ahead(cursor: BatchCursor, device: str) -> Any:
     """The cursor of one process, which fetches ahead on a graphics card.
 
-    Of several processes each copies its own share of a batch, and no more.
+    Of several processes each sends its own share of a batch, and no more.
     """
-    if ranks() > 1:
-        return cursor
-    return prefetched(cursor, torch.device(device))
+    if ranks() == 1:
+        return prefetched(cursor, torch.device(device))
+    from scratchlm.training.distributed import share  # takes a second
+
+    own = partial(share, rank=int(os.environ["RANK"]), ranks=ranks())
+    return prefetched(cursor, torch.device(device), own)
 
 
 def follower(job: Job) -> Trainer:
@@ -352,7 +380,7 @@ def follower(job: Job) -> Trainer:
     opened = open_run(job.folder, job.run.verify)
     return trainer_class().resume(
         job.folder,
-        opened.train,
+        ahead(opened.train, job.run.device),
         opened.validation,
         device=job.run.device,
         verify=job.run.verify,

@@ -41,7 +41,12 @@ from scratchlm.model.published import (
     to_published,
 )
 from scratchlm.text.bpe import GPT2_PATTERN, PATTERN, spell
-from scratchlm.text.exchange import from_tokenizers, to_letters, to_tokenizers
+from scratchlm.text.exchange import (
+    check_whole_words,
+    from_tokenizers,
+    to_letters,
+    to_tokenizers,
+)
 from scratchlm.text.files import (
     PARTIAL,
     SEAL,
@@ -502,6 +507,12 @@ def write_run(
 
 # The cut of text into words, by the name under which llama.cpp has it.
 CUTS = {PATTERN: "dbrx", GPT2_PATTERN: "gpt-2", SINGLE_DIGITS: "smollm"}
+LLAMA_PATTERN = (  # as Llama 3 spells it in its tokenizer.json
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+QWEN_PATTERN = LLAMA_PATTERN.replace("{1,3}", "")  # each digit a word
+CUTS |= {LLAMA_PATTERN: "llama-bpe", QWEN_PATTERN: "qwen2"}
 KINDS = {
     "float32": gguf.GGMLQuantizationType.F32,
     "float16": gguf.GGMLQuantizationType.F16,
@@ -582,28 +593,45 @@ def add_form(writer: gguf.GGUFWriter, config: GPTConfig) -> None:
         writer.add_rope_freq_base(c.rope_base)
 
 
-def add_tokens(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
-    """The tokenizer, as key and value pairs of a GGUF file.
+def cut_of(tokenizer: Tokenizer) -> str:
+    """llama.cpp's name for the pattern by which a tokenizer cuts text.
 
-    Raises ValueError for a pattern that llama.cpp has under no name.
+    Raises ValueError for a pattern without a name, and for words that it
+    takes whole under the name of Llama, where ours goes by merges.
     """
     if tokenizer.pattern not in CUTS:
         raise ValueError(
             "llama.cpp has no name for the pattern by which this tokenizer "
             "cuts text into words, so its tokens would be different ones"
         )
+    name = CUTS[tokenizer.pattern]
+    if name == "llama-bpe":
+        check_whole_words(tokenizer, map(to_letters, spell(tokenizer.merges)))
+    return name
+
+
+def add_tokens(
+    writer: gguf.GGUFWriter, tokenizer: Tokenizer, begin: Sequence[int] = ()
+) -> None:
+    """The tokenizer, as key and value pairs of a GGUF file.
+
+    `begin` is the token in front of each text, if there is one. Raises
+    ValueError for what llama.cpp cannot be told.
+    """
+    if len(begin) > 1:
+        raise ValueError(f"{len(begin)} tokens in front of a text: it takes 1")
     spelled = [to_letters(token) for token in spell(tokenizer.merges)]
     special = sorted(tokenizer.special_tokens.items(), key=lambda x: x[1])
     types = [gguf.TokenType.NORMAL] * len(spelled)
     types += [gguf.TokenType.CONTROL] * len(special)
     pairs = [f"{spelled[a]} {spelled[b]}" for a, b in tokenizer.merges]
     writer.add_tokenizer_model("gpt2")  # byte pairs
-    writer.add_tokenizer_pre(CUTS[tokenizer.pattern])
+    writer.add_tokenizer_pre(cut_of(tokenizer))
     writer.add_token_list([*spelled, *(name for name, _ in special)])
     writer.add_token_types(types)
     writer.add_token_merges(pairs)
-    writer.add_bos_token_id(tokenizer.end_id)
-    writer.add_add_bos_token(False)
+    writer.add_bos_token_id(begin[0] if begin else tokenizer.end_id)
+    writer.add_add_bos_token(bool(begin))
     end = tokenizer.end_id
     if is_instructed(tokenizer):
         end = tokenizer.special_tokens[STOP]
@@ -617,10 +645,11 @@ def export_gguf(
     tokenizer: Tokenizer,
     dtype: str = "float32",
     name: str = "model",
+    begin: Sequence[int] = (),
 ) -> None:
     """Write a model as one GGUF file: the whole file, or nothing.
 
-    `dtype` is float32, float16 or q8_0.
+    `dtype` is float32, float16 or q8_0, `begin` as in `add_tokens`.
     """
     family = describe(model.config)["model_type"]
     with replacing(path) as partial:
@@ -629,7 +658,7 @@ def export_gguf(
         writer.add_file_type(FILE_TYPES[dtype])
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
         add_form(writer, model.config)
-        add_tokens(writer, tokenizer)
+        add_tokens(writer, tokenizer, begin)
         for tensor_name, tensor in gguf_tensors(model).items():
             values, kind = gguf_values(tensor_name, tensor, dtype)
             writer.add_tensor(tensor_name, values, raw_dtype=kind)

@@ -248,9 +248,17 @@ class Prefetch:
     the one after it, and not with the one after what was fetched.
     """
 
-    def __init__(self, cursor: BatchCursor, lane: Sender) -> None:
-        """Begin with the first batch; from now on the cursor is ours."""
-        self.cursor, self.lane = cursor, lane
+    def __init__(
+        self,
+        cursor: BatchCursor,
+        lane: Sender,
+        cut: Callable[[Batch], Batch] = lambda batch: batch,
+    ) -> None:
+        """Begin with the first batch; from now on the cursor is ours.
+
+        Of each batch what `cut` leaves is sent.
+        """
+        self.cursor, self.lane, self.cut = cursor, lane, cut
         self.batch_size, self.context = cursor.batch_size, cursor.context
         self.worker = ThreadPoolExecutor(max_workers=1)
         self.fetch()
@@ -263,7 +271,7 @@ class Prefetch:
     def make(self) -> Sent:
         """Make a batch and send it; the thread's work."""
         sent = Sent(self.cursor.next_batch())
-        sent.there = self.lane.send((sent[0], sent[1]))
+        sent.there = self.lane.send(self.cut((sent[0], sent[1])))
         return sent
 
     def next_batch(self) -> Sent:
@@ -284,11 +292,15 @@ class Prefetch:
         self.fetch()
 
 
-def prefetched(cursor: BatchCursor, device: torch.device) -> Any:
+def prefetched(
+    cursor: BatchCursor,
+    device: torch.device,
+    cut: Callable[[Batch], Batch] = lambda batch: batch,
+) -> Any:
     """The cursor with a lane to a graphics card; elsewhere the cursor."""
     if device.type != "cuda":
         return cursor
-    return Prefetch(cursor, Lane(device))
+    return Prefetch(cursor, Lane(device), cut)
 
 
 # --- what is reached of what is promised -------------------------------------

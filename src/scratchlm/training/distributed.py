@@ -45,6 +45,7 @@ from torch.optim import Optimizer
 
 from scratchlm.model.gpt import GPT, llama_config
 from scratchlm.training.checkpoint import load_checkpoint
+from scratchlm.training.device import Sent
 from scratchlm.training.memory import (
     IGNORED,
     accumulate_gradients,
@@ -330,11 +331,17 @@ class RankTrainer(Trainer):
 
     def accumulate(self, batches: Sequence[Batch]) -> Tensor:
         """This rank's part of a step; every rank gets gradient and loss."""
-        rank, ranks = dist.get_rank(), dist.get_world_size()
-        if rank:  # rank 0 draws what one process would
+        if rank := dist.get_rank():  # rank 0 draws what one process would
             torch.manual_seed(dropout_seed(self.step, rank))
-        own = [share(batch, rank, ranks) for batch in batches]
+        own = [self.rows(batch) for batch in batches]
         return accumulate_over_ranks(self.replica, own, self.config.precision)
+
+    def rows(self, batch: Batch) -> Batch:
+        """This rank's rows; of a batch that was sent ahead no others were."""
+        own = Sent(share(batch, dist.get_rank(), dist.get_world_size()))
+        if isinstance(batch, Sent):
+            own.there = batch.there
+        return own
 
     def train_step(self) -> LogRecord:
         """One update, in which all ranks take part."""
