@@ -37,6 +37,10 @@ def check_past_first() -> None:
     close(k[0, 0, :, 0], [1, 1, 2], "keys after 2 + 1 positions", hint=hint)
     close(v[0, 0, :, 0], [10, 10, 20], "values", hint=hint)
     equal(layer.length, 3, "length after 2 + 1 positions")
+    halves = cache.LayerCache(1, 1, 5, 2, torch.bfloat16)
+    held = halves.append(ones(1, 1).bfloat16(), ones(1, 1).bfloat16())
+    types = [part.dtype for part in held]
+    equal(types, [torch.bfloat16] * 2, "types of keys and values")
 
 
 def check_same_logits() -> None:
@@ -123,5 +127,9 @@ BUGS = {
     "there is room for keys of all query heads": (
         "config.key_heads,\n",
         "config.heads,\n",
+    ),
+    "values are always in 32 bits": (
+        "self.v = torch.zeros(shape, dtype=dtype, device=device)",
+        "self.v = torch.zeros(shape, device=device)",
     ),
 }
