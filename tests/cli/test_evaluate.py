@@ -6,11 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from scratchlm.cli.app import main
 from scratchlm.text.corpus import write_documents
 from scratchlm.text.toytown import write_corpus
 from scratchlm.training.trainer import read_log
+
+from .conftest import SMALL
 
 
 def scores(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, float]:
@@ -32,6 +36,26 @@ def test_evaluate(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["bits per byte"] > 0
     begin = scores(capsys, "--run", str(run), "--snapshot", "0")
     assert begin["nats per token"] > nats
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_run_is_scored_in_the_precision_of_its_training(
+    precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [precision if word == "float32" else word for word in SMALL]
+    assert main(["train", *words, "--out", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    seen: set[bool] = set()
+    hook = register_module_forward_pre_hook(
+        lambda *_: seen.add(torch.is_autocast_enabled("cpu"))
+    )
+    try:
+        assert main(["evaluate", "--run", str(tmp_path / "run")]) == 0
+    finally:
+        hook.remove()
+    said = capsys.readouterr().out
+    assert re.search(rf"^precision +{precision}$", said, re.M)
+    assert seen == {precision == "bfloat16"}
 
 
 def test_windows_that_overlap_see_more(

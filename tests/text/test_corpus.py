@@ -2,11 +2,13 @@
 
 import doctest
 import hashlib
+import io
 import itertools
 import json
 import math
 import os
 import random
+import sys
 import threading
 import time
 import unicodedata
@@ -861,6 +863,25 @@ def test_preparing_keeps_sides(tmp_path: Path) -> None:
     assert set(small.test) <= set(large.test)
     assert set(small.train) <= set(large.train)
     assert asdict(split_documents(texts)) == asdict(large)
+
+
+class Terminal(io.StringIO):
+    """A place for errors at which somebody sits."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("place", [Terminal, io.StringIO])
+def test_preparing_shows_a_bar_to_who_watches(
+    place: type[io.StringIO], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_documents(tmp_path / "a.jsonl", [{"text": t} for t in stories(100)])
+    monkeypatch.setattr(sys, "stderr", shown := place())
+    prepare(tmp_path / "a.jsonl", tmp_path / "a")
+    bars = [bar.split(":")[0] for bar in shown.getvalue().split("\r")]
+    names = [name for name in dict.fromkeys(bars) if name.strip()]
+    assert names == (["cleaning", "sketching"] if shown.isatty() else [])
 
 
 def test_near_duplicates_are_looked_for_once(

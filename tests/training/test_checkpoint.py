@@ -285,6 +285,12 @@ def test_tensors_that_do_not_fit_are_named(tmp_path: Path) -> None:
     assert "missing: bias" in text
     assert "unexpected: extra" in text
     assert "weight: saved (3, 4) torch.float32, now (3, 2)" in text
+    halves = {"weight": torch.zeros(3, 2).half(), "bias": torch.zeros(3)}
+    save_file(halves, path)
+    with pytest.raises(CheckpointError) as error:
+        load_weights(path, model)
+    fault = "weight: saved (3, 2) torch.float16, now (3, 2) torch.float32"
+    assert str(error.value).endswith(f"does not fit; {fault}")
     assert torch.equal(model.weight, before)
 
 

@@ -57,6 +57,10 @@ def check_past_first() -> None:
         "the time for twice as many positions, one by one",
         hint="write the new ones into memory taken once, and copy no old ones",
     )
+    halves = cache.LayerCache(1, 1, 5, 2, torch.bfloat16)
+    held = halves.append(ones(1, 1).bfloat16(), ones(1, 1).bfloat16())
+    types = [part.dtype for part in held]
+    equal(types, [torch.bfloat16] * 2, "types of keys and values")
 
 
 def check_same_logits() -> None:
@@ -143,5 +147,9 @@ BUGS = {
     "there is room for keys of all query heads": (
         "config.key_heads,\n",
         "config.heads,\n",
+    ),
+    "values are always in 32 bits": (
+        "self.v = torch.zeros(shape, dtype=dtype, device=device)",
+        "self.v = torch.zeros(shape, device=device)",
     ),
 }

@@ -160,6 +160,25 @@ def check_no_dropout() -> None:
     true(model.training, "the model is in training mode again")
 
 
+def check_no_gradients() -> None:
+    """Nothing of what is read is kept for a way back."""
+    tracked = []
+
+    def step(*given: Any) -> Tensor:
+        scores = generate.next_logits(*given)
+        tracked.append(scores.requires_grad)
+        return scores
+
+    for cached in (True, False):
+        rows(mixer(), [[3, 1, 4]], 2, step=step, cached=cached)
+    equal(
+        tracked,
+        [False] * 4,
+        "whether scores keep a way back to the weights",
+        hint="torch.no_grad() around the writing",
+    )
+
+
 def check_scores_of_the_next_token() -> None:
     """A score for each token of the vocabulary, in a row for each text."""
     model = mixer()
@@ -260,5 +279,9 @@ BUGS = {
     "lengths beyond the prompt are taken": (
         " or lengths.max() > t:",
         ":",
+    ),
+    "gradients are kept for a way back": (
+        "@torch.no_grad()\n",
+        "",
     ),
 }

@@ -40,6 +40,8 @@ def check_top_k() -> None:
     close(chances(top_k=2), [0, 2 / 3, 1 / 3, 0], "top-k 2", hint=hint)
     close(chances(top_k=1), [0, 1, 0, 0], "top-k 1", hint=hint)
     close(chances(top_k=9), P, "top-k 9 of 4 tokens", hint=hint)
+    left = sampling.keep_top_k(torch.zeros(5), 2)
+    equal(int((left == 0).sum()), 2, "tokens left of five equal ones", hint)
 
 
 def check_top_p() -> None:
@@ -123,6 +125,22 @@ def check_draws() -> None:
             f"got {share:.3f}",
             hint="draw with torch.multinomial, a row at a time",
         )
+
+
+def check_the_generator_decides() -> None:
+    """The same generator draws the same, whatever else draws numbers."""
+    config, drawn = sampling.SamplingConfig(), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(7)
+        rows = P.log().expand(50, 4)
+        drawn.append(sampling.sample(rows, config, generator))
+    equal(
+        drawn[1],
+        drawn[0],
+        "50 draws, with torch seeded otherwise",
+        hint="hand the generator on to what draws",
+    )
 
 
 def check_refusals() -> None:
@@ -302,5 +320,13 @@ BUGS = {
     "any penalty is taken": (
         "0 < self.repetition_penalty < math.inf",
         "True",
+    ),
+    "top-k keeps all ties": (
+        "return torch.full_like(logits, -math.inf).scatter(-1, ids, scores)",
+        "return logits.masked_fill(logits < scores[..., -1:], -math.inf)",
+    ),
+    "the generator is not used": (
+        "torch.multinomial(rows, 1, generator=generator)",
+        "torch.multinomial(rows, 1)",
     ),
 }

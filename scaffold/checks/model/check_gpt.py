@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +17,18 @@ MODERN = gpt.llama_config(
     vocab_size=7, context=8, layers=2, heads=2, channels=4, kv_heads=1
 )
 IDS = torch.tensor([[1, 5, 2, 2, 0, 6], [3, 1, 4, 1, 5, 2]])
+WIDE = replace(MODERN, kv_heads=2, head_size=4)  # turns at two speeds
+SWITCHES: tuple[tuple[gpt.GPTConfig, dict[str, Any]], ...] = (
+    (SMALL, {"qk_norm": "layernorm"}),
+    (MODERN, {"qk_norm": "rmsnorm"}),
+    (MODERN, {"qk_norm": "rmsnorm_all"}),
+    (replace(MODERN, qk_norm="rmsnorm"), {"qk_norm": "rmsnorm_all"}),
+    (SMALL, {"norm_order": "post"}),
+    (SMALL, {"norm_order": "branch"}),
+    (SMALL, {"mlp": "gelu"}),
+    (MODERN, {"kv_heads": 2}),
+    (WIDE, {"rope_base": 100.0}),
+)
 
 
 class GrowingStore:
@@ -44,6 +57,20 @@ def trained(config: gpt.GPTConfig) -> gpt.GPT:
             parameter.copy_(torch.sin(1.7 * steps).view(parameter.shape))
             at += 31
     return model
+
+
+def silenced(model: gpt.GPT, *names: str) -> gpt.GPT:
+    """The model whose layers of these names add nothing to the stream."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if any(f".{layer}." in name for layer in names):
+                parameter.zero_()
+    return model
+
+
+def gap(one: Tensor, other: Tensor) -> float:
+    """The largest difference of two models' scores."""
+    return float((one - other).detach().abs().max())
 
 
 def check_parameters() -> None:
@@ -103,11 +130,7 @@ def check_loss_by_hand() -> None:
 def check_silent_blocks() -> None:
     """With blocks that say nothing, the logits can be written in one line."""
     for config in (SMALL, MODERN):
-        model = trained(config)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if ".out." in name or ".down." in name:
-                    parameter.zero_()
+        model = silenced(trained(config), "out", "down")
         rows = dict(model.named_parameters())
         x = rows["token.weight"][IDS]
         if config is SMALL:
@@ -151,7 +174,8 @@ def check_pieces_with_stores() -> None:
 
 def check_every_weight_learns() -> None:
     """The loss reaches every parameter, and every layer is its own."""
-    for config in (SMALL, replace(SMALL, tied=False), MODERN):
+    normed = [replace(MODERN, **switch) for _, switch in SWITCHES[1:3]]
+    for config in (SMALL, replace(SMALL, tied=False), MODERN, *normed):
         model = trained(config)
         gpt.next_token_loss(model(IDS), IDS).backward()
         for name, parameter in model.named_parameters():
@@ -233,13 +257,45 @@ def check_a_model_in_other_memory() -> None:
     alone = torch.cat([model(row[None]) for row in IDS])
     close(logits, alone, "two texts at once, and one at a time", tol=1e-4)
     wide = replace(MODERN, norm_eps=100.0)
-    gap = float(
-        (trained(wide)(IDS) - trained(MODERN)(IDS)).detach().abs().max()
-    )
-    true(gap > 1e-3, "the ε of the settings is that of the norms")
+    apart = gap(trained(wide)(IDS), trained(MODERN)(IDS))
+    true(apart > 1e-3, "the ε of the settings is that of the norms")
     wide = replace(SMALL, norm_eps=100.0)
-    gap = float((trained(wide)(IDS) - trained(SMALL)(IDS)).detach().abs().max())
-    true(gap > 1e-3, "and so it is with layer norm")
+    apart = gap(trained(wide)(IDS), trained(SMALL)(IDS))
+    true(apart > 1e-3, "and so it is with layer norm")
+
+
+def check_every_switch_turns_something() -> None:
+    """Norms, their order, the bend, heads of keys and the base of turns."""
+    for config, switch in SWITCHES:
+        ((name, value),) = switch.items()
+        other = replace(config, **switch)
+        # The two bends are never more than half a thousandth apart.
+        least = 1e-5 if name == "mlp" else 1e-3
+        true(
+            gap(trained(config)(IDS), trained(other)(IDS)) > least,
+            f"scores with {name}={value} are not those with "
+            f"{name}={getattr(config, name)}",
+            hint="give each part what the settings say of it",
+        )
+
+
+def check_dropout_in_training() -> None:
+    """It drops what is embedded, and what attention and the MLP found."""
+    for config in (SMALL, MODERN):
+        for silent, what in (
+            (("out", "down"), "what is embedded"),
+            (("down",), "what attention adds"),
+            (("out",), "what feed-forward layers add"),
+        ):
+            model = trained(replace(config, dropout=0.5))
+            wanted = silenced(model, *silent)(IDS)
+            part = model if len(silent) == 2 else model.blocks
+            part.train()
+            true(
+                gap(model(IDS), wanted) > 1e-3,
+                f"dropout changes {what} in training, mlp={config.mlp}",
+                hint="each part has the share of the settings",
+            )
 
 
 BUGS = {
@@ -298,5 +354,49 @@ BUGS = {
     "norms have an eps of their own": (
         "return LayerNorm(config.channels, config.bias, config.norm_eps)",
         "return LayerNorm(config.channels, config.bias)",
+    ),
+    "queries and keys are never normalized": (
+        'qk_norm=c.qk_norm == "layernorm",',
+        "qk_norm=False,",
+    ),
+    "learned norms of queries and keys are left out": (
+        "norms=head_norms(c),",
+        "norms=None,",
+    ),
+    "one norm serves all heads in either form": (
+        'whole = config.qk_norm == "rmsnorm_all"',
+        "whole = False",
+    ),
+    "norms always come first": (
+        "make_norm(c), mlp, c.norm_order)",
+        "make_norm(c), mlp)",
+    ),
+    "the base of the turns is always 10,000": (
+        "                c.rope_base,\n",
+        "                10000.0,\n",
+    ),
+    "the bend is always the tanh": (
+        'tanh = c.mlp == "gelu_tanh"',
+        "tanh = True",
+    ),
+    "each query head has keys of its own": (
+        "        c.kv_heads,\n",
+        "        None,\n",
+    ),
+    "nothing that is embedded is dropped": (
+        "self.dropout = nn.Dropout(c.dropout)",
+        "self.dropout = nn.Dropout(0.0)",
+    ),
+    "attention drops nothing": (
+        "        c.dropout,\n",
+        "        0.0,\n",
+    ),
+    "GELU layers drop nothing": (
+        "GELUMLP(c.channels, c.inner, c.bias, c.dropout, tanh)",
+        "GELUMLP(c.channels, c.inner, c.bias, 0.0, tanh)",
+    ),
+    "SwiGLU layers drop nothing": (
+        "SwiGLU(c.channels, c.inner, c.bias, c.dropout)",
+        "SwiGLU(c.channels, c.inner, c.bias)",
     ),
 }

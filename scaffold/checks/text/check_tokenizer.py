@@ -70,6 +70,24 @@ def check_any_text_comes_back() -> None:
         equal(trained.decode(trained.encode(text)), text, f"{text[:20]!r}")
 
 
+def check_special_tokens_count() -> None:
+    """Of 264 tokens, 256 are bytes, 2 special and 6 learned."""
+    trained = tokenizer.Tokenizer.train(TEXT, 264, (END, "<|b|>"))
+    equal(trained.vocab_size, 264, "the vocabulary that was asked for")
+    equal(len(trained.merges), 6, "merges that were learned")
+
+
+def check_no_token_reaches_over_a_word() -> None:
+    """In a b a b a b, a space belongs to the word behind it."""
+    made = tokenizer.Tokenizer([(97, 32), (32, 98)])
+    equal(
+        made.encode("a b a b a b"),
+        [97, 257, 32, 97, 257, 32, 97, 257],
+        "a b a b a b, with merges of a and space, space and b",
+        hint="cut the text into words first, and encode each by itself",
+    )
+
+
 def check_special_tokens_do_not_come_from_text() -> None:
     """Text that spells a special token stays text, unless allowed."""
     one = small()
@@ -168,5 +186,13 @@ BUGS = {
     "a stream decodes each token alone": (
         "text = decoder.decode(self.decode_bytes([number]))",
         "text = self.decode([number])",
+    ),
+    "special tokens do not count": (
+        "merges = vocab_size - 256 - len(special_tokens)",
+        "merges = vocab_size - 256",
+    ),
+    "the text is not cut into words": (
+        "for word in pre_tokenize(part, self.pattern):",
+        "for word in [part]:",
     ),
 }

@@ -91,6 +91,9 @@ def check_an_epoch_shows_each_window_once() -> None:
         orders.append(starts)
     true(orders[0] != orders[1], "two epochs go in different orders")
     true(orders[0] != sorted(orders[0]), "windows are shuffled")
+    other = tokens.BatchCursor(np.arange(1000), 10, 1, seed=4)
+    starts = [other.next_start() for _ in range(99)]
+    true(starts != orders[0], "another seed goes in another order")
 
 
 def check_epochs_begin_at_other_offsets() -> None:
@@ -239,6 +242,10 @@ BUGS = {
     "every epoch has the same order": (
         "np.random.default_rng([self.seed, epoch])",
         "np.random.default_rng([self.seed, 0])",
+    ),
+    "every seed has the same order": (
+        "np.random.default_rng([self.seed, epoch])",
+        "np.random.default_rng([0, epoch])",
     ),
     "resuming begins the epoch again": (
         'self.start_epoch(state["epoch"], state["used"])',

@@ -1,5 +1,6 @@
 """What Muon must do."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -122,6 +123,68 @@ def check_each_of_three_matrices_gets_its_own_step() -> None:
     )
 
 
+def check_momentum_is_one_step_ahead() -> None:
+    """Two steps whose gradients differ, beside those made by hand."""
+    gradients = torch.eye(2), torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+    p = nn.Parameter(torch.zeros(2, 2))
+    optimizer = muon.Muon([p], lr=0.1, momentum=0.9, weight_decay=0.0)
+    wanted, mean = torch.zeros(2, 2), torch.zeros(2, 2)
+    for number, gradient in enumerate(gradients, 1):
+        p.grad = gradient.clone()
+        optimizer.step()
+        mean = 0.9 * mean + 0.1 * gradient
+        ahead = 0.9 * mean + 0.1 * gradient  # where the next mean would be
+        length = 0.1 * muon.update_scale(2, 2)
+        wanted -= length * muon.newton_schulz(ahead)
+        close(
+            p,
+            wanted,
+            f"the matrix after step {number}",
+            tol=1e-4,
+            hint="the mean of the gradients, and from it once more towards "
+            "the newest (Nesterov)",
+        )
+
+
+def check_decay_is_apart_from_the_step() -> None:
+    """Without a gradient, rate 0.1 and decay 0.5 leave 95 percent."""
+    p = nn.Parameter(torch.tensor([[2.0, -4.0], [0.0, 8.0]]))
+    optimizer = muon.Muon([p], lr=0.1, weight_decay=0.5)
+    p.grad = torch.zeros(2, 2)
+    optimizer.step()
+    close(
+        p,
+        [[1.9, -3.8], [0.0, 7.6]],
+        "the matrix after one step",
+        hint="multiply it by 1 - rate × decay",
+    )
+
+
+def check_adamw_takes_the_rest() -> None:
+    """It decays the head, and neither tables nor norms and biases."""
+    config = replace(gpt2_config(11, 8, 1, 2, 4), tied=False)
+    model = GPT(config)
+    matrices, rest = muon.muon_and_adamw(model, 0.02, weight_decay=0.3)
+    names = {p: name for name, p in model.named_parameters()}
+    held = [
+        (names[p], group["weight_decay"], group["lr"])
+        for optimizer in (matrices, rest)
+        for group in optimizer.param_groups
+        for p in group["params"]
+    ]
+    inside = {names[p] for p in muon.hidden_matrices(model)}
+    wanted = [
+        (name, 0.3 if name in inside or name == "head.weight" else 0.0, 0.02)
+        for name in names.values()
+    ]
+    equal(
+        sorted(held),
+        sorted(wanted),
+        "parameters, their decay and their rate",
+        hint="each parameter is in one group; matrices decay, but no table",
+    )
+
+
 BUGS: dict[str, tuple[str, str]] = {
     "one step of the iteration instead of five": (
         "for _ in range(steps):",
@@ -150,5 +213,37 @@ BUGS: dict[str, tuple[str, str]] = {
     "the gradient is added instead of its orthogonal form": (
         "updates = newton_schulz(stacked)",
         "updates = (stacked)",
+    ),
+    "only the newest gradient counts": (
+        "torch._foreach_lerp_(buffers, gradients, 1 - beta)",
+        "torch._foreach_lerp_(buffers, gradients, 1.0)",
+    ),
+    "the momentum is not one step ahead": (
+        "return torch._foreach_lerp(gradients, buffers, beta)",
+        "return buffers",
+    ),
+    "matrices do not decay": (
+        '(matrices, 1 - lr * group["weight_decay"])',
+        "(matrices, 1.0)",
+    ),
+    "the decay does not know the rate": (
+        '(matrices, 1 - lr * group["weight_decay"])',
+        '(matrices, 1 - group["weight_decay"])',
+    ),
+    "AdamW decays tables, norms and biases": (
+        '{"params": stays, "weight_decay": 0.0}',
+        '{"params": stays, "weight_decay": weight_decay}',
+    ),
+    "the head does not decay": (
+        '{"params": decays, "weight_decay": weight_decay}',
+        '{"params": decays, "weight_decay": 0.0}',
+    ),
+    "norms and biases are nobody's": (
+        "stays = [p for p in rest if p.ndim < 2 or p in tables]",
+        "stays = [p for p in rest if p in tables]",
+    ),
+    "AdamW has a rate of its own": (
+        "AdamW(groups, lr=learning_rate)",
+        "AdamW(groups)",
     ),
 }

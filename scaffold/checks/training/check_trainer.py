@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.training import trainer
+from scratchlm.training.checkpoint import load_model
 
 from ..expect import close, equal, raises, true
 
@@ -39,6 +41,7 @@ def make(folder: Path, **settings: Any) -> Any:
     """A trainer of a very small model with dropout."""
     dropout = settings.pop("dropout", 0.1)
     on_sample = settings.pop("on_sample", None)
+    batch_size = settings.pop("batch_size", 3)
     rhythm = {"evaluate_every": 3, "checkpoint_every": 3}
     settings = {"steps": 6, "warmup": 2, **rhythm, **settings}
     torch.manual_seed(8)
@@ -52,7 +55,7 @@ def make(folder: Path, **settings: Any) -> Any:
     )
     return trainer.Trainer(
         GPT(config),
-        BatchCursor(TOKENS, 5, 3, seed=2),
+        BatchCursor(TOKENS, 5, batch_size, seed=2),
         TOKENS[:31],
         trainer.TrainConfig(**settings),
         folder,
@@ -170,6 +173,60 @@ def check_gradients_do_not_pile_up() -> None:
         )
 
 
+def check_batches_add_up_to_one_step() -> None:
+    """A step of two batches of 3 is the step of one batch of 6."""
+    steps = []
+    for accumulate, batch_size in ((1, 6), (2, 3)):
+        run = make(
+            Path(tempfile.mkdtemp()),
+            accumulate=accumulate,
+            batch_size=batch_size,
+            dropout=0.0,
+            clip=1e9,
+        )
+        steps.append(gradients(run))
+    (whole, wanted), (parts, line) = steps
+    equal(line["tokens"], wanted["tokens"], "tokens of a step")
+    close(line["train_loss"], wanted["train_loss"], "the loss of a step")
+    for found, gradient in zip(parts, whole, strict=True):
+        close(
+            found,
+            gradient,
+            "the gradient of two batches of 3, and of one of 6",
+            tol=1e-6,
+            hint="add up as many batches as `accumulate` says",
+        )
+
+
+def lowered(run: Any) -> list[bool]:
+    """The modes, training or not, in which autocast was on in a run."""
+    seen = set()
+
+    def look(layer: nn.Module, inputs: Any) -> None:
+        if torch.is_autocast_enabled("cpu"):
+            seen.add(layer.training)
+
+    hook = register_module_forward_pre_hook(look)
+    try:
+        run.fit()
+    finally:
+        hook.remove()
+    return sorted(seen)
+
+
+def check_precision_is_that_of_the_settings() -> None:
+    """Steps and evaluations in bfloat16, and in float32."""
+    for precision, modes in (("float32", []), ("bfloat16", [False, True])):
+        folder = Path(tempfile.mkdtemp()) / "run"
+        equal(
+            lowered(make(folder, precision=precision, steps=1)),
+            modes,
+            f"where autocast is on, evaluating (False) and in training "
+            f"(True), with {precision}",
+            hint="hand the settings' precision on to both",
+        )
+
+
 def check_a_stop_leaves_no_trace() -> None:
     """Stopped after 3 of 6 steps and resumed: the weights of 6 steps."""
     one = Path(tempfile.mkdtemp())
@@ -265,7 +322,7 @@ def check_what_a_run_writes() -> None:
 
 
 def check_each_optimizer() -> None:
-    """AdamW in two forms, and Muon: each with the rate that is asked for."""
+    """AdamW in two forms, and Muon: each steps, at the rate asked for."""
     for name, count in (("adamw", 1), ("fused_adamw", 1), ("muon", 2)):
         run = make(Path(tempfile.mkdtemp()), optimizer=name, learning_rate=0.01)
         made = run.optimizers
@@ -277,9 +334,29 @@ def check_each_optimizer() -> None:
         )
         wanted = sum(p.numel() for p in run.model.parameters())
         equal(found, wanted, f"numbers that {name} moves")
-        before = weights(run.model)
+        before = {p: p.detach().clone() for p in run.model.parameters()}
         run.train_step()
-        true(not torch.equal(weights(run.model), before), f"{name} moves")
+        groups = [group for o in made for group in o.param_groups]
+        close(
+            [float(group["lr"]) for group in groups],
+            [run.schedule.rate(0)] * len(groups),
+            f"the rates of all groups of {name} in the first step",
+            hint="set the rate of every optimizer, and of every group",
+        )
+        moved = [
+            any(
+                not torch.equal(p, before[p])
+                for group in o.param_groups
+                for p in group["params"]
+            )
+            for o in made
+        ]
+        equal(
+            moved,
+            [True] * count,
+            f"whether each optimizer of {name} moves something",
+            hint="every optimizer steps",
+        )
 
 
 def check_settings_that_no_run_can_have() -> None:
@@ -332,20 +409,49 @@ def check_timing_changes_nothing() -> None:
     )
 
 
-def check_patience() -> None:
-    """Two evaluations without a new best, and the run is over."""
-    run = make(
-        Path(tempfile.mkdtemp()) / "run", steps=9, evaluate_every=1, patience=2
-    )
-    losses = iter([3.0, 2.0, 2.5, 2.0, 1.0])
-    usual = trainer.validation_loss
+def fit_to(run: Any, losses: list[float]) -> Any:
+    """Train a run whose evaluations find these losses; returns the best."""
+    rest, usual = iter(losses), trainer.validation_loss
     try:
-        trainer.validation_loss = lambda *given, **more: next(losses)
-        best = run.fit()
+        trainer.validation_loss = lambda *given, **more: next(rest)
+        return run.fit()
     finally:
         trainer.validation_loss = usual
-    equal(run.step, 4, "the step after which patience is at its end")
-    equal(best, 2.0, "the best loss")
+
+
+def check_patience() -> None:
+    """Two evaluations without a new best, and the run is over."""
+    for losses, step, wanted in (
+        ([3.0, 2.0, 2.5, 2.0, 1.0], 4, 2.0),
+        ([3.0, 4.0, 2.0, 5.0, 1.0, 9.0, 9.0], 7, 1.0),
+    ):
+        run = make(
+            Path(tempfile.mkdtemp()) / "run",
+            steps=9,
+            evaluate_every=1,
+            patience=2,
+        )
+        best = fit_to(run, losses)
+        equal(
+            run.step,
+            step,
+            f"the step after which patience is at its end, losses {losses}",
+            hint="with every new best it begins anew",
+        )
+        equal(best, wanted, "the best loss")
+
+
+def check_the_best_weights_are_kept() -> None:
+    """Of the losses 3, 4, 1 and 2, the weights of the third step."""
+    folder = Path(tempfile.mkdtemp()) / "run"
+    run = make(folder, steps=4, evaluate_every=1, snapshots=(3,))
+    fit_to(run, [3.0, 4.0, 1.0, 2.0])
+    equal(
+        weights(load_model(folder)),
+        weights(load_model(folder, snapshot=3)),
+        "the weights kept as the best, and the snapshot of step 3",
+        hint="keep them where the loss is lower than ever, and nowhere else",
+    )
 
 
 def check_a_branch_goes_on() -> None:
@@ -450,5 +556,37 @@ BUGS = {
     "any clip is taken": (
         'for name in ("learning_rate", "clip"):',
         'for name in ("learning_rate",):',
+    ),
+    "only the first optimizer steps": (
+        "            optimizer.step()\n        self.step += 1\n",
+        "            optimizer.step()\n            break\n"
+        "        self.step += 1\n",
+    ),
+    "only the first optimizer gets its rate": (
+        "        set_learning_rate(self.optimizers, rate)\n",
+        "        set_learning_rate(self.optimizers[:1], rate)\n",
+    ),
+    "a step has one batch, whatever is asked": (
+        "for _ in range(config.accumulate)]",
+        "for _ in range(1)]",
+    ),
+    "steps are in float32, whatever is asked": (
+        "(self.model, batches, self.config.precision)",
+        "(self.model, batches)",
+    ),
+    "evaluations are in float32, whatever is asked": (
+        "            precision=self.config.precision,\n",
+        "",
+    ),
+    "patience does not begin anew": (
+        "self.best, self.waiting = loss, 0",
+        "self.best = loss",
+    ),
+    "the last weights are kept as the best": (
+        '            keep_weights(self.folder, "best", self.step, self.model, '
+        "True)\n        else:\n            self.waiting += 1\n",
+        "        else:\n            self.waiting += 1\n"
+        '        keep_weights(self.folder, "best", self.step, self.model, '
+        "True)\n",
     ),
 }

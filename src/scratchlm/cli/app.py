@@ -205,6 +205,10 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return close_quietly()
+    except SystemExit as end:  # so Rich ends, where nobody reads a help
+        if isinstance(end.__context__, BrokenPipeError):
+            return close_quietly()
+        raise
     except OSError as error:
         return complain(from_system(error))
     except Exception as error:

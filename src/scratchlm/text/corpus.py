@@ -607,8 +607,11 @@ def group_near_duplicates(
     similarity s is overlooked with probability (1 - s^4)^32, and one of the
     threshold's with 1 in 10,000 more.
     """
-    sets = [shingles(text) for text in documents]
-    sketches = np.array([sketch(runs) for runs in sets], np.uint32)
+    sets, rows = [], []
+    for text in tqdm(documents, "sketching", leave=False, disable=None):
+        sets.append(shingles(text))
+        rows.append(sketch(sets[-1]))
+    sketches = np.array(rows, np.uint32)
     sketches = sketches.reshape(-1, PERMUTATIONS)  # also of no documents
     parents = list(range(len(documents)))
     least = least_agreement(threshold)
@@ -852,7 +855,7 @@ def clean_documents(
 ) -> tuple[list[str], Counter[str]]:
     """Documents normalized and redacted, and how often what was found."""
     clean, redacted = [], Counter[str]()
-    for document in documents:
+    for document in tqdm(documents, "cleaning", leave=False, disable=None):
         text = normalize(document)
         if not keep_pii:
             text, counts = redact_pii(text)
