@@ -19,6 +19,7 @@ from press.cards import figures, head, hours, neighbors, symbol
 from press.effort import Running
 from press.extensions import roadmap_figure
 from press.extensions.roadmap_figure import SVG, XLINK, dot, draw, spoken
+from press.heights import shares
 from press.records import seal
 from press.roadmap import load
 from press.sources import find
@@ -302,7 +303,8 @@ def test_the_site_has_cards_and_the_map_leads_to_them(small_map: Any) -> None:
         assert "run 12 s, memory 5 MiB <em>measured</em>" in card
         assert "reading 5 min <em>counted</em>" in card
         assert card.count("<em>measured</em>") == 1
-    assert "python -m check one" in re.sub(r"</?span[^>]*>", "", one)
+    plain = " ".join(re.sub("<[^>]*>", "", one).split())
+    assert "module, line 4 · tests · check: python -m check one" in plain
     prices = re.sub("<[^>]*>", "", text.split('id="card-one"')[0])
     for machine in budgets():
         assert machine.title in prices
@@ -372,8 +374,12 @@ def test_the_pdf_has_links_to_the_cards_and_files_in_them(
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    with pikepdf.open(run.stdout.splitlines()[-1]) as pdf:
+    made = Path(run.stdout.splitlines()[-1])
+    with pikepdf.open(made) as pdf:
         hold_links(pdf)
+    high = shares(made.with_suffix(".aux"))
+    assert len(high) == len(TOPICS)
+    assert all(0.2 < share < 0.5 for share in high)
 
 
 def test_an_unknown_topic_has_no_card(small_map: Any) -> None:
