@@ -267,7 +267,7 @@ def test_an_adapter_names_arguments_that_nobody_could_guess(
     (tmp_path / "my_heads.py").write_text(text, encoding="utf-8")
     adapter = tmp_path / "adapter_heads.py"
     said = {}
-    for name in ("groups", "grouped", ""):
+    for name in ("groups", "grp", ""):
         line = f'arguments = {{"kv_heads": "{name}"}}\n' if name else ""
         adapter.write_text(HEADS_ADAPTER + line, encoding="utf-8")
         assert len(adapter.read_text().splitlines()) <= 5
@@ -279,8 +279,8 @@ def test_an_adapter_names_arguments_that_nobody_could_guess(
     assert said[""][0] == 0
     assert shares not in said[""][1]
     assert "in part: kv_heads" in said[""][1]
-    assert said["grouped"][0] == 1
-    assert "takes an argument of that name" in said["grouped"][1]
+    assert said["grp"][0] == 1
+    assert "takes an argument of that name" in said["grp"][1]
 
 
 UNASKED = """\
