@@ -632,6 +632,13 @@ def test_a_cut_without_a_name_is_refused(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
+def test_two_tokens_in_front_of_a_text_are_refused(tmp_path: Path) -> None:
+    model = vivid(FORMS["gpt2"])
+    with pytest.raises(ValueError, match="2 tokens in front of a text"):
+        export_gguf(tmp_path / "m.gguf", model, TOWN, begin=(1, 2))
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_word_that_merges_do_not_make_is_refused(tmp_path: Path) -> None:
     """By the name of Llama it would be one token, and ours makes it two."""
     merges = [(97, 98), (98, 99), (97, 257)]  # ab, bc, a bc

@@ -27,7 +27,7 @@ from scratchlm.model.gpt import GPT, llama_config
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.training import distributed
 from scratchlm.training.checkpoint import load_model
-from scratchlm.training.device import Prefetch
+from scratchlm.training.device import Prefetch, Sent
 from scratchlm.training.distributed import (
     RankLost,
     RankTrainer,
@@ -424,6 +424,18 @@ def test_each_rank_sends_its_share_ahead(among: Among, tmp_path: Path) -> None:
     torch.testing.assert_close(numbers(two), numbers(one), atol=1e-5, rtol=0)
     got, wanted = vector(load_model(two)), vector(load_model(one))
     assert (got - wanted).abs().max() < 1e-5
+
+
+@pytest.mark.usefixtures("alone")
+def test_rows_that_were_sent_ahead_are_those_that_are_used(
+    tmp_path: Path,
+) -> None:
+    trainer = fresh(RankTrainer, tmp_path / "run")
+    x = torch.arange(6).view(3, 2)
+    batch = Sent((x, x))
+    batch.there = (x + 1, x + 2)
+    assert trainer.rows(batch).there is batch.there
+    assert not hasattr(trainer.rows((x, x)), "there")
 
 
 @pytest.mark.usefixtures("alone")
