@@ -1,13 +1,16 @@
 """Files for llama.cpp, of which llama.cpp says how they cut a text."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import gguf
 import pytest
-import requests
 
-from records.make_export import forms, random_model, served
+from press.files import ROOT
+from records.make_export import forms, random_model
 from scratchlm.serving.export import (
     CUTS,
     LLAMA_PATTERN,
@@ -31,14 +34,33 @@ AWKWARD = [
 ANYHOW = Tokenizer.train(AWKWARD * 3, 600, pattern=r"(?s:.)+")  # crosses cuts
 
 
-def numbers_of(server: Any, text: str) -> list[int]:
-    """The tokens of a text, with all that llama.cpp puts around it."""
-    reply = requests.post(
-        f"{server.listening_address}/tokenize",
-        json={"content": text, "add_special": True},
-        timeout=60,
+ASK = """
+import json, os, sys
+from pathlib import Path
+import requests
+from records.make_export import served
+
+server, found = served(Path(sys.argv[1]), 64), []
+for text in json.loads(sys.argv[2]):
+    asked = {"content": text, "add_special": True}
+    address = f"{server.listening_address}/tokenize"
+    found.append(requests.post(address, json=asked, timeout=60).json())
+print(json.dumps([reply["tokens"] for reply in found]), flush=True)
+os._exit(0)  # threads of the server may wait for each other at its end
+"""
+
+
+def tokens_of(path: Path, texts: list[str]) -> list[list[int]]:
+    """The tokens of texts, with all that llama.cpp puts around them."""
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, str(path), json.dumps(texts)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
     )
-    found: list[int] = reply.json()["tokens"]
+    found: list[list[int]] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
@@ -69,9 +91,8 @@ def test_it_cuts_as_we_do(
     tokenizer = exported(path, name, pattern)
     said = gguf.GGUFReader(path).fields["tokenizer.ggml.pre"].contents()
     assert said == CUTS[pattern] == cut
-    server = served(path, 64)
-    for text in AWKWARD:
-        assert numbers_of(server, text) == tokenizer.encode(text), text
+    for text, found in zip(AWKWARD, tokens_of(path, AWKWARD), strict=True):
+        assert found == tokenizer.encode(text), text
     crossed = [ANYHOW.encode(text) for text in AWKWARD]
     assert [tokenizer.encode(text) for text in AWKWARD] != crossed
 
@@ -82,7 +103,7 @@ def test_a_token_in_front_goes_with_an_import(tmp_path: Path) -> None:
     for begin in ([], [300]):
         path = tmp_path / f"{len(begin)}.gguf"
         tokenizer = exported(path, "llama", LLAMA_PATTERN, begin=begin)
-        found = numbers_of(served(path, 64), text)
+        (found,) = tokens_of(path, [text])
         assert found == [*begin, *tokenizer.encode(text)]
     with pytest.raises(ValueError, match="2 tokens in front of a text"):
         exported(tmp_path / "2.gguf", "llama", LLAMA_PATTERN, begin=[1, 2])
