@@ -265,7 +265,7 @@ def check_a_model_in_other_memory() -> None:
 
 
 def check_every_switch_turns_something() -> None:
-    """Norms, their order, the bend, heads of keys and the base of turns."""
+    """Each switch of the settings, once it is turned, changes the scores."""
     for config, switch in SWITCHES:
         ((name, value),) = switch.items()
         other = replace(config, **switch)
@@ -280,7 +280,7 @@ def check_every_switch_turns_something() -> None:
 
 
 def check_dropout_in_training() -> None:
-    """It drops what is embedded, and what attention and the MLP found."""
+    """In training, dropout is at work on the embedding and in both layers."""
     for config in (SMALL, MODERN):
         for silent, what in (
             (("out", "down"), "what is embedded"),

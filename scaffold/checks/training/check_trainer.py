@@ -442,7 +442,7 @@ def check_patience() -> None:
 
 
 def check_the_best_weights_are_kept() -> None:
-    """Of the losses 3, 4, 1 and 2, the weights of the third step."""
+    """After the losses 3, 4, 1 and 2, those of the third step are kept."""
     folder = Path(tempfile.mkdtemp()) / "run"
     run = make(folder, steps=4, evaluate_every=1, snapshots=(3,))
     fit_to(run, [3.0, 4.0, 1.0, 2.0])
