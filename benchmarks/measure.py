@@ -1,6 +1,5 @@
 """What every benchmark needs: rows, a table, a file, a fresh process."""
 
-import hashlib
 import json
 import re
 import subprocess
@@ -108,12 +107,6 @@ def as_json(row: Row) -> dict[str, Any]:
     return {**asdict(row), "ratio": ratio}
 
 
-def source(name: str) -> str:
-    """What a benchmark's module holds, as a hash: other code, other rows."""
-    path = ROOT / "benchmarks" / f"{name}.py"
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def write(name: str, rows: list[Row]) -> Path:
     """Write ``_build/benchmarks/NAME.json``: all of it, or nothing."""
     OUT.mkdir(parents=True, exist_ok=True)
@@ -123,7 +116,6 @@ def write(name: str, rows: list[Row]) -> Path:
         "lacks": lacks(),
         "versions": versions(("torch", *PEERS)),
         "commit": commit(),
-        "source": source(name),
     }
     lines = [{**as_json(row), **facts} for row in rows]
     write_json(path, lines)

@@ -3,7 +3,8 @@
 In `tests/check/forms` stands correct code of other shapes than the book's.
 Each form takes the place of a part of its topic's module, and the topic's
 checks run on it in a process of their own, as `python -m check` runs them.
-Kept are the forms by their topic, and of each the checks that fail on it.
+Kept are the forms by their topic, and of each how many checks ran and which
+of them fail on it.
 """
 
 import runpy
@@ -24,20 +25,21 @@ def forms() -> dict[str, dict[str, str]]:
     return {path.stem: runpy.run_path(str(path))["FORMS"] for path in files}
 
 
-def refused(site: Site, name: str, code: str) -> list[str]:
-    """The checks that fail on a form of a topic."""
+def tried(site: Site, name: str, code: str) -> dict[str, Any]:
+    """How many checks ran on a form of a topic, and which of them fail."""
     topic = site.topics[name]
     text = site.path(topic).read_text(encoding="utf-8") + code
     report = run(Job(site, topic, site.sources, text=text))
     if len(report["checks"]) == 0:
         raise RuntimeError(f"{name}: no check has run")
-    return list(failures(report))
+    failed = list(failures(report))
+    return {"checks": len(report["checks"]), "refused_by": failed}
 
 
-def measure(site: Site, name: str) -> dict[str, list[str]]:
-    """Each form of a topic, with the checks that fail on it."""
+def measure(site: Site, name: str) -> dict[str, dict[str, Any]]:
+    """Each form of a topic, with what its checks say."""
     return {
-        form: refused(site, name, code) for form, code in forms()[name].items()
+        form: tried(site, name, code) for form, code in forms()[name].items()
     }
 
 

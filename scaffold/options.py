@@ -131,9 +131,9 @@ class Commands(argparse.ArgumentParser):
         """The track that --defaults means; without one it is an error."""
         if found.answers != self.read:
             self.error("write --answers in full, not a part of the word")
-        if found.defaults and not found.track:
+        if found.defaults and found.track is None:
             found.track = next(iter(tracks()))
-        if not found.track:
+        if found.track is None:
             self.error(
                 "the following arguments are required: --track (or "
                 "--defaults, which is a beginner's)"
