@@ -161,6 +161,7 @@ def ending(error: BaseException, monkeypatch: Any) -> int:
     return cli.main(["train"])
 
 
+@pytest.mark.always
 def test_bugs_keep_their_traceback(monkeypatch: Any) -> None:
     for kind in (ValueError, KeyError, ImportError, RuntimeError):
         with pytest.raises(kind, match="a bug"):

@@ -3,6 +3,7 @@
 import doctest
 import math
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ def test_unknown_characters_have_a_number_of_their_own() -> None:
     assert tokenizer.vocab_size == 4
 
 
+@pytest.mark.always
 @settings(deadline=None, max_examples=60)
 @given(ANY)
 def test_bytes_hold_every_text(text: str) -> None:
