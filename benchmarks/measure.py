@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from press.machine import lacks, machine, versions
-from scratchlm.text.files import write_json
+from scratchlm.text.files import file_sha256, write_json
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "_build" / "benchmarks"
@@ -101,6 +101,11 @@ def commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
+def source(name: str) -> str:
+    """SHA-256 of the module that measures, to tell an older record by."""
+    return file_sha256(ROOT / "benchmarks" / f"{name}.py")
+
+
 def as_json(row: Row) -> dict[str, Any]:
     """The row as the file has it."""
     ratio = None if row.ratio is None else round(row.ratio, 4)
@@ -116,6 +121,7 @@ def write(name: str, rows: list[Row]) -> Path:
         "lacks": lacks(),
         "versions": versions(("torch", *PEERS)),
         "commit": commit(),
+        "source": source(name),
     }
     lines = [{**as_json(row), **facts} for row in rows]
     write_json(path, lines)
