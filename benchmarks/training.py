@@ -56,7 +56,7 @@ PEAK, FLOOR, WARMUP = 1e-3, 1e-4, 100
 # Ours: fixed before the run, so that nothing is stopped at a lucky moment.
 OUR_CONTEXT, OUR_BATCH = 128, 16
 BRIEF_CONTEXT, BRIEF_BATCH = 64, 32  # better for less than half a minute
-SHORT, TWENTY, LONG = 250, 440, 1_400  # steps
+SHORT, TWENTY, LONG = 200, 360, 1_050  # steps
 RUNS, SEEDS, TURNS = 3, 3, 9
 TIMED = 20  # steps in one turn
 
