@@ -231,7 +231,7 @@ def key_in_tex(parts: Iterable[tuple[str, str, str]]) -> str:
     return rf"{{\centering {' '.join(words)}\par}}"
 
 
-def in_rows(topics: Sequence[Topic]) -> list[list[str]]:
+def in_rows(topics: Sequence[Topic], room: int = ROOM) -> list[list[str]]:
     """Each topic below its needs, in the first row that has room for it.
 
     Left alone, Graphviz makes a row as wide as it has topics, and what is
@@ -241,7 +241,7 @@ def in_rows(topics: Sequence[Topic]) -> list[list[str]]:
     place: dict[str, int] = {}
     for topic in topics:  # needs come first
         at = 1 + max((place.get(n, -1) for n in topic.requires), default=-1)
-        while at < len(rows) and letters([*rows[at], topic.id]) > ROOM:
+        while at < len(rows) and letters([*rows[at], topic.id]) > room:
             at += 1
         rows += [[] for _ in range(at + 1 - len(rows))]
         rows[at].append(topic.id)

@@ -1,16 +1,19 @@
-"""The script for Slurm, with a Slurm of one machine for the real one."""
+"""Many cards: the script for Slurm and the commands for a node of eight."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tomlkit
 
 from scaffold.emit import emit
 from scaffold.lab import sweep
 from scaffold.plan import Plan
+from scratchlm.training.checkpoint import has_run
 
 SCRIPT = Path(sweep.__file__).with_name("cluster.sbatch")
 SLURM = {
@@ -81,3 +84,46 @@ def test_a_submitted_run_is_one_of_two_processes_and_goes_on(
         printed.append(done.stdout)
     assert "resuming" not in printed[0]
     assert "resuming runs/all after step 4" in printed[1]
+
+
+def on_a_processor(config: Path) -> None:
+    """Rewrite the settings of `config.toml` for seconds on a processor."""
+    settings = tomlkit.parse(config.read_text(encoding="utf-8"))
+    words = iter(SMALL.replace("--", "").split())
+    for name, value in zip(words, words, strict=True):
+        key = name.replace("-", "_")
+        assert key in settings
+        settings[key] = int(value) if value.isdecimal() else value
+    settings["batch_size"] = 4
+    config.write_text(tomlkit.dumps(settings), encoding="utf-8")
+
+
+@pytest.mark.judge
+def test_the_commands_for_eight_cards_do_what_they_say(
+    tmp_path: Path, submit: dict[str, str]
+) -> None:
+    """As the README has them, but for two processes instead of eight."""
+    folder = emit(Plan("practitioner", "node8"), tmp_path / "model")
+    on_a_processor(folder / "config.toml")
+    python = tmp_path / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    readme = (folder / "README.md").read_text(encoding="utf-8")
+    start, end = readme.index("A node of eight"), readme.index("## The plan")
+    blocks = re.findall(r"```sh\n(.*?)```", readme[start:end], re.S)
+    lines = "".join(blocks).replace("nproc-per-node 8", "nproc-per-node 2")
+    done = subprocess.run(
+        ["bash", "-e", "-c", lines],
+        cwd=folder,
+        env=submit,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    rates = Plan("practitioner", "node8").rates
+    assert len(rates) == 8
+    for rate in rates:
+        assert has_run(folder / "runs" / f"rate-{rate}")
+        assert f"rate-{rate}" in done.stdout
+    assert has_run(folder / "runs" / "all")
