@@ -38,7 +38,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from tqdm import tqdm
 
-from press import browser, epub, keyboard, parity, records, web
+from press import browser, clicks, epub, keyboard, parity, records, web
 from press.copies import clone
 from press.dependencies import BUILD
 from press.edition import edition, git
@@ -199,9 +199,9 @@ def dead_links(site: Path) -> list[str]:
 
 
 def judge_parity(short: bool) -> list[str]:
-    """the same numbered things in HTML, PDF and EPUB, and words for pictures"""
+    """the same numbered things in HTML, PDF and EPUB; the clicks of the PDF"""
     need(shutil.which("pdftotext"), "Poppler")
-    return parity.complaints(BUILD)
+    return parity.complaints(BUILD) + clicks.faults(clicks.count(BUILD))
 
 
 def judge_tags(short: bool) -> list[str]:
