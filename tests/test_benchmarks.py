@@ -13,6 +13,7 @@ from benchmarks.measure import Row
 from records import make_benchmarks
 from scratchlm.generation.generate import generate
 from scratchlm.generation.speed import FastStep
+from scratchlm.text.files import read_json
 
 ROW = Row("one thing", 2.0, 4.0, "a peer", "s", "no slower", True, {"a": [1]})
 
@@ -310,3 +311,11 @@ def test_under_the_table_stands_what_was_missing_and_given(
     ]
     monkeypatch.setattr(measure, "lacks", lambda: [])
     assert measure.conditions([ROW]) == ""
+
+
+@pytest.mark.parametrize("name", command.NAMES)
+def test_the_record_was_made_by_the_benchmarks_as_they_are(name: str) -> None:
+    """A row that is added, or measured otherwise, asks for a new record."""
+    place = measure.ROOT / "records" / "benchmarks.json"
+    rows = read_json(place)["data"][name]
+    assert {row["source"] for row in rows} == {measure.source(name)}
