@@ -17,7 +17,7 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from press.edition import edition
-from press.files import ROOT, write_whole
+from press.files import ROOT, write_changed
 from press.gates.pages import Page, Passage
 from press.gates.typed import SOLUTIONS, is_printed
 
@@ -204,7 +204,7 @@ def export(root: Path = ROOT, folder: Path = FOLDER) -> list[str]:
         texts = (script(made), nbformat.writes(made) + "\n")
         for short, text in zip(names(name), texts):
             (folder / short).parent.mkdir(parents=True, exist_ok=True)
-            write_whole(folder / short, text)
+            write_changed(folder / short, text)
         found.append(name)
     return found
 

@@ -20,3 +20,13 @@ def write_whole(path: Path, text: str) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_changed(path: Path, text: str) -> None:
+    """Write a file whole, unless it says that already.
+
+    What is made from the file is made again when the file is newer, so one
+    that has not changed has to stay as old as it is.
+    """
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_whole(path, text)

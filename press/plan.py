@@ -24,7 +24,7 @@ import yaml
 from press.edition import repository
 from press.effort import GRADES, effort
 from press.estimates import EstimateError, Run, on, said
-from press.files import ROOT, write_whole
+from press.files import ROOT, write_changed, write_whole
 from press.ical import Event, calendar
 from press.identity import book_roadmap
 from press.roadmap import TRACKS, Milestone, Roadmap, Topic
@@ -308,7 +308,7 @@ def name_of(track: str) -> str:
 def write_offered(track: str) -> None:
     """Write the calendar of a track that the book offers."""
     text = plan_text(track, FIRST_DAY, pace(track))
-    write_whole(FOLDER / name_of(track), text)
+    write_changed(FOLDER / name_of(track), text)
 
 
 # --- the command -------------------------------------------------------------

@@ -145,6 +145,25 @@ def test_a_page_without_cells_has_no_exports() -> None:
     assert notebook(page("# Words\n\nAnd more.\n")) is None
 
 
+def test_what_has_not_changed_stays_as_old_as_it_is(tmp_path: Path) -> None:
+    """A page with downloads is made again where one of them is newer."""
+    page = tmp_path / "book" / "a.md"
+    page.parent.mkdir()
+    other = page.with_name("b.md")
+    for path in (page, other):
+        path.write_text("# A\n\n```{code-cell}\n1 + 1\n```\n")
+    folder = tmp_path / "cells"
+    assert export(tmp_path, folder) == ["book/a.md", "book/b.md"]
+    written = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert len(written) == 4
+    for path in written:
+        os.utime(path, (1, 1))
+    page.write_text("# A\n\n```{code-cell}\n1 + 2\n```\n")
+    export(tmp_path, folder)
+    newer = {path.name for path in written if path.stat().st_mtime > 1}
+    assert newer == {"cells_a.py", "cells_a.ipynb"}
+
+
 def test_the_same_pages_give_the_same_bytes(tmp_path: Path) -> None:
     for name in ("book/page.md", "book/still.md"):
         path = tmp_path / name
