@@ -47,21 +47,21 @@ class StagesFigure(Drawing):
 def draw(topics: Sequence[Topic], track: str) -> str:
     """The stages in DOT, each box in its place; a track's optional dashed."""
     parts = [
-        (number, part, title, [t for t in topics if t.part == part])
-        for number, (part, title) in enumerate(book_roadmap().parts.items(), 1)
+        (part, title, [t for t in topics if t.part == part])
+        for part, title in book_roadmap().parts.items()
     ]
-    parts = [part for part in parts if part[3]]
+    parts = [part for part in parts if part[2]]
     heights = [panel_height(group) for *_, group in parts]
     first = left_column(heights)
     out, top = [GRAPH], 0.0
-    for i, (number, part, title, group) in enumerate(parts):
+    for i, (part, title, group) in enumerate(parts):
         if i == first:
             top = 0.0
         left = 0.0 if i < first else PANEL + APART
-        out += panel(f"{number}  {title}", part, left, top, heights[i])
+        out += panel(f"{i + 1}  {title}", part, left, top, heights[i])
         out += boxes(group, track, left, top)
         top -= heights[i] + APART
-    names = [part for _, part, *_ in parts]
+    names = [part for part, *_ in parts]
     out += [
         f"stage_{a} -> stage_{b} [penwidth=2, arrowsize=0.8];"
         for column in (names[:first], names[first:])
