@@ -181,20 +181,25 @@ def draw(track: str, edition: str = "") -> str:
     for topic in topics:
         if topic.id not in shown:
             continue
-        fill, edge = COLORS[topic.part]
-        style = "rounded,filled"
-        if track and topic.tracks[track] == "optional":
-            style += ",dashed"
-        out.append(
-            f'{topic.id} [tooltip="{topic.title}", fillcolor="{fill}", '
-            f'color="{edge}", style="{style}", ref="{topic.id}"];'
-        )
+        out.append(box(topic, track))
     out += [f"{a} -> {b};" for a, b in arrows(topics, shown)]
     rows = in_rows([topic for topic in topics if topic.id in shown])
     out += ["{rank=same; " + "; ".join(row) + "}" for row in rows]
     heads = [row[0] for row in rows]
     out += [f"{a} -> {b} [style=invis];" for a, b in pairwise(heads)]
     return "\n".join([*out, "}"])
+
+
+def box(topic: Topic, track: str, more: str = "") -> str:
+    """A topic's box in DOT, with `more` attributes; optional ones dashed."""
+    fill, edge = COLORS[topic.part]
+    style = "rounded,filled"
+    if track and topic.tracks[track] == "optional":
+        style += ",dashed"
+    return (
+        f'{topic.id} [tooltip="{topic.title}", fillcolor="{fill}", '
+        f'color="{edge}", style="{style}", ref="{topic.id}"{more}];'
+    )
 
 
 def is_drawn(topic: Topic, track: str) -> bool:

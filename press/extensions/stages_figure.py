@@ -15,6 +15,7 @@ from press.extensions.roadmap_figure import (
     COLORS,
     Drawing,
     arrows,
+    box,
     in_rows,
     is_drawn,
 )
@@ -109,17 +110,12 @@ def boxes(
         x = left + (PANEL - row_width(row)) / 2
         y = top - HEAD - ROW * down - HEIGHT / 2
         for name in row:
-            topic, width = by_id[name], LETTER * len(name) + FRAME
-            fill, edge = COLORS[topic.part]
-            style = "rounded,filled"
-            if track and topic.tracks[track] == "optional":
-                style += ",dashed"
-            yield (
-                f'{name} [tooltip="{topic.title}", fillcolor="{fill}", '
-                f'color="{edge}", style="{style}", ref="{name}", '
-                f"width={width:.3f}, height={HEIGHT}, "
-                f'pos="{x + width / 2:.3f},{y:.3f}!"];'
+            width = LETTER * len(name) + FRAME
+            place = (
+                f", width={width:.3f}, height={HEIGHT}, "
+                f'pos="{x + width / 2:.3f},{y:.3f}!"'
             )
+            yield box(by_id[name], track, place)
             x += width + BESIDE
     yield from (f"{a} -> {b};" for a, b in arrows(group, set(by_id)))
 
