@@ -96,7 +96,7 @@ def panel(
         f'fillcolor="{fill}60", width={PANEL}, height={height:.3f}, '
         f'pos="{middle:.3f},{top - height / 2:.3f}!"];',
         f'title_{part} [label="{title}\\l", shape=plaintext, '
-        f'fontcolor="{edge}", width={PANEL - 0.2:.3f}, height={HEIGHT}, '
+        f"width={PANEL - 0.2:.3f}, height={HEIGHT}, "
         f'pos="{middle:.3f},{top - HEAD / 2:.3f}!"];',
     ]
 
