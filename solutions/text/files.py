@@ -74,8 +74,8 @@ def is_running(process: int) -> bool:
 def tree_sha256(path: Path, piece: int = 1 << 24) -> str:
     """The SHA-256 of the digests of a file's pieces, computed side by side.
 
-    The size of the pieces belongs to the text that is hashed: the same file
-    in other pieces has other digests, and is not to look like another file.
+    The size of the pieces belongs to what is hashed. Without it two sizes
+    would agree on files of one piece, and disagree on all larger ones.
     """
 
     def digest(start: int) -> bytes:
