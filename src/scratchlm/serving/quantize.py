@@ -91,7 +91,7 @@ def largest_scales(weights: Tensor, scheme: Scheme) -> Tensor:
 
     Weights (R, C) → (R, C / group), (R, 1), or (1, 1) for a tensor. Scales
     are rounded to bfloat16; 127 codes of such a scale miss the largest
-    weight by 127 · 2^-9 of a step at most, less than half of one. Zeros get
+    weight by 127 · 2^-8 of a step at most, less than half of one. Zeros get
     the scale 1. Raises ValueError for NaN and infinity.
     """
     size = scheme.size(weights.shape[1])
