@@ -46,6 +46,7 @@ from press.identity import (
     identity,
 )
 from press.labels import SMALLEST, too_small
+from press.machine import SHARING
 from press.margins import collisions
 from press.pages import FEW, papers, printed_at, sparse, stranded
 from press.pdf import finish as finish_pdf
@@ -280,7 +281,8 @@ def measure_coverage() -> str:
     command += ["-n", "auto", "--dist", "loadfile"]
     command += ["--cov=scratchlm", "--cov=solutions"]
     command += ["--cov=compliance", "--cov-report="]
-    log = run("tests", [*command, "-p", "no:cacheprovider"])
+    command += ["-p", "no:cacheprovider"]
+    log = run("tests", command, more=SHARING)
     report = BUILD / "coverage-raw.json"
     python = [sys.executable, "-m", "coverage"]
     run("coverage", [*python, "json", "-o", str(report)])
@@ -294,7 +296,9 @@ def run_other_tests() -> None:
     """The rest of the suite; what stands here was not measured for coverage."""
     measured = [f"--ignore=tests/{name}" for name in SHOWN_TESTS]
     command = [sys.executable, "-m", "pytest", "-n", "auto", *measured]
-    if subprocess.run(command, cwd=ROOT, check=False).returncode:
+    shared = {**os.environ, **SHARING}
+    done = subprocess.run(command, cwd=ROOT, env=shared, check=False)
+    if done.returncode:
         raise BuildError("tests failed (see above)")
 
 
@@ -427,7 +431,7 @@ def jupyter_book(
     write_whole(last, listed)
     unfinished.touch()
     with unprinted():
-        log = run(name, command, bar=True)
+        log = run(name, command, bar=True, more=SHARING)
     unfinished.unlink()
     return log
 

@@ -43,7 +43,7 @@ from press.copies import clone
 from press.dependencies import BUILD
 from press.edition import edition, git
 from press.files import ROOT, write_whole
-from press.machine import machine
+from press.machine import SHARING, machine
 from press.pages import papers
 from press.roadmap import TRACKS
 
@@ -310,7 +310,7 @@ def program(*command: str, **more: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=ROOT,
-        env={**os.environ, **more},
+        env={**os.environ, **SHARING, **more},
         capture_output=True,
         text=True,
         check=False,

@@ -11,6 +11,10 @@ import torch
 CPUINFO = Path("/proc/cpuinfo")
 # Instructions for products of bfloat16, as Linux calls them.
 BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16", "svebf16"}
+# For programs that share the cores. A thread of torch that waits for others
+# spins, as OpenMP has it, and takes the core that they need: two trainings
+# side by side then take twice as long as with threads that sleep.
+SHARING = {"OMP_WAIT_POLICY": "passive"}
 
 
 def cpu_facts(what: str) -> str:

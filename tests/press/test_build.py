@@ -111,7 +111,10 @@ def test_what_a_failed_or_killed_run_left_is_thrown_away(
     seen: list[bool] = []
     error: type[BaseException] | None = build.BuildError
 
-    def sphinx(name: str, command: list[str], bar: bool) -> Path:
+    def sphinx(
+        name: str, command: list[str], bar: bool, more: dict[str, str]
+    ) -> Path:
+        assert more == build.SHARING
         seen.append(known.exists())
         known.parent.mkdir(parents=True, exist_ok=True)
         known.touch()

@@ -1,5 +1,9 @@
 """The machine in words, and what it lacks."""
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy
@@ -45,3 +49,21 @@ def test_versions_of_what_is_there() -> None:
     assert found["torch"] == str(torch.__version__)
     assert found["numpy"] == numpy.__version__
     assert set(found) == {"python", "torch", "numpy"}
+
+
+def test_threads_that_share_the_cores_sleep_while_they_wait() -> None:
+    """torch's own runtime of threads tells how long they spin first."""
+    spins = {}
+    clean = {k: v for k, v in os.environ.items() if k not in machine.SHARING}
+    for name, more in (("alone", {}), ("shared", machine.SHARING)):
+        told = subprocess.run(
+            [sys.executable, "-c", "import torch"],
+            env={**clean, "OMP_DISPLAY_ENV": "VERBOSE", **more},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stderr
+        found = re.search(r"(?:SPINCOUNT|BLOCKTIME) ?= ?'(\d+)", told)
+        assert found, told
+        spins[name] = int(found[1])
+    assert spins["shared"] == 0 < spins["alone"]
