@@ -19,6 +19,7 @@ import yaml
 from press.files import ROOT
 from press.identity import load
 
+VERDICTS = "records/judge.json"  # on an edition, and so no part of it
 MARK = "{{ repository }}"  # stands for the address in a page's commands
 
 
@@ -95,9 +96,18 @@ def read(folder: Path = ROOT) -> Edition:
         author=identity.author,
         version=version[1],
         commit=commit,
-        changed=bool(commit and git(folder, "status", "--porcelain")),
+        changed=bool(commit and changes(folder)),
         date=date,
     )
+
+
+def changes(folder: Path) -> str:
+    """What is not committed, as git lists it; the judges' record is left out.
+
+    They judge a commit, and what they say of it does not change it.
+    """
+    others = ("--", ".", f":(exclude){VERDICTS}")
+    return git(folder, "status", "--porcelain", *others)
 
 
 def repository(folder: Path = ROOT) -> str:

@@ -8,12 +8,13 @@
     python -m press.judge --list
 
 One line for each, a table at the end. Verdicts are kept as they are said, in
-``_build/judge.json``, each with the commit that was judged; when all judges
-have spoken of the same book, in ``records/judge.json``. A verdict holds for a
-later commit, too, if what its judge looks at has not changed since: a test of
-the press that was mended leaves the pages as they were. A judge that is not
-there (no browser, no Java) has not judged: that is a failure, too, unless
-`--present` says to hear those that are there.
+``_build/judge.json``, and when the last of those who were asked has spoken, in
+``records/judge.json``: the latest of each judge, with the commit that was
+judged. A clone brings that record along, and a verdict in it holds for a later
+commit, too, if what its judge looks at has not changed since: a test of the
+press that was mended leaves the pages as they were. `--list` says which hold.
+A judge that is not there (no browser, no Java) has not judged: that is a
+failure, too, unless `--present` says to hear those that are there.
 """
 
 import argparse
@@ -33,7 +34,6 @@ from functools import lru_cache
 from html.parser import HTMLParser
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 from tqdm import tqdm
@@ -41,7 +41,7 @@ from tqdm import tqdm
 from press import browser, clicks, epub, keyboard, parity, records, web
 from press.copies import clone
 from press.dependencies import BUILD
-from press.edition import edition, git
+from press.edition import VERDICTS, edition, git
 from press.files import ROOT, write_whole
 from press.machine import SHARING, machine
 from press.pages import papers
@@ -65,6 +65,7 @@ class Verdict:
     seconds: float = 0.0
     complaints: list[str] = field(default_factory=list)
     commit: str = ""  # that was judged
+    machine: str = ""  # where
 
 
 class Missing(RuntimeError):
@@ -371,7 +372,6 @@ SHORT = (
 
 # What may change and leave a verdict as it is. The outputs show the library's
 # tests, and none of those that hold the press, checks and scaffold.
-VERDICTS = "records/judge.json"
 HELD = ("tests/press/", "tests/check/", "tests/scaffold/", "tests/test_")
 RUN_THEM = ("tests", "scaffold")  # the judges that look at these, too
 # Mutants are of the library, and so are the tests that are to notice them.
@@ -402,7 +402,7 @@ def ask(name: str, short: bool) -> Verdict:
     """Call one judge, and time it."""
     judge = JUDGES[name]
     result = Verdict(name, re.sub(r"\s+", " ", judge.__doc__ or ""))
-    result.commit = edition().commit
+    result.commit, result.machine = edition().commit, machine()
     start = time.perf_counter()
     try:
         found = judge(short)
@@ -426,39 +426,75 @@ def line(result: Verdict) -> str:
     )
 
 
-def known() -> dict[str, Verdict]:
-    """What has been said of this edition so far, by the judge's name.
-
-    Nothing where files differ from the commit: that is no edition.
-    """
-    path = BUILD / "judge.json"
-    this = edition()
-    if not path.exists() or this.changed or not this.commit:
+def read(path: Path) -> dict[str, Verdict]:
+    """The verdicts in a file, by the judge's name; none where it is not."""
+    if not path.exists():
         return {}
-    rows = json.loads(path.read_text(encoding="utf-8"))["judges"]
-    said = {row["name"]: Verdict(**row) for row in rows}
-    return {
-        name: verdict
-        for name, verdict in said.items()
-        if verdict.commit == this.commit
-        or judged(name, verdict.commit) == judged(name, this.commit) != ""
-    }
+    rows = records.read(path)["judges"]
+    said = [Verdict(**row) for row in rows if row["name"] in JUDGES]
+    return {verdict.name: verdict for verdict in said}
+
+
+def holds(verdict: Verdict) -> bool:
+    """Whether a verdict is on what this edition is, too.
+
+    Nothing holds where files differ from the commit: that is no edition.
+    """
+    this = edition()
+    if this.changed or not this.commit:
+        return False
+    old, now = (judged(verdict.name, x) for x in (verdict.commit, this.commit))
+    return verdict.commit == this.commit or old == now != ""
+
+
+def latest() -> dict[str, Verdict]:
+    """The last verdict of each judge: on record, or kept since.
+
+    One that holds comes before one that does not any more.
+    """
+    kept, since = read(ROOT / VERDICTS), read(BUILD / "judge.json")
+    newer = {n: v for n, v in since.items() if n not in kept or holds(v)}
+    return kept | newer
+
+
+def known() -> dict[str, Verdict]:
+    """What has been said of this edition so far, by the judge's name."""
+    return {name: said for name, said in latest().items() if holds(said)}
+
+
+def write(path: Path, results: dict[str, Verdict]) -> None:
+    """Write verdicts, in the order of the judges, under a seal."""
+    judges = [asdict(results[name]) for name in JUDGES if name in results]
+    data = {"name": "judge", "edition": edition().words, "judges": judges}
+    write_whole(path, json.dumps(records.seal(data), indent=1) + "\n")
 
 
 def keep(results: dict[str, Verdict], short: bool) -> None:
-    """Write the verdicts; as a record, too, when all have spoken.
+    """Keep the verdicts of a run that is under way.
 
     Two of us may ask different judges at once: what the other has kept
     meanwhile stays.
     """
     results = results if short else known() | results
-    judges = [asdict(results[name]) for name in JUDGES if name in results]
-    data: dict[str, Any] = {"name": "judge", "machine": machine()}
-    data |= {"edition": edition().words, "judges": judges}
-    text = json.dumps(records.seal(data), indent=1) + "\n"
-    write_whole(BUILD / f"judge{'-short' if short else ''}.json", text)
-    if set(results) == set(JUDGES) and not short:
-        write_whole(ROOT / "records" / "judge.json", text)
+    write(BUILD / f"judge{'-short' if short else ''}.json", results)
+
+
+def put_on_record() -> None:
+    """The latest verdict of each judge becomes the record.
+
+    Not from a tree with changes: nobody could see again what was judged.
+    """
+    if edition().commit and not edition().changed:
+        write(ROOT / VERDICTS, latest())
+
+
+def state(said: dict[str, Verdict], name: str) -> str:
+    """What a judge has said, and whether that holds for what is here."""
+    if name not in said:
+        return "has not spoken"
+    word, commit = said[name].verdict, said[name].commit
+    still = "holds" if holds(said[name]) else "of what has changed since"
+    return f"{word} on {commit}: {still}"
 
 
 def still_to_ask(chosen: Sequence[str]) -> list[str]:
@@ -483,7 +519,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--resume",
         action="store_true",
-        help="only those that have not passed what is there now",
+        help="only those whose pass does not hold for what is here",
     )
     parser.add_argument(
         "--present",
@@ -492,8 +528,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     if options.list:
+        said = latest()
         for name, judge in JUDGES.items():
-            print(f"{name:<10} {judge.__doc__}")
+            print(f"{name:<10} {judge.__doc__}\n{'':10} {state(said, name)}")
         return 0
     if options.short and options.resume:
         parser.error("--resume goes with the long form: leave out --short")
@@ -507,6 +544,8 @@ def main(arguments: list[str] | None = None) -> int:
         for complaint in results[name].complaints:
             print(f"    {complaint}")
         keep(results, options.short)
+    if not options.short:
+        put_on_record()
     print("\n" + "\n".join(line(result) for result in results.values()))
     asked = results.values() if options.resume else map(results.get, chosen)
     fine = ("passed", "missing") if options.present else ("passed",)

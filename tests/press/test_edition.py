@@ -45,6 +45,9 @@ def test_a_clone_says_the_same_and_a_change_is_said(folder: Path) -> None:
     clone = folder.parent / (folder.name + "-clone")
     git(folder, "clone", "-q", str(folder), str(clone))
     assert edition.read(clone) == first
+    (clone / "records").mkdir()
+    (clone / edition.VERDICTS).write_text("{}")  # on it, and no part of it
+    assert edition.read(clone) == first
     (clone / "new.md").write_text("x")
     changed = edition.read(clone)
     assert changed.words == first.words + " with changes"

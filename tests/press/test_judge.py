@@ -1,6 +1,7 @@
 """The long suite's frame: what is asked, what is said, what is kept."""
 
 import json
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -82,12 +83,64 @@ def test_a_judge_that_breaks_does_not_stop_the_others(
     assert rows["stern"]["count"] == 100
 
 
-def test_a_part_is_kept_apart_and_passes_alone(court: Path) -> None:
-    assert judge.main(["--only", "content"]) == 0
+def test_a_part_passes_alone_and_joins_the_record(court: Path) -> None:
     assert judge.main(["--short"]) == 0
-    assert judge.main(["--only", "absent"]) == 1
-    assert (court / "_build" / "judge.json").exists()
     assert not (court / "records").exists()
+    assert judge.main(["--only", "content"]) == 0
+    assert judge.main(["--only", "absent"]) == 1
+    kept = judge.read(court / judge.VERDICTS)
+    assert {n: v.verdict for n, v in kept.items()} == {
+        "content": "passed",
+        "absent": "missing",
+    }
+    assert all(v.commit == "abc" and v.machine for v in kept.values())
+
+
+def test_a_clone_knows_what_was_said_elsewhere(
+    court: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The record travels; what it says holds until its object changes."""
+    judge.main(["--only", "content", "stern"])
+    shutil.rmtree(court / "_build")
+    assert set(judge.known()) == {"content", "stern"}
+    assert judge.still_to_ask(list(judge.JUDGES)) == ["stern", "absent"]
+    other = replace(judge.edition(), commit="def")
+    monkeypatch.setattr(judge, "edition", lambda: other)
+    assert judge.known() == {}
+    assert judge.main(["--only", "stern"]) == 1
+    kept = judge.read(court / judge.VERDICTS)
+    assert {n: v.commit for n, v in kept.items()} == {
+        "content": "abc",
+        "stern": "def",
+    }
+    capsys.readouterr()
+    judge.main(["--list"])
+    assert capsys.readouterr().out.splitlines()[1::2] == [
+        "           passed on abc: of what has changed since",
+        "           failed on def: holds",
+        "           has not spoken",
+    ]
+
+
+def test_what_was_judged_with_changes_is_not_put_on_record(
+    court: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = replace(judge.edition(), changed=True)
+    monkeypatch.setattr(judge, "edition", lambda: changed)
+    judge.main(["--only", "content"])
+    assert not (court / "records").exists()
+
+
+def test_a_verdict_that_holds_comes_before_a_newer_of_another_book(
+    court: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge.main(["--only", "content"])
+    old = replace(judge.edition(), commit="old")
+    said = judge.Verdict("content", "", "failed", commit=old.commit)
+    judge.write(court / "_build" / "judge.json", {"content": said})
+    assert judge.known()["content"].verdict == "passed"
 
 
 def test_only_a_judge_that_is_there_can_fail_where_one_says_so(
@@ -186,7 +239,7 @@ def test_each_judge_says_in_a_line_what_it_judges(
 ) -> None:
     assert judge.main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(judge.JUDGES) >= 9
+    assert len(lines) == 2 * len(judge.JUDGES) >= 18
     assert set(judge.SHORT) <= set(judge.JUDGES)
 
 
