@@ -173,8 +173,8 @@ def declare(root: etree._Element, pages: dict[str, str]) -> None:
 def finish(source: Path, target: Path, edition: Edition) -> None:
     """Pack the finished book to `target`, whole or not at all."""
     foot = (
-        f'<div class="edition" role="contentinfo"><p>{edition.title}, '
-        f"{edition.words}</p></div>\n  "
+        f'<div class="edition" role="contentinfo"><p>'
+        f"{html.escape(edition.title)}, {edition.words}</p></div>\n  "
     )
     with zipfile.ZipFile(source) as packed:
         names = packed.namelist()

@@ -6,6 +6,7 @@ no script of a service that the book does not use, valid HTML, an icon, a page
 for addresses that do not exist, and the edition at every foot.
 """
 
+import html
 import json
 import re
 import shutil
@@ -65,10 +66,9 @@ SHELL = """<!DOCTYPE html>
 
 def shell(edition: Edition, title: str, body: str, head: str = "") -> str:
     """A small page that stands without the theme."""
-    words = (
-        f"{body}\n      <p><small>{edition.title}, {edition.words}</small></p>"
-    )
-    title = f"{title} — {edition.title}" if title else edition.title
+    book = html.escape(edition.title)
+    words = f"{body}\n      <p><small>{book}, {edition.words}</small></p>"
+    title = f"{title} — {book}" if title else book
     return SHELL.format(
         language=identity().language, title=title, body=words, head=head
     )

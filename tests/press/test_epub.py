@@ -12,7 +12,7 @@ from press import epub
 from press.edition import Edition
 
 EDITION = Edition(
-    title="A Book",
+    title="A Book & <i>",
     author="The authors",
     version="1.2.3",
     commit="0123456789",
@@ -174,7 +174,7 @@ def test_it_says_what_it_is_and_for_whom(finished: Path) -> None:
     def text(name: str) -> list[str]:
         return [x.text for x in root.findall(f".//dc:{name}", names)]
 
-    assert text("title") == ["A Book"]
+    assert text("title") == ["A Book & <i>"]
     assert text("contributor") == []
     assert "CC BY 4.0" in text("rights")[0]
     assert text("language") == ["en"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from press import build
+from press import build, epub
 from press.copies import clone
 from press.files import ROOT
 from press.identity import (
@@ -187,26 +187,36 @@ def test_a_course_has_its_chapters_in_its_order_and_nothing_else() -> None:
     assert sorted(solutions) == sorted(COURSE)
 
 
-@pytest.mark.judge
-def test_a_fork_builds_a_course_of_eight_chapters(tmp_path: Path) -> None:
-    """As a teacher makes it: clone, change one file, build."""
-    folder = tmp_path / "course"
+BUILT = """
+import press.build as b
+b.write_html(), b.write_epub(), b.write_pdf()
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A course as a teacher makes it: clone, change one file, build."""
+    folder = tmp_path_factory.mktemp("course") / "course"
     python = clone(folder)
     (folder / "book.yml").write_text(written(fork), encoding="utf-8")
     shutil.copytree(ROOT / "_build" / "runs", folder / "_build" / "runs")
     for name in ("cache", "checks"):  # shorter with them, and else the same
         if (source := ROOT / "_build" / name).exists():
             shutil.copytree(source, folder / "_build" / name)
-    program = "import press.build as b; print(b.write_html())"
     done = subprocess.run(
-        [str(python), "-c", program],
+        [str(python), "-c", BUILT],
         cwd=folder,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    site = folder / "_build" / "html"
+    return folder / "_build"
+
+
+@pytest.mark.judge
+def test_a_fork_builds_a_course_of_eight_chapters(built: Path) -> None:
+    site = built / "html"
     pages = site / "book"
     there = {
         topic.id
@@ -226,3 +236,18 @@ def test_a_fork_builds_a_course_of_eight_chapters(tmp_path: Path) -> None:
     assert "#8a1c4a" in style
     assert dead_links(site) == []
     assert not re.search(r'href="[^"]*/gpt\.html', text)
+
+
+@pytest.mark.judge
+def test_a_course_is_an_ebook_and_a_pdf_as_well(built: Path) -> None:
+    if shutil.which("java") is None:
+        pytest.skip("epubcheck needs Java: make judge brings it")
+    assert epub.complaints(built / "book.epub") == []
+    said = subprocess.run(
+        ["pdfinfo", str(built / "book.pdf")],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert re.search(r"^Title: +Attention & Co$", said, re.M)
+    assert re.search(r"^Author: +Ada Bee, Cy Dee$", said, re.M)

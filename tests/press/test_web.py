@@ -13,7 +13,7 @@ from press.edition import Edition
 from press.files import ROOT
 
 EDITION = Edition(
-    title="A Book",
+    title="A Book & <i>",
     author="The authors",
     version="1.2.3",
     commit="0123456789",
@@ -78,6 +78,10 @@ def test_every_page_names_the_edition(finished: Path) -> None:
         assert EDITION.words in text
         assert text.startswith("<!DOCTYPE html>")
         assert '<html lang="en">' in text
+        assert "A Book & " not in text
+    for name in ("index.html", "404.html"):
+        text = (finished / name).read_text(encoding="utf-8")
+        assert text.count("A Book &amp; &lt;i&gt;") == 2  # title and foot
 
 
 def test_the_last_site_stays_until_the_next_is_whole(
