@@ -248,6 +248,22 @@ def test_fingerprints_differ_where_tokens_do(town: Tokenizer) -> None:
     assert len({t.fingerprint for t in (town, fewer, other)}) == 3
 
 
+def test_a_file_from_another_unicode_is_read_with_a_warning(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "tokenizer.json"
+    tokenizer = Tokenizer([(97, 98)])
+    tokenizer.save(path)
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps(data | {"unicode": "older"}))
+    said = f"saved with the letters of Unicode older.*{unicode_version()}"
+    with pytest.warns(UserWarning, match=said):
+        assert Tokenizer.load(path).fingerprint == tokenizer.fingerprint
+    del data["unicode"]
+    path.write_text(json.dumps(data))  # it says nothing, and so do we
+    assert Tokenizer.load(path).fingerprint == tokenizer.fingerprint
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import signal
+import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -377,12 +378,24 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Read what `save` wrote; FileError for any other file."""
+        """Read what `save` wrote; FileError for any other file.
+
+        Warns where the file was saved under another Unicode than is here.
+        """
         text = read_bytes(path)
         try:
-            return cls.from_json(text.decode())
+            tokenizer = cls.from_json(text.decode())
         except ValueError as error:
             raise FileError(f"{path} holds no tokenizer: {error}") from error
+        saved, here = json.loads(text).get("unicode"), unicode_version()
+        if saved not in (None, here):
+            warnings.warn(
+                f"{path} was saved with the letters of Unicode {saved}, and "
+                f"here are those of {here}: scripts newer than either may be "
+                "cut into other tokens than the model has learned from",
+                stacklevel=2,
+            )
+        return tokenizer
 
 
 @lru_cache(maxsize=1)
