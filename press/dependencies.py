@@ -4,6 +4,8 @@ Found by reading, not by running: the imports of a page's cells and of what
 these import; every module and file whose name stands in a cell's string (a
 command, a path); what the page's directives show or run. Where a name is
 ambiguous, more is taken than less.
+
+Which files there are is asked once a build: `forget` is called at its start.
 """
 
 import ast
@@ -11,10 +13,11 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from press.files import ROOT
 from press.sources import split_symbol, tree_of
@@ -60,6 +63,24 @@ APART = {"__pycache__", ".git", Path(os.environ.get("VENV", ".venv")).name}
 FETCHED = {"data", "runs"}
 # The scaffold reads all of these to write its repositories.
 SCAFFOLDED = ("scaffold", "src", "tests", "solutions", "compliance", "check")
+
+
+KEPT: list[Callable[[], None]] = []  # how to forget each kept answer
+
+
+def kept(
+    function: Callable[[Any], frozenset[Path]],
+) -> Callable[[Any], frozenset[Path]]:
+    """Keep what a function answers until `forget` is called."""
+    remembering = lru_cache(maxsize=None)(function)
+    KEPT.append(remembering.cache_clear)
+    return remembering
+
+
+def forget() -> None:
+    """Look at the files anew: some may have come, changed, or gone."""
+    for clear in KEPT:
+        clear()
 
 
 def module_path(name: str) -> Path | None:
@@ -140,18 +161,22 @@ def behind(todo: set[Path]) -> set[Path]:
     )
 
 
-def with_parents(name: str) -> set[Path]:
+@kept
+def with_parents(name: str) -> frozenset[Path]:
     """The files of a module and of the packages around it."""
     parts = name.split(".")
     names = [".".join(parts[:end]) for end in range(1, len(parts) + 1)]
-    return {path for each in names if (path := module_path(each))}
+    return frozenset(path for each in names if (path := module_path(each)))
 
 
-def data_files(folder: Path) -> set[Path]:
+@kept
+def data_files(folder: Path) -> frozenset[Path]:
     """Files in the folder that are no Python; records go by their name."""
     if folder == ROOT / "records":
-        return set()
-    return {p for p in folder.iterdir() if p.is_file() and p.suffix != ".py"}
+        return frozenset()
+    return frozenset(
+        p for p in folder.iterdir() if p.is_file() and p.suffix != ".py"
+    )
 
 
 def everything(folder: Path) -> set[Path]:
@@ -207,14 +232,15 @@ def joined(node: ast.expr) -> str:
     return "/".join(parts)
 
 
-def files_named(word: str) -> set[Path]:
+@kept
+def files_named(word: str) -> frozenset[Path]:
     """The files of the repository that a string names, if it names any.
 
     A cell runs in its page's folder, so we look there, too. Links are not
     followed: a file that a link in the repository leads to is one of its.
     """
     if not re.fullmatch(r"[\w./-]+", word):
-        return set()
+        return frozenset()
     word = re.sub(r"^(\.{0,2}/)+", "", word)
     folders = [ROOT, *(ROOT / "book").glob("*/")]
     found: set[Path] = set()
@@ -229,7 +255,7 @@ def files_named(word: str) -> set[Path]:
             found |= everything(path)
         elif path.is_file():
             found.add(path)
-    return found
+    return frozenset(found)
 
 
 def used_by_cell(code: str) -> set[Path]:

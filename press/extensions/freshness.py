@@ -17,6 +17,7 @@ from press.dependencies import (
     CELL,
     OPTIONS,
     executed_digest,
+    forget,
     makers,
     page_digest,
 )
@@ -49,6 +50,7 @@ def outdated(app: Sphinx, env: Any, *changes: Any) -> list[str]:
     """The pages whose digest is not that of the last build."""
     known = getattr(env, "page_digests", {})
     stale = []
+    forget()  # before the pages are read, and before others help to read them
     made_by = makers()
     for name in env.found_docs:
         path = Path(env.doc2path(name))

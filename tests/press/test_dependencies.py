@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 
@@ -122,16 +123,22 @@ def repository(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(imports.get(name, ""), encoding="utf-8")
     (tmp_path / "pyproject.toml").touch()
-    dependencies.versions.cache_clear()
+    next_build()
     yield tmp_path
+    next_build()
+
+
+def next_build() -> None:
+    """What a build knows of the files, it knows for itself."""
     dependencies.versions.cache_clear()
+    dependencies.forget()
 
 
 def change(path: Path) -> None:
     """Another content, without a change of meaning where it is Python."""
     with path.open("a", encoding="utf-8") as file:
         file.write("# changed\n")
-    dependencies.versions.cache_clear()
+    next_build()
 
 
 @pytest.mark.parametrize("kind", EXECUTED)
@@ -154,7 +161,27 @@ def test_a_page_runs_again_for_what_comes_or_goes(
         path.unlink()
     else:
         path.touch()
+    next_build()
     assert executed_digest(PAGE) != before
+
+
+def test_a_build_looks_at_the_files_anew(repository: Path) -> None:
+    """What the last one knew is forgotten before pages are compared."""
+    page = repository / "page.md"
+    page.write_text(PAGE, encoding="utf-8")
+
+    class Env:
+        found_docs: ClassVar[list[str]] = ["page"]
+
+        def doc2path(self, name: str) -> Path:
+            return page
+
+    env: Any = Env()
+    app: Any = None
+    assert freshness.outdated(app, env) == []
+    (repository / "docs" / "new.txt").touch()
+    assert freshness.outdated(app, env) == ["page"]
+    assert freshness.outdated(app, env) == []
 
 
 def test_a_page_runs_again_for_what_a_link_leads_to(
@@ -167,6 +194,7 @@ def test_a_page_runs_again_for_what_a_link_leads_to(
     link.symlink_to(other)
     before = executed_digest(PAGE)
     other.write_text("2")
+    next_build()
     assert executed_digest(PAGE) != before
 
 
@@ -183,6 +211,7 @@ def test_a_card_depends_on_rules_and_prices(repository: Path) -> None:
     assert repository / "compliance/data.py" in found
     assert repository / "scaffold/budgets.yml" not in found  # nobody reads it
     (repository / "scaffold/__main__.py").touch()
+    next_build()
     found = dependencies.dependencies("```{card} optimizer\n```\n")
     assert repository / "scaffold/budgets.yml" in found
     found = dependencies.dependencies("```{prices}\n```\n")
@@ -278,12 +307,14 @@ def test_a_corpus_that_is_fetched_makes_nothing_anew() -> None:
     corpus = ROOT / "data" / "planted-corpus.txt"
     corpus.parent.mkdir(exist_ok=True)
     corpus.write_text("x")
+    next_build()
     try:
         assert not files_named("data")
         assert not files_named("data/planted-corpus.txt")
         assert corpus not in closure({"scratchlm.cli.train"})
     finally:
         corpus.unlink()
+        next_build()
 
 
 def test_what_counts_minutes_decides_what_a_card_says(
