@@ -2,11 +2,13 @@
 
 Each mistake of a topic is planted in the book's module, one at a time, and the
 topic's checks run on it in a process of their own, as `python -m check` runs
-them. Kept are the checks that fail, and how many of the known mistakes have
-the same values, so that a reader would be told of all of them.
+them. Kept are the checks that fail, what the first of them says, and how many
+of the known mistakes have the same values, so that a reader would be told of
+all of them.
 """
 
 import importlib
+import re
 from typing import Any
 
 from check.diagnose import (
@@ -24,12 +26,34 @@ from press.files import ROOT
 
 AGAIN = "attention"  # the topic of the replay
 STOPPED = ("broken", "ended")  # no check fails, for none comes to its end
+TOLD = ("what", "wanted", "got", "allowed", "hint")  # the parts of a message
+# Of a message these differ from machine to machine, or from run to run.
+VARIES = re.compile(
+    r"/(?:[\w.+-]+/)+[\w.+-]*"  # where a file lies
+    r"|0x[0-9a-f]+"
+    r"|-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?= (?:s|ms|MB|KB|bytes|times)\b)"
+    r"|-?\d+\.\d+(?:e[+-]?\d+)?|-?\d+e[+-]?\d+|\b(?:nan|-?inf)\b"
+)
 
 
 def marks(way: dict[str, Any], names: list[str]) -> str:
     """A letter for each check: x fails, . passes, - did not run."""
     ends = {c["name"]: ".x"[not c["passed"]] for c in way["checks"]}
     return "".join(ends.get(name, "-") for name in names)
+
+
+def words(way: dict[str, Any]) -> str:
+    """What a reader is told first, with … for what varies; "" if stopped.
+
+    >>> told = {"what": "the mean", "wanted": "2", "got": "2.51"}
+    >>> words({"checks": [{"passed": False, "told": told}]})
+    'the mean | 2 | …'
+    """
+    for check in way["checks"]:
+        if not check["passed"]:
+            parts = [check["told"].get(name) for name in TOLD]
+            return VARIES.sub("…", " | ".join(part for part in parts if part))
+    return ""
 
 
 def measure(site: Site, topic: Topic) -> dict[str, Any]:
@@ -45,6 +69,7 @@ def measure(site: Site, topic: Topic) -> dict[str, Any]:
         "mistakes": {
             bug: {
                 "marks": marks(way, names),
+                "words": words(way),
                 "stopped": any(way.get(end) for end in STOPPED),
                 "named": len(compare(failures(way), ways).names),
             }
@@ -72,10 +97,11 @@ def replay(data: dict[str, Any]) -> None:
 
 
 def replay_topic(known: dict[str, Any], name: str) -> None:
-    """Each of a topic's mistakes fails the checks that it failed before."""
+    """Each of a topic's mistakes fails as before, and is told as before."""
     site = Site(ROOT).itself
     topic = site.topics[name]
     for bug, change in known_bugs(site, topic).items():
         way = slim(run(with_bug(site, topic, change)))
         marked = marks(way, known["checks"])
         assert marked == known["mistakes"][bug]["marks"], bug
+        assert words(way) == known["mistakes"][bug]["words"], bug
