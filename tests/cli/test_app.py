@@ -24,6 +24,7 @@ from scratchlm.text.files import entry, write_seal
 COMMANDS = (
     "corpus get",
     "corpus toytown",
+    "corpus filter",
     "corpus prepare",
     "corpus shards",
     "tokenizer train",

@@ -1,6 +1,7 @@
 """Text from the command line: fetched, written and cleaned."""
 
 import json
+import random
 import re
 import signal
 import subprocess
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 
 from scratchlm.cli.app import main
-from scratchlm.text.corpus import read_documents
+from scratchlm.text.corpus import read_documents, write_documents
 from scratchlm.text.files import PARTIAL, read_json
+from scratchlm.text.quality import web_page
 from scratchlm.text.shards import open_shards
 from scratchlm.text.tokens import open_tokens
+from scratchlm.text.toytown import write_corpus
 
 from .conftest import SMALL
 
@@ -110,6 +113,97 @@ def test_prepare_a_folder(capsys: Capture) -> None:
     assert main(["corpus", "prepare", "texts", "--out", "made"]) == 0
     assert re.search(r"documents +120\n", capsys.readouterr().out)
     assert len(read_json(Path("made/manifest.json"))["sources"]) == 3
+
+
+def heap() -> list[str]:
+    """Ten stories and ten offers, in turn."""
+    draw = random.Random(0)
+    told = [story.text for story in write_corpus(20_000)][:10]
+    offers = [web_page("shop", text, draw) for text in told]
+    return [text for pair in zip(told, offers, strict=True) for text in pair]
+
+
+def save(name: str, texts: list[str]) -> str:
+    """A file of documents, by its name."""
+    write_documents(Path(name), [{"text": text} for text in texts])
+    return name
+
+
+def test_filter_by_rules(capsys: Capture) -> None:
+    menu = "\u2022 Home\n\u2022 Shop"
+    save("pages.jsonl", [*heap(), menu])
+    words = ["corpus", "filter", "pages.jsonl", "--out", "out/kept.jsonl"]
+    assert main([*words, "--least-words", "30"]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"documents +21\nrefused +1, by one rule or more:", told)
+    assert re.search(r"\n  stop_words +1\n", told)
+    assert re.search(r"\nkept +20\n", told)
+    assert "next: python -m scratchlm corpus prepare out/kept.jsonl " in told
+    assert list(read_documents(Path("out/kept.jsonl"))) == heap()
+    refused = Path("out/kept.refused.jsonl").read_text("utf-8").splitlines()
+    assert len(refused) == 1
+    page = json.loads(refused[0])
+    assert page["text"] == menu
+    reason = {"rule": "words", "value": 4, "least": 30, "most": 100_000}
+    assert reason in page["reasons"]
+
+
+def test_filter_by_likeness_and_without_tests(capsys: Capture) -> None:
+    texts = heap()
+    pages = save("pages.jsonl", texts)
+    stories = [story.text for story in write_corpus(40_000, seed=3)][:20]
+    good = save("good.jsonl", stories)
+    item = " ".join(texts[0].upper().split()[:13])
+    tests = save("tests.jsonl", [item, "Who sold it?"])
+    words = ["corpus", "filter", pages, "--out", "kept.jsonl", "--like", good]
+    words += ["--without", tests, "--least-words", "30"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"items of tests +2, 1 of them too short\n", told)
+    assert re.search(r"\n  like +10\n  tests +1\nkept +9\n", told)
+    assert list(read_documents(Path("kept.jsonl"))) == texts[2::2]
+    assert main([*words, "--keep", "1"]) == 0
+    assert re.search(r"\nkept +19\n", capsys.readouterr().out)
+
+
+def test_filter_that_leaves_nothing(capsys: Capture, fails: Fails) -> None:
+    save("pages.jsonl", ["Home.", "Shop."])
+    good = save("good.jsonl", heap()[::2])
+    words = ["corpus", "filter", "pages.jsonl", "--out", "kept.jsonl"]
+    error = fails([*words, "--like", good])
+    assert "no document is left, and nothing was written" in error
+    assert not list(Path().glob("kept*"))
+
+
+def test_filter_of_what_cannot_be(fails: Fails) -> None:
+    save("pages.jsonl", heap())
+    Path("empty.txt").write_text("\n")
+    Path("folder.jsonl").mkdir()
+    save("folder.jsonl/pages.jsonl", heap())
+    words = ["corpus", "filter"]
+    for more, why in (
+        (["pages.jsonl", "--out", "kept.txt"], "ends in .jsonl"),
+        (["pages.jsonl", "--out", "folder.jsonl"], "is a folder"),
+        (["pages.jsonl", "--out", "pages.jsonl"], "lie in what is read"),
+        (
+            ["folder.jsonl", "--out", "folder.jsonl/kept.jsonl"],
+            "lie in what is read",
+        ),
+        (["pages.jsonl", "--out", "k.jsonl", "--keep", "0.5"], "needs --like"),
+        (["pages.jsonl", "--out", "k.jsonl", "--least-words", "-1"], "0 or"),
+        (["gone.jsonl", "--out", "k.jsonl"], "gone.jsonl"),
+        (
+            ["pages.jsonl", "--out", "k.jsonl", "--like", "empty.txt"],
+            "--like empty.txt: it holds no document",
+        ),
+        (
+            ["pages.jsonl", "--out", "k.jsonl", "--like", "pages.jsonl",
+             "--keep", "2"],
+            "--keep 2.0: a share above 0",
+        ),
+    ):  # fmt: skip
+        assert why in fails([*words, *more])
+        assert not Path("k.jsonl").exists()
 
 
 def prepared() -> list[str]:

@@ -159,12 +159,8 @@ def check_keep_best() -> None:
         "half of what is all equal",
         hint="sort, and count; a threshold keeps all or none",
     )
-    for share in (0, 1.5):
-        raises(
-            ValueError,
-            lambda share=share: quality.keep_best([1.0], share),
-            f"a share of {share}",
-        )
+    raises(ValueError, lambda: quality.keep_best([1.0], 0), "a share of 0")
+    raises(ValueError, lambda: quality.keep_best([1.0], 1.5), "a share of 1.5")
 
 
 def check_overlaps() -> None:

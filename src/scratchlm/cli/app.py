@@ -121,6 +121,7 @@ def make_app() -> App:
     )
     add(corpus, "scratchlm.cli.corpus:get")
     add(corpus, "scratchlm.cli.corpus:toytown")
+    add(corpus, "scratchlm.cli.corpus:filter_")
     add(corpus, "scratchlm.cli.corpus:prepare")
     add(corpus, "scratchlm.cli.corpus:shards")
     tokenizer = App(

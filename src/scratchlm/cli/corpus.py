@@ -2,12 +2,16 @@
 
 import math
 import os
-from collections.abc import Sequence
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from tqdm import tqdm
 
 from scratchlm.cli.errors import UserError, users_input
 from scratchlm.text import corpus
@@ -18,12 +22,24 @@ from scratchlm.text.prepare import (
     read_texts,
     train_tokenizer,
 )
+from scratchlm.text.quality import (
+    Judge,
+    Overlap,
+    Reason,
+    Rules,
+    find_overlaps,
+    fit_judge,
+    item_runs,
+    keep_best,
+    reasons,
+)
 from scratchlm.text.shards import MANIFEST, SIZE, Manifest, write_shards
 from scratchlm.text.tokenizer import Tokenizer
 
 DATA = Path("data")  # where downloads are kept
 PARTS = ("train", "validation")  # of a corpus, each with shards of its own
 LN2 = math.log(2)  # nats in a bit
+SHOWN = 20_000  # pages of a heap that a judge is shown at most
 
 
 def mirror() -> Path | None:
@@ -33,9 +49,7 @@ def mirror() -> Path | None:
 
 
 def get(
-    what: Annotated[
-        str, Parameter(help="shakespeare, an address, or a file")
-    ],
+    what: Annotated[str, Parameter(help="shakespeare, an address, or a file")],
     /,
     *,
     out: Annotated[Path, Parameter(help="folder for it (data)")] = DATA,
@@ -132,6 +146,180 @@ def prepare(
         f"{len(parts.validation):,} for validation, "
         f"{len(parts.test):,} for the test"
     )
+
+
+@dataclass
+class Sorted:
+    """A heap on its way through the filters: what stays, and what does not."""
+
+    kept: list[str] = field(default_factory=list)
+    refused: list[tuple[str, list[Reason]]] = field(default_factory=list)
+
+    def counts(self) -> Counter[str]:
+        """How many documents each rule refuses."""
+        return Counter(r.rule for _, found in self.refused for r in found)
+
+
+def by_rules(documents: Iterable[str], rules: Rules) -> Sorted:
+    """The documents of a heap, by whether they break a rule."""
+    done = Sorted()
+    for text in tqdm(documents, "rules", leave=False, disable=None):
+        if found := reasons(text, rules):
+            done.refused.append((text, found))
+        else:
+            done.kept.append(text)
+    return done
+
+
+def by_likeness(done: Sorted, good: Sequence[str], keep: float) -> Sorted:
+    """Of what is left, the share `keep` that is most like the good texts."""
+    step = -(-len(done.kept) // SHOWN)  # rounded up
+    judge: Judge = fit_judge(good, done.kept[::step])
+    bar = tqdm(done.kept, "judging", leave=False, disable=None)
+    scores = [judge.score(text) for text in bar]
+    stays = keep_best(scores, keep)
+    least = min((s for s, stay in zip(scores, stays) if stay), default=1.0)
+    rest = Sorted(refused=[*done.refused])
+    for text, score, stay in zip(done.kept, scores, stays, strict=True):
+        if stay:
+            rest.kept.append(text)
+        else:
+            rest.refused.append((text, [Reason("like", score, least, 1)]))
+    return rest
+
+
+def by_tests(done: Sorted, items: Sequence[str]) -> Sorted:
+    """Of what is left, the documents without an item of a test."""
+    bar = tqdm(done.kept, "tests", leave=False, disable=None)
+    found: dict[int, Overlap] = {
+        hit.document: hit for hit in find_overlaps(bar, items)
+    }
+    rest = Sorted(refused=[*done.refused])
+    for number, text in enumerate(done.kept):
+        if hit := found.get(number):
+            told = [Reason("tests", len(hit.items), 0, 0)]
+            rest.refused.append((text, told))
+        else:
+            rest.kept.append(text)
+    return rest
+
+
+def refused_path(out: Path) -> Path:
+    """Where the refused documents go: kept.jsonl, kept.refused.jsonl."""
+    return out.with_name(f"{out.stem}.refused.jsonl")
+
+
+def check_filter(
+    file: Path, out: Path, others: Iterable[Path], keep: float | None
+) -> None:
+    """What can be known to be wrong before a document is read."""
+    if not corpus.has_json_lines(out):
+        raise UserError(f"--out {out}: name a file that ends in .jsonl")
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder; name a file in it")
+    for path in (out, refused_path(out)):
+        for source in (file, *others):
+            whole = source.resolve()
+            if whole == path.resolve() or whole in path.resolve().parents:
+                raise UserError(
+                    f"{path} would lie in what is read, {source}; name "
+                    "another file with --out"
+                )
+    if keep is not None and not 0 < keep <= 1:
+        raise UserError(f"--keep {keep}: a share above 0, and at most 1")
+
+
+def read_all(path: Path | None, option: str) -> list[str]:
+    """The documents of an option's file, of which there has to be one."""
+    if path is None:
+        return []
+    found = [text for text in corpus.read_documents(path) if text.strip()]
+    if not found:
+        raise UserError(f"{option} {path}: it holds no document")
+    return found
+
+
+def filter_(
+    file: Annotated[
+        Path, Parameter(help="UTF-8 text, JSON lines, or a folder of them")
+    ],
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="the .jsonl file for what is kept")],
+    like: Annotated[
+        Path | None, Parameter(help="good texts, to keep what is like them")
+    ] = None,
+    keep: Annotated[
+        float | None, Parameter(help="the share kept with --like (0.5)")
+    ] = None,
+    without: Annotated[
+        Path | None, Parameter(help="public tests that no page may hold")
+    ] = None,
+    least_words: Annotated[
+        int, Parameter(help="words that a page must have (50)")
+    ] = 50,
+) -> None:
+    """Keep the documents that are worth learning from.
+
+    Rules of thumb come first: length, symbols, repetition and the like. With
+    --like, the rest is ranked by its likeness to texts that you call good.
+    With --without, documents go that share 13 words with an item of a test
+    (one of 8 to 12 words is looked for whole). What is refused is written
+    beside --out, with the reasons: read some of it.
+
+    Example:
+      python -m scratchlm corpus filter pages.jsonl --out kept.jsonl \\
+          --like good.jsonl --keep 0.5 --without tests.jsonl
+
+    Next: python -m scratchlm corpus prepare kept.jsonl --out data/kept
+    Book: What is worth learning from: filters of quality
+    """
+    if keep is not None and like is None:
+        raise UserError(f"--keep {keep} needs --like, the good texts")
+    if least_words < 0:
+        raise UserError(f"--least-words {least_words}: choose 0 or more")
+    others = [path for path in (like, without) if path]
+    check_filter(file, out, others, keep)
+    with users_input():
+        good = read_all(like, "--like")
+        items = read_all(without, "--without")
+        rules = Rules(words=(least_words, Rules.words[1]))
+        done = by_rules(corpus.read_documents(file), rules)
+    if good and done.kept:
+        done = by_likeness(done, good, keep or 0.5)
+    if items:
+        done = by_tests(done, items)
+    tell_filtered(done, items)
+    if not done.kept:
+        raise UserError(
+            "no document is left, and nothing was written; is there a rule "
+            "above that your texts cannot meet?"
+        )
+    corpus.write_documents(
+        refused_path(out),
+        (
+            {"text": text, "reasons": [reason._asdict() for reason in found]}
+            for text, found in done.refused
+        ),
+    )
+    corpus.write_documents(out, ({"text": text} for text in done.kept))
+    name, folder = shlex.quote(str(out)), shlex.quote(str(out.with_suffix("")))
+    print(f"refused, with reasons: {refused_path(out)}")
+    print(f"next: python -m scratchlm corpus prepare {name} --out {folder}")
+
+
+def tell_filtered(done: Sorted, items: Sequence[str]) -> None:
+    """A table of the reasons, with how many documents each refuses."""
+    print(f"documents         {len(done.kept) + len(done.refused):,}")
+    if items:
+        tables = item_runs(items).values()
+        seen = {i for table in tables for run in table.values() for i in run}
+        short = len(items) - len(seen)
+        print(f"items of tests    {len(items):,}, {short:,} of them too short")
+    print(f"refused           {len(done.refused):,}, by one rule or more:")
+    for rule, count in done.counts().most_common():
+        print(f"  {rule:<22}{count:,}")
+    print(f"kept              {len(done.kept):,}")
 
 
 def holds_shards(folder: Path) -> bool:

@@ -6,9 +6,9 @@
 `Manifest` says where each file came from and under which license.
 
 Left out: extraction of text from HTML and PDF, identification of languages,
-filters of quality, and crawling (but see `may_fetch`). What is not found:
-names, addresses of houses, and whatever no pattern describes; `redact_pii`
-lowers a risk and does not remove it.
+and crawling (but see `may_fetch`); filters of quality are in `quality`. What
+is not found: names, addresses of houses, and whatever no pattern describes;
+`redact_pii` lowers a risk and does not remove it.
 
 The order of the steps follows FineWeb (Penedo et al., 2024); MinHash is
 Broder's (1997), here from the library datasketch.
