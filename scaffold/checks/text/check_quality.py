@@ -364,7 +364,7 @@ BUGS = {
         "zip(groups, kept)",
     ),
     "pages come from a hidden generator": (
-        "    some = [draw.choice(units(story))",
-        "    some = [random.choice(units(story))",
+        "    some = draw.choices(",
+        "    some = random.choices(",
     ),
 }

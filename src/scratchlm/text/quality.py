@@ -361,7 +361,7 @@ JUNK = ("menu", "tags", "symbols", "stutter", "shuffled", "shop", "notice")
 def web_page(kind: str, story: str, draw: random.Random) -> str:
     """A page of junk of one kind of JUNK, with words of a story in it."""
     words, first = story.split(), story.split("\n")[0]
-    some = [draw.choice(units(story)) for _ in range(80)]
+    some = draw.choices(units(story), k=80)
     if kind == "menu":
         return "\n".join(f"\u2022 {word.capitalize()}" for word in some)
     if kind == "tags":
