@@ -1,5 +1,6 @@
 """Solutions to the exercises on filters of quality."""
 
+import zlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -48,6 +49,19 @@ def cut_overlaps(text: str, items: Iterable[str], least: int = 20) -> list[str]:
             pieces.append(clean[starts[first] : end].strip())
         first = place + 1
     return pieces
+
+
+# --- One number for all repetition -------------------------------------------
+
+
+def compressed_share(text: str) -> float:
+    """The bytes of a text compressed by zlib, as a share of what they were.
+
+    >>> compressed_share("ha" * 500) < 0.05
+    True
+    """
+    data = text.encode()
+    return len(zlib.compress(data, 9)) / max(len(data), 1)
 
 
 # --- The same share of each group --------------------------------------------

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from solutions.text import quality
-from solutions.text.quality import cut_overlaps, keep_evenly, keep_noisy
+from solutions.text.quality import (
+    compressed_share,
+    cut_overlaps,
+    keep_evenly,
+    keep_noisy,
+)
 
 WORDS = [f"word{i}" for i in range(100)]
 
@@ -50,6 +55,12 @@ def test_short_pieces_go() -> None:
 
 def test_a_text_that_shares_nothing_stays() -> None:
     assert cut_overlaps("One  line.", [" ".join(WORDS)]) == ["One line."]
+
+
+def test_repeated_words_are_compressed() -> None:
+    text = " ".join(WORDS)
+    assert compressed_share(text) > compressed_share(text * 3)
+    assert compressed_share("") > 1  # the frame alone
 
 
 def test_each_group_keeps_the_same_share() -> None:

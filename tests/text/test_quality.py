@@ -27,7 +27,7 @@ from scratchlm.text.quality import (
     marks,
     measure,
     reasons,
-    repeated,
+    repeated_parts,
     repeated_share,
     share,
     top_share,
@@ -119,9 +119,9 @@ def test_measures_by_hand() -> None:
 
 def test_shares() -> None:
     assert share(iter([True, False])) == 0.5
-    assert repeated([]) == 0
-    assert repeated(["a", "b"]) == 0
-    assert repeated(["a", "a", "a", "b"]) == 0.5
+    assert repeated_parts([]) == 0
+    assert repeated_parts(["a", "b"]) == 0
+    assert repeated_parts(["a", "a", "a", "b"]) == 0.5
 
 
 def test_runs_share_characters_once() -> None:

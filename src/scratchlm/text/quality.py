@@ -74,10 +74,10 @@ def share(kept: Iterable[bool]) -> float:
     return sum(row) / max(len(row), 1)
 
 
-def repeated(parts: Sequence[str]) -> float:
+def repeated_parts(parts: Sequence[str]) -> float:
     """The share of parts that are equal to an earlier one.
 
-    >>> repeated(["Home", "Shop", "Home", "Home"])
+    >>> repeated_parts(["Home", "Shop", "Home", "Home"])
     0.5
     """
     return 1 - len(set(parts)) / len(parts) if parts else 0.0
@@ -141,8 +141,8 @@ def measure(text: str) -> dict[str, float]:
         "ellipses": share(line.endswith(ELLIPSIS) for line in lines),
         "sentences": share(bool(SENTENCE.search(line)) for line in lines),
         "code": len(CODE.findall(text)),
-        "repeated_lines": repeated(lines),
-        "repeated_paragraphs": repeated(paragraphs),
+        "repeated_lines": repeated_parts(lines),
+        "repeated_paragraphs": repeated_parts(paragraphs),
     }
     found |= {f"top_{n}": top_share(words, n) for n in (2, 3, 4)}
     return found | {
