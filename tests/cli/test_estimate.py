@@ -11,7 +11,12 @@ import torch
 
 from scratchlm.cli import estimate
 from scratchlm.cli.errors import UserError
-from scratchlm.model.gpt import GPT, gpt2_config, memory_estimate
+from scratchlm.model.gpt import (
+    GPT,
+    flops_per_token,
+    gpt2_config,
+    memory_estimate,
+)
 from scratchlm.training.trainer import TrainConfig
 
 SHAPE = gpt2_config(300, 16, 3, 2, 16)
@@ -76,6 +81,40 @@ def test_what_cannot_fit_is_refused_with_a_way_out(memory: Any) -> None:
     memory(1000)
     with pytest.raises(UserError, match="a smaller --batch-size"):
         estimate.check_memory(BIG, LOOP, 64, "cpu")
+
+
+def test_slices_share_what_is_held(memory: Any) -> None:
+    deep = replace(BIG, layers=64)
+    found = memory_estimate(deep, 8)
+    held = found.weights + found.gradients + found.moments
+    passing = 2 * memory_estimate(replace(deep, layers=1), 1).weights
+    for count in (2, 4):
+        need = estimate.peak_memory(deep, LOOP, 8, count)
+        gone = held * (count - 1) // count
+        assert need == found.peak - gone + passing
+    assert estimate.peak_memory(deep, LOOP, 8, 1) == found.peak
+    half = estimate.size(estimate.peak_memory(deep, LOOP, 4, 2))
+    third = estimate.size(estimate.peak_memory(deep, LOOP, 3, 3))
+    assert estimate.on_each(deep, LOOP, 8, (2, 3)) == (
+        f"about {half} on each of 2, {third} on each of 3 processes"
+    )
+    memory(1e12)
+    said = estimate.check_memory(deep, LOOP, 8, "cuda", 4)
+    assert said.endswith(", on each of 4 processes")
+    memory(1000)
+    with pytest.raises(UserError, match="torchrun, --shard with more proc"):
+        estimate.check_memory(deep, LOOP, 8, "cuda", 4)
+    with pytest.raises(UserError, match=r"torchrun, --shard$"):
+        estimate.check_memory(deep, LOOP, 8, "cuda")
+
+
+def test_a_layer_tells_how_long_all_take() -> None:
+    small, speed = replace(SHAPE, layers=1), estimate.Speed(2.0, 6.0)
+    more = flops_per_token(SHAPE) / flops_per_token(small)
+    deep = speed.of(small, SHAPE, 3)
+    assert deep.step == pytest.approx(2 * more)
+    assert deep.batch == pytest.approx(2 * more)
+    assert speed.of(SHAPE, SHAPE, 1) == speed
 
 
 def test_advice_when_memory_ran_out(memory: Any) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -17,9 +18,10 @@ from torch._dynamo.exc import BackendCompilerFailed
 
 from scratchlm.cli import estimate, progress, train
 from scratchlm.cli.app import main
+from scratchlm.cli.errors import UserError
 from scratchlm.cli.progress import TimeLimit
 from scratchlm.cli.runs import alone, opening
-from scratchlm.model.gpt import gpt2_config
+from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.text.characters import CharTokenizer
 from scratchlm.text.files import entry, read_json, write_json, write_seal
 from scratchlm.text.tokenizer import Tokenizer
@@ -134,6 +136,14 @@ def test_a_share_of_the_peak_is_told_where_it_is_known(
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda d, n=name: n)
         assert words in train.pace(trainer, lines)
         assert ("%" in train.pace(trainer, lines)) == (name != "X")
+    name = "NVIDIA H100 PCIe"
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda d: name)
+    alone = progress.share_of_peak(trainer.model.config, 8e9, trainer.device)
+    monkeypatch.setenv("WORLD_SIZE", "8")  # of eight each has an eighth
+    all_ = progress.share_of_peak(trainer.model.config, 8e9, trainer.device)
+    assert alone is not None
+    assert all_ == (alone[0] / 8, name)
+    assert f"each {name} has" in train.pace(trainer, lines)
     for few in (lines[:1], lines[:1] * 2):
         assert train.pace(trainer, few) == "too short to be timed"
 
@@ -154,6 +164,10 @@ def test_each_line_but_the_first_says_how_fast_it_goes(
     monkeypatch.setattr(progress, "share_of_peak", lambda *_: (share, "a card"))
     lines: Any = [{"tokens": n, "seconds": n} for n in (10, 20)]
     assert progress.speed(model, *lines) == "   1 tokens/s, MFU 31%"
+    monkeypatch.setattr(
+        progress, "share_of_peak", lambda shape, rate, there: (0.5, str(there))
+    )
+    assert progress.speed(model, *lines, "meta").endswith("MFU 50%")
 
 
 def test_batches_are_fetched_ahead_on_a_card(monkeypatch: Any) -> None:
@@ -863,6 +877,77 @@ def test_two_processes_train_as_one(run: Path, among: Among) -> None:
     assert {p.name for p in Path("two").iterdir()} == {
         path.name for path in run.iterdir()
     }
+
+
+def test_two_processes_train_a_divided_model_as_one(
+    run: Path, among: Among, capsys: Capture
+) -> None:
+    def begin(rank: int) -> int:
+        words = ["--shard", "--out", "two"]
+        if rank:
+            return main(["train", *SMALL, *words])
+        with mock.patch.object(Trainer, "finish_step", stop_after(3)):
+            return main(["train", *SMALL, *words])
+
+    def go_on(rank: int) -> int:
+        return main(["train", "--resume", "--shard", "--out", "two"])
+
+    assert among(2, begin) == [130, 0]
+    assert among(3, go_on) == [0, 0, 0]
+    two, one = read_log(Path("two")), read_log(run)
+    assert [line["tokens"] for line in two] == [line["tokens"] for line in one]
+    for name in ("train_loss", "validation_loss", "gradient_norm"):
+        got, wanted = (
+            [line[name] for line in log if name in line] for log in (two, one)
+        )
+        assert got == pytest.approx(wanted, abs=1e-4)
+    for a, b in zip(weights(Path("two")), weights(run), strict=True):
+        assert (a - b).abs().max() < 1e-4
+    assert {p.name for p in Path("two").iterdir()} == {
+        path.name for path in run.iterdir()
+    }
+    assert read_json(Path("two/config.json")) == read_json(run / "config.json")
+
+
+def test_a_divided_model_is_made_in_main_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def made(model: GPT, *rest: Any) -> None:
+        raise UserError(f"{model.config.layers} layers: {rest[3].precision}")
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(distributed, "ShardTrainer", made)
+    words = ["train", *SMALL, "--layers", "3", "--shard", "--out", "new"]
+    monkeypatch.setattr(train, "train_together", train.train_alone)
+    assert main(words) == 2
+    printed = capsys.readouterr()
+    assert "3 layers: float32" in printed.err
+    assert "3 layers, 2 heads" in printed.out
+    assert re.search(r"memory .* on each of 2 processes", printed.out)
+
+
+def test_what_a_divided_model_would_take(capsys: Capture) -> None:
+    words = [*SMALL, "--layers", "3", "--shard", "--dry-run"]
+    assert main(["train", *words]) == 0
+    text = capsys.readouterr().out
+    assert "3 layers" in text
+    assert re.search(
+        r"memory   about \S+ MB on each of 2, \S+ MB on each of 4, "
+        r"\S+ MB on each of 8 processes",
+        text,
+    )
+
+
+def test_where_a_model_cannot_be_divided(
+    fails: Fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["train", *SMALL, "--shard", "--out", "new"]
+    said = fails([*words, "--optimizer", "adamw"])
+    assert "torchrun --standalone --nproc-per-node 2 -m scratchlm" in said
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "whole matrix" in fails([*words, "--optimizer", "muon"])
+    assert not Path("new").exists()
 
 
 def test_what_several_processes_cannot_do(

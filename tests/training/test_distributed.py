@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,20 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import (
 )
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from scratchlm.model.gpt import GPT, llama_config
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.training import distributed
-from scratchlm.training.checkpoint import load_model
+from scratchlm.training.checkpoint import load_model, pack_optimizers
 from scratchlm.training.device import Prefetch, Sent
 from scratchlm.training.distributed import (
     RankLost,
     RankTrainer,
+    ShardTrainer,
     SummedLoss,
+    Word,
     accumulate_over_ranks,
     all_targets,
     assist,
@@ -39,10 +43,12 @@ from scratchlm.training.distributed import (
     drill_model,
     drill_steps,
     dropout_seed,
+    held_bytes,
     joined,
     launch,
     leading,
     load_shards,
+    local,
     noticing,
     rank_bytes,
     ring_bytes,
@@ -59,6 +65,7 @@ from scratchlm.training.trainer import (
     TrainConfig,
     Trainer,
     read_log,
+    read_train_config,
 )
 
 Among = Callable[[int, Callable[[int], Any]], list[Any]]
@@ -234,9 +241,7 @@ def test_bytes_by_formula() -> None:
 # --- shards ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "ranks", [3, pytest.param(1, marks=pytest.mark.judge)]
-)
+@pytest.mark.parametrize("ranks", [3, pytest.param(1, marks=pytest.mark.judge)])
 def test_any_number_of_processes_goes_on(
     ranks: int, among: Among, tmp_path: Path
 ) -> None:
@@ -304,13 +309,16 @@ def cursor() -> BatchCursor:
     return BatchCursor(TOKENS, 6, 5, seed=2)
 
 
-def fresh(kind: type[Trainer], folder: Path, dropout: float = 0.0) -> Trainer:
+def fresh(
+    kind: type[Trainer], folder: Path, dropout: float = 0.0, **settings: Any
+) -> Trainer:
     """A trainer at the beginning of a run of six steps."""
     torch.manual_seed(8)
     model = GPT(llama_config(11, 6, 1, 2, 8, hidden=8, dropout=dropout))
     config = TrainConfig(
         steps=6, warmup=2, accumulate=2, evaluate_every=3, checkpoint_every=2
     )
+    config = replace(config, **settings)
     return kind(model, cursor(), HELD_OUT, config, folder)
 
 
@@ -340,13 +348,15 @@ def program(
     folder: Path,
     begin: Callable[[], Trainer],
     plan: Callable[[Trainer], None] = lambda trainer: None,
-    helper: Callable[[Trainer], None] = lambda trainer: None,
+    helper: Callable[[Any], None] = lambda trainer: None,
+    kind: type[RankTrainer] = RankTrainer,
 ) -> Callable[[int], str]:
     """What each process runs; tells how it ended."""
 
-    def follow() -> Trainer:
-        trainer = taken_up(RankTrainer, folder)
+    def follow() -> RankTrainer:
+        trainer = taken_up(kind, folder)
         helper(trainer)
+        assert isinstance(trainer, RankTrainer)
         return trainer
 
     def work(rank: int) -> str:
@@ -458,13 +468,15 @@ def test_others_take_part_and_write_nothing(
     folder = tmp_path / "run"
     fresh(Trainer, folder).begin()
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    words, made = iter([True, True, False]), []
-    monkeypatch.setattr(distributed, "another_step", lambda: next(words))
+    words, made = iter([Word.STEP, Word.STEP, Word.END]), []
+    monkeypatch.setattr(distributed, "agree", lambda: next(words))
     monkeypatch.setattr(dist, "get_rank", lambda group=None: 1)
 
-    def make() -> Trainer:
-        made.append(taken_up(RankTrainer, folder))
-        return made[-1]
+    def make() -> RankTrainer:
+        trainer = taken_up(RankTrainer, folder)
+        assert isinstance(trainer, RankTrainer)
+        made.append(trainer)
+        return trainer
 
     assist(make)
     assert [trainer.step for trainer in made] == [2]
@@ -547,6 +559,239 @@ def test_other_errors_are_no_lost_rank() -> None:
         raise RuntimeError("shapes do not fit")
     with pytest.raises(RankLost, match="train --resume"), noticing():
         raise RuntimeError("Connection closed by peer [127.0.0.1]:5")
+
+
+# --- a model that no card holds ----------------------------------------------
+
+
+def sharded(
+    folder: Path,
+    begin: Callable[[], Trainer] | None = None,
+    plan: Callable[[Trainer], None] = lambda trainer: None,
+    helper: Callable[[Any], None] = lambda trainer: None,
+) -> Callable[[int], str]:
+    """What each process of a divided model runs; it goes on, untold."""
+    begin = begin or (lambda: taken_up(ShardTrainer, folder))
+    return program(folder, begin, plan, helper, ShardTrainer)
+
+
+def same(got: Path, wanted: Path) -> None:
+    """Both runs have the same log, weights, moments and files."""
+    torch.testing.assert_close(numbers(got), numbers(wanted), atol=1e-5, rtol=0)
+    judged = [
+        [line.get("validation_loss", 0.0) for line in read_log(run)]
+        for run in (got, wanted)
+    ]
+    assert judged[0] == pytest.approx(judged[1], abs=1e-5)
+    a, b = (taken_up(Trainer, run) for run in (got, wanted))
+    assert (vector(a.model) - vector(b.model)).abs().max() < 1e-5
+    moments, others = (pack_optimizers(t.model, t.optimizers) for t in (a, b))
+    assert moments[1] == others[1]
+    torch.testing.assert_close(moments[0], others[0], atol=1e-5, rtol=0)
+    names = [
+        sorted(path.relative_to(run).as_posix() for path in run.rglob("*"))
+        for run in (got, wanted)
+    ]
+    assert names[0] == names[1]
+
+
+SETTINGS = [
+    {"snapshots": (0, 4, 6), "schedule": "stable"},
+    {"optimizer": "fused_adamw"},
+    {"checkpoint_activations": True},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_divided_model_trains_as_a_whole_one(
+    settings: dict[str, Any], among: Among, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    fresh(Trainer, one, **settings).fit()
+    work = sharded(two, lambda: fresh(ShardTrainer, two, **settings))
+    assert among(2, work) == ["done", "assisted"]
+    same(two, one)
+
+
+@pytest.mark.parametrize(
+    ("settings", "near"),
+    [({"compile": True}, 1e-5), ({"precision": "bfloat16"}, 1e-2)],
+)
+def test_slices_may_be_compiled_or_rounded(
+    settings: dict[str, Any], near: float, among: Among, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    fresh(Trainer, one).fit()
+    work = sharded(two, lambda: fresh(ShardTrainer, two, **settings))
+    assert among(2, work) == ["done", "assisted"]
+    torch.testing.assert_close(numbers(two), numbers(one), atol=near, rtol=0)
+    config = read_train_config(two)
+    assert all(getattr(config, name) == settings[name] for name in settings)
+
+
+@pytest.mark.parametrize("way", ["adamw", "fused_adamw"])
+def test_slices_change_hands(way: str, among: Among, tmp_path: Path) -> None:
+    one, run = tmp_path / "one", tmp_path / "run"
+    fresh(Trainer, one, optimizer=way).fit()
+    begin = partial(fresh, ShardTrainer, run, optimizer=way)
+    assert among(2, sharded(run, begin, ring(1))) == ["Interrupted", "assisted"]
+    work = sharded(run, plan=ring(3))  # with an evaluation that was cut off
+    assert among(3, work) == ["Interrupted", *2 * ["assisted"]]
+    replicas = program(run, lambda: taken_up(RankTrainer, run), ring(4))
+    assert among(2, replicas) == ["Interrupted", "assisted"]
+    assert among(2, sharded(run, plan=ring(5)))[0] == "Interrupted"
+    taken_up(Trainer, run).fit()
+    same(run, one)
+
+
+def test_a_divided_model_drops_the_same_after_a_stop(
+    among: Among, tmp_path: Path
+) -> None:
+    one, cut = tmp_path / "one", tmp_path / "cut"
+    among(2, sharded(one, lambda: fresh(ShardTrainer, one, 0.3)))
+    among(2, sharded(cut, lambda: fresh(ShardTrainer, cut, 0.3), ring(3)))
+    among(2, sharded(cut))
+    assert torch.equal(numbers(one), numbers(cut))
+    pair = (vector(load_model(run)) for run in (one, cut))
+    assert torch.equal(*pair)
+
+
+def test_each_rank_holds_its_part(among: Among, tmp_path: Path) -> None:
+    def weigh(trainer: Any) -> None:
+        take = trainer.train_step
+
+        def train_step() -> dict[str, Any]:
+            line: dict[str, Any] = take()
+            held = held_bytes(trainer.replica, trainer.optimizers[0])
+            place = tmp_path / f"{dist.get_rank()}.json"
+            place.write_text(json.dumps(held))
+            return line
+
+        trainer.train_step = train_step
+
+    run = tmp_path / "run"
+    begin = partial(fresh, ShardTrainer, run)
+    assert among(2, sharded(run, begin, weigh, weigh))[0] == "done"
+    both = [json.loads((tmp_path / f"{r}.json").read_text()) for r in range(2)]
+    trainer = taken_up(Trainer, run)
+    weights = 4 * sum(p.numel() for p in trainer.model.parameters())
+    for part, size in (("weights", 1), ("gradients", 1), ("moments", 2)):
+        held = [found[part] for found in both]
+        assert sum(held) == size * weights
+        assert max(held) < 0.52 * size * weights
+
+
+def test_a_lost_slice_ends_the_run_and_it_goes_on(
+    among: Among, tmp_path: Path
+) -> None:
+    def helper(trainer: Any) -> None:
+        step = trainer.train_step
+
+        def train_step() -> dict[str, Any]:
+            if trainer.step == 4:
+                os.kill(os.getpid(), signal.SIGKILL)
+            line: dict[str, Any] = step()
+            return line
+
+        trainer.train_step = train_step
+
+    run, one = tmp_path / "run", tmp_path / "one"
+    begin = partial(fresh, ShardTrainer, run)
+    assert among(2, sharded(run, begin, helper=helper)) == ["RankLost", "gone"]
+    assert len(read_log(run)) == 4
+    assert among(2, sharded(run)) == ["done", "assisted"]
+    fresh(Trainer, one).fit()
+    same(run, one)
+
+
+def test_all_slices_stop_when_the_loss_is_no_number(
+    among: Among, tmp_path: Path
+) -> None:
+    def spoil(trainer: Any) -> None:
+        step, tell = trainer.train_step, trainer.describe_failure
+
+        def train_step() -> dict[str, Any]:
+            if trainer.step == 2:
+                local(trainer.model.blocks[0].mlp.up.weight.data).fill_(
+                    torch.nan
+                )
+            line: dict[str, Any] = step()
+            return line
+
+        def describe_failure(loss: float, norm: float) -> str:
+            text: str = tell(loss, norm)
+            (tmp_path / str(dist.get_rank())).write_text(text)
+            return text
+
+        trainer.train_step = train_step
+        trainer.describe_failure = describe_failure
+
+    run = tmp_path / "run"
+    work = sharded(run, lambda: fresh(ShardTrainer, run), spoil, spoil)
+    assert among(2, work) == ["NonFiniteLoss", "assisted"]
+    said = {path.name: path.read_text() for path in tmp_path.glob("[01]")}
+    assert "token.weight (88 of 88)" in said["0"]  # in all slices
+    assert said["0"] == said["1"]
+    among(2, sharded(run))
+    assert len(read_log(run)) == 6
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("way", ["adamw", "fused_adamw"])
+def test_slices_of_one_are_the_whole(way: str, tmp_path: Path) -> None:
+    one, run = tmp_path / "one", tmp_path / "run"
+    seen: list[Any] = []
+    fresh(Trainer, one, optimizer=way).fit()
+    trainer = fresh(ShardTrainer, run, optimizer=way)
+    ring(3)(trainer)
+    with pytest.raises(Interrupted), leading():
+        trainer.fit()
+    again = taken_up(ShardTrainer, run)
+    again.on_sample = lambda model, line: seen.append(type(model.head.weight))
+    with leading():
+        again.fit()
+    assert seen == 2 * [nn.Parameter]  # whoever samples has it whole
+    assert isinstance(next(again.model.parameters()), DTensor)
+    same(run, one)
+
+
+@pytest.mark.usefixtures("alone")
+def test_other_ranks_begin_on_paper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    fresh(Trainer, folder).fit()
+    monkeypatch.setattr(dist, "get_rank", lambda group=None: 1)
+    done: list[Any] = []
+    trainer: Any = taken_up(ShardTrainer, folder)
+    assert trainer.step == 6
+    assert (
+        trainer.train.state_dict()
+        == taken_up(Trainer, folder).train.state_dict()
+    )
+    assert all(p.is_meta for p in trainer.model.parameters())
+    for name in ("train_step", "judge", "gather"):
+        monkeypatch.setattr(trainer, name, lambda *word: done.append(word))
+    for word in list(Word)[1:]:
+        trainer.take_part(word)
+    assert done == [(), (), (Word.GATHER,), (Word.SAVE,)]
+
+
+def test_a_divided_model_refuses_muon(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Muon makes each update from a whole"):
+        fresh(ShardTrainer, tmp_path / "run", optimizer="muon")
+
+
+def test_the_device_is_that_which_was_joined(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = {"gloo": "cpu:gloo,cuda:gloo", "nccl": "cpu:gloo,cuda:nccl"}
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 5)
+    found = {}
+    for name, words in known.items():
+        monkeypatch.setattr(dist, "get_backend_config", lambda w=words: w)
+        found[name] = str(distributed.own_device())
+    assert found == {"gloo": "cpu", "nccl": "cuda:5"}
 
 
 # --- starting several --------------------------------------------------------

@@ -1,7 +1,7 @@
 """What a run will need, before it is begun: memory, time, device, precision."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,9 @@ from scratchlm.model.gpt import (
     GPT,
     GPTConfig,
     activation_floats,
-    count_parameters,
     flops_per_token,
     memory_estimate,
+    parameter_table,
 )
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.training.precision import autocast, slowdown
@@ -64,12 +64,21 @@ def machine_memory(device: str) -> int:
     return total
 
 
-def peak_memory(model: GPTConfig, config: TrainConfig, batch: int) -> int:
-    """Bytes that training needs at its highest.
+def peak_memory(
+    model: GPTConfig, config: TrainConfig, batch: int, shards: int = 1
+) -> int:
+    """Bytes that training needs at its highest, on each process.
 
     With activation checkpointing all blocks but one keep their input alone.
+    Of several shards each has its part of weights, gradients and moments;
+    one block, and what is no block, are whole for a while.
     """
-    peak = memory_estimate(model, batch).peak
+    found = memory_estimate(model, batch)
+    peak = found.peak
+    if shards > 1:
+        held = found.weights + found.gradients + found.moments
+        passing = 2 * memory_estimate(replace(model, layers=1), 1).weights
+        peak += passing - held * (shards - 1) // shards
     if config.checkpoint_activations:
         one = activation_floats(replace(model, layers=1))
         inside = activation_floats(model) - one
@@ -78,39 +87,68 @@ def peak_memory(model: GPTConfig, config: TrainConfig, batch: int) -> int:
     return peak
 
 
+def on_each(
+    model: GPTConfig, config: TrainConfig, batch: int, counts: Sequence[int]
+) -> str:
+    """What a divided model needs on each of several processes, in words.
+
+    `batch` is that of all of them together.
+    """
+    said = []
+    for count in counts:
+        rows = -(-batch // count)
+        need = size(peak_memory(model, config, rows, count))
+        said.append(f"{need} on each of {count}")
+    return f"about {', '.join(said)} processes"
+
+
 def smaller_batch(
-    model: GPTConfig, config: TrainConfig, batch: int, limit: int
+    model: GPTConfig,
+    config: TrainConfig,
+    batch: int,
+    limit: int,
+    shards: int = 1,
 ) -> str:
     """Options that do the same with less memory, as far as they go."""
     for pieces in (2, 4, 8, 16, 32, 64):
         if batch % pieces == 0 and batch >= pieces:
-            need = peak_memory(model, config, batch // pieces)
+            need = peak_memory(model, config, batch // pieces, shards)
             if need <= limit:
                 return (
                     f"--batch-size {batch // pieces} --accumulate "
                     f"{config.accumulate * pieces} does the same in "
                     f"{size(need)}"
                 )
+    more = "--shard with more processes" if shards > 1 else "--shard"
     return (
         "choose a smaller --batch-size, more --accumulate, "
-        "--checkpoint-activations, or a smaller model or context"
+        "--checkpoint-activations, a smaller model or context, or, with "
+        f"several cards under torchrun, {more}"
     )
 
 
 def check_memory(
-    model: GPTConfig, config: TrainConfig, batch: int, device: str
+    model: GPTConfig,
+    config: TrainConfig,
+    batch: int,
+    device: str,
+    shards: int = 1,
 ) -> str:
     """How much memory the run needs, in words; refuses what cannot fit."""
-    need, limit = peak_memory(model, config, batch), machine_memory(device)
+    need = peak_memory(model, config, batch, shards)
+    limit = machine_memory(device)
     if need > limit:
+        way = smaller_batch(model, config, batch, limit, shards)
         raise UserError(
             f"this run needs about {size(need)} of memory, and {device} has "
-            f"{size(limit)}: {smaller_batch(model, config, batch, limit)}"
+            f"{size(limit)}: {way}"
         )
     text = f"about {size(need)} at the highest, of {size(limit)}"
+    if shards > 1:
+        text += f", on each of {shards} processes"
     if need > 0.8 * limit:
         text += "; if it does not fit, "
-        text += smaller_batch(model, config, batch, int(0.7 * limit))
+        text += smaller_batch(model, config, batch, int(0.7 * limit), shards)
     return text
 
 
@@ -138,15 +176,20 @@ def advice_on_compiling(error: BaseException) -> str:
 
 
 def advice_on_memory(
-    model: GPTConfig, config: TrainConfig, batch: int, device: str
+    model: GPTConfig,
+    config: TrainConfig,
+    batch: int,
+    device: str,
+    shards: int = 1,
 ) -> str:
     """What to say when memory ran out all the same."""
-    need, limit = peak_memory(model, config, batch), machine_memory(device)
+    need = peak_memory(model, config, batch, shards)
+    limit = machine_memory(device)
     ways = ["a smaller model or --context needs less"]
     if not config.checkpoint_activations:
         ways.insert(0, "--checkpoint-activations costs a third more time")
     if batch % 2 == 0:
-        half = size(peak_memory(model, config, batch // 2))
+        half = size(peak_memory(model, config, batch // 2, shards))
         ways.insert(
             0,
             f"--batch-size {batch // 2} --accumulate {2 * config.accumulate} "
@@ -169,6 +212,14 @@ class Speed:
     def evaluation(self, tokens: int, context: int) -> float:
         """Seconds to judge all validation tokens."""
         return self.batch * -(-tokens // (context * JUDGED))
+
+    def of(self, small: GPTConfig, large: GPTConfig, shards: int) -> "Speed":
+        """What a larger model takes that is divided, by its operations.
+
+        Each process takes its rows of a step, and of what is judged.
+        """
+        more = flops_per_token(large) / flops_per_token(small)
+        return Speed(self.step * more, self.batch * more / shards)
 
 
 def exercise(context: int, batch_size: int) -> BatchCursor:
@@ -205,12 +256,20 @@ def choose_device(wanted: str, trial: Callable[[str], float]) -> str:
     return here[0] if len(here) == 1 else min(here, key=trial)
 
 
-def slow_choices(model: GPT, config: TrainConfig, batch_size: int) -> list[str]:
+def slow_choices(
+    model: GPT,
+    config: TrainConfig,
+    batch_size: int,
+    shape: GPTConfig | None = None,
+    shards: int = 1,
+) -> list[str]:
     """What was chosen and costs time here, a sentence each.
 
     The configuration is as it was asked for: an "auto" chose well enough.
+    `shape` is that of the run's model, if this one stands for it.
     """
-    shape, device = model.config, next(model.parameters()).device.type
+    shape = shape or model.config
+    device = next(model.parameters()).device.type
     found = []
     if config.precision not in ("auto", "float32"):
         rows = batch_size * shape.context
@@ -224,7 +283,7 @@ def slow_choices(model: GPT, config: TrainConfig, batch_size: int) -> list[str]:
         found.append(f"there is a faster device: --device {better[0]}")
     room = machine_memory(device) // 2
     without = replace(config, checkpoint_activations=False)
-    need = peak_memory(shape, without, batch_size)
+    need = peak_memory(shape, without, batch_size, shards)
     if config.checkpoint_activations and need < room:
         found.append(
             "--checkpoint-activations costs a third more time, and without "
@@ -233,9 +292,7 @@ def slow_choices(model: GPT, config: TrainConfig, batch_size: int) -> list[str]:
     return found
 
 
-def steps_in(
-    minutes: float, every: int, speed: Speed, judge: float
-) -> int:
+def steps_in(minutes: float, every: int, speed: Speed, judge: float) -> int:
     """How many steps fit, with the evaluations among them.
 
     >>> steps_in(1.0, 10, Speed(2.0, 0.0), 10.0)
@@ -245,10 +302,10 @@ def steps_in(
 
 
 def describe_run(
-    model: GPT, config: TrainConfig, facts: dict[str, Any], speed: Speed
+    shape: GPTConfig, config: TrainConfig, facts: dict[str, Any], speed: Speed
 ) -> str:
     """What is about to be done, and how long it will take."""
-    shape, count = model.config, count_parameters(model)
+    count = sum(parameter_table(shape).values())
     batch = facts["batch_size"] * shape.context * config.accumulate
     tokens = batch * config.steps
     lines = []

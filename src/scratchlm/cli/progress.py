@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from scratchlm.cli.estimate import duration
+from scratchlm.cli.runs import ranks
 from scratchlm.cli.sample import stream
 from scratchlm.model.gpt import GPT, GPTConfig
 from scratchlm.text.prepare import AnyTokenizer
@@ -25,28 +26,39 @@ def share_of_peak(
 ) -> tuple[float, str] | None:
     """The model-flops utilization at a rate, and the name of the card.
 
-    None for a processor, and for a card whose peak is not known.
+    The rate is that of all processes, and each has a card. None for a
+    processor, and for a card whose peak is not known.
     """
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
     peak = promised(name)
-    return None if peak is None else (utilization(config, rate, peak), name)
+    if peak is None:
+        return None
+    return utilization(config, rate / ranks(), peak), name
 
 
-def speed(model: GPT, before: LogRecord | None, line: LogRecord) -> str:
-    """Tokens a second since an earlier line, and the share of the peak."""
+def speed(
+    model: GPT,
+    before: LogRecord | None,
+    line: LogRecord,
+    device: str | None = None,
+) -> str:
+    """Tokens a second since an earlier line, and the share of the peak.
+
+    `device` is where the run trains, if not where the model is.
+    """
     if before is None or not line["seconds"] > before["seconds"]:
         return ""
     rate = tokens_per_second([before, line])
-    device = next(model.parameters()).device
-    found = share_of_peak(model.config, rate, device)
+    there = torch.device(device or next(model.parameters()).device)
+    found = share_of_peak(model.config, rate, there)
     share = f", MFU {found[0]:.0%}" if found else ""
     return f"   {rate:,.0f} tokens/s{share}"
 
 
 def show_progress(
-    tokenizer: AnyTokenizer, every: int
+    tokenizer: AnyTokenizer, every: int, device: str | None = None
 ) -> Callable[[GPT, LogRecord], None]:
     """What to print after an evaluation: losses, pace, now and then a text."""
     count, before = 0, None
@@ -56,7 +68,7 @@ def show_progress(
         tqdm.write(
             f"step {line['step']:6}   train {line['train_loss']:.4f}   "
             f"validation {line['validation_loss']:.4f}   "
-            f"{duration(line['seconds'])}{speed(model, before, line)}"
+            f"{duration(line['seconds'])}{speed(model, before, line, device)}"
         )
         count, before = count + 1, line
         if every and count % every == 0:

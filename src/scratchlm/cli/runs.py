@@ -1,5 +1,6 @@
 """Runs in their folders: what they were asked for, and what is in them."""
 
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ def folder_of(corpus: str) -> Path:
     """
     name = re.sub(r"\W+", "-", Path(corpus.rstrip("/")).stem).strip("-")
     return Path("runs") / (name[:60] or "text")
+
 
 # The options of each command that opens a run.
 TOYTOWN = Path("runs/toytown")
@@ -195,6 +197,11 @@ def opening(folder: Path, words: int = 3) -> str:
     text = tokenizer.decode([int(i) for i in tokens.tokens[:80]])
     text = " ".join(text.split()[:words])
     return "".join(takewhile(str.isprintable, text))[:60]
+
+
+def ranks() -> int:
+    """How many processes `torchrun` started for this run; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def devices() -> list[str]:

@@ -36,6 +36,7 @@ from scratchlm.cli.runs import (
     kind_of,
     open_run,
     opening,
+    ranks,
     read_settings,
     run_tokenizer,
 )
@@ -80,6 +81,11 @@ OTHER_RATES = (
 BRANCH = Parameter(
     name="--from",
     help="go on with this run in the new folder --out, with different --steps",
+)
+SHARD = Parameter(
+    help="under torchrun, for a model that no single card holds: each process "
+    "keeps a slice of weights, gradients and moments, and borrows the others "
+    "block by block; more travels, and the files are the same",
 )
 VERIFY = Parameter(
     negative="--no-verify",
@@ -137,6 +143,7 @@ class RunOptions:
     max_usd: float | None = None  # the same, to end before it costs more
     usd_per_hour: float | None = None  # what an hour of the machine costs
     device: str = "auto"  # auto, cpu, cuda or mps
+    shard: Annotated[bool, SHARD] = False
     sample_every: int = 5  # evaluations from sample to sample, 0: none
     tensorboard: bool = False  # write its log as well
     verify: Annotated[bool, VERIFY] = True
@@ -318,11 +325,6 @@ def all_or_nothing(folder: Path) -> Iterator[None]:
 # --- one process among several -----------------------------------------------
 
 
-def ranks() -> int:
-    """How many processes `torchrun` started for this run; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def rows(batch_size: int) -> int:
     """The windows of a batch that fall to one process, at most.
 
@@ -342,13 +344,38 @@ def part(train: BatchCursor) -> BatchCursor:
     return BatchCursor(train.tokens, train.context, size, train.seed)
 
 
-def trainer_class() -> type[Trainer]:
+def check_shard(job: Job) -> None:
+    """Refuse --shard where a model cannot be divided."""
+    if not job.run.shard:
+        return
+    if job.training.optimizer == "muon":
+        raise UserError(
+            "--shard with --optimizer muon: Muon makes each update from a "
+            "whole matrix, and no process would hold one; choose adamw or "
+            "fused_adamw, or train without --shard"
+        )
+    if ranks() == 1 and not job.run.dry_run:
+        raise UserError(
+            "--shard divides a model among processes, and this is the only "
+            "one; start several: torchrun --standalone --nproc-per-node 2 "
+            "-m scratchlm train --shard, with the other options behind it"
+        )
+
+
+def shards(job: Job) -> int:
+    """Among how many processes the model is divided."""
+    return ranks() if job.run.shard else 1
+
+
+def trainer_class(job: Job) -> type[Trainer]:
     """The trainer of one process, or of one among several."""
     if ranks() == 1:
         return Trainer
-    from scratchlm.training.distributed import RankTrainer  # takes a second
+    from scratchlm.training import distributed  # takes a second
 
-    return RankTrainer
+    if job.run.shard:
+        return distributed.ShardTrainer
+    return distributed.RankTrainer
 
 
 def rank_device(wanted: str) -> str:
@@ -375,10 +402,10 @@ def ahead(cursor: BatchCursor, device: str) -> Any:
     return prefetched(cursor, torch.device(device), own)
 
 
-def follower(job: Job) -> Trainer:
+def follower(job: Job) -> Any:
     """The trainer of a process that takes part in what rank 0 has begun."""
     opened = open_run(job.folder, job.run.verify)
-    return trainer_class().resume(
+    return trainer_class(job).resume(
         job.folder,
         ahead(opened.train, job.run.device),
         opened.validation,
@@ -491,24 +518,33 @@ def kept(training: TrainConfig) -> TrainConfig:
     return replace(training, snapshots=(*reached, training.steps))
 
 
+def stand_in(job: Job, vocab_size: int, device: str) -> GPT:
+    """A model to be timed: one layer of it, where all have no room."""
+    if job.run.shard:
+        job = replace(job, model=replace(job.model, layers=1))
+    return make_model(job, vocab_size, device)
+
+
 def dry_run(job: Job) -> None:
     """Say what the run would take; nothing is read or written."""
     if ranks() > 1:
         raise UserError("--dry-run is for one process; leave torchrun out")
     check(job)
-    device = device_for(job)
+    device = later_device(job) if job.run.shard else device_for(job)
     check_precision(job, device)
-    memory = estimate.check_memory(
-        job.model, job.training, job.batch.batch_size, device
-    )
-    model = make_model(job, job.model.vocab_size, device)
-    batch = job.batch.batch_size
-    training = settle(job.training, model, batch)
-    batches = estimate.exercise(job.model.context, batch)
+    shape, loop, batch = job.model, job.training, job.batch.batch_size
+    if job.run.shard:
+        memory = estimate.on_each(shape, loop, batch, (2, 4, 8))
+    else:
+        memory = estimate.check_memory(shape, loop, batch, device)
+    model = stand_in(job, shape.vocab_size, device)
+    training = settle(loop, model, batch)
+    batches = estimate.exercise(shape.context, batch)
     speed = estimate.measure(model, batches, training)
+    speed = speed.of(model.config, shape, 1)
     facts = {"batch_size": batch}
-    print(estimate.describe_run(model, training, facts, speed))
-    for line in estimate.slow_choices(model, job.training, batch):
+    print(estimate.describe_run(shape, training, facts, speed))
+    for line in estimate.slow_choices(model, loop, batch, shape):
         print(f"slow     {line}")
     print(f"memory   {memory}")
     print(f"nothing is written; the run would go to {job.folder}")
@@ -547,27 +583,33 @@ def new_trainer(job: Job, start: float) -> Trainer:
     asked_for, loop = job.settings, job.training
     device, batch = device_for(job), rows(job.batch.batch_size)
     check_precision(job, device)
-    memory = estimate.check_memory(job.model, job.training, batch, device)
+    parts = shards(job)
+    memory = estimate.check_memory(job.model, loop, batch, device, parts)
     facts = write_text(job)
     tokenizer = load_tokenizer(job.folder / "tokenizer.json")
     cursor, validation = cursors(job, tokenizer)
-    model = make_model(job, tokenizer.vocab_size, device)
-    training = settle(job.training, model, batch)
+    timed = stand_in(job, tokenizer.vocab_size, device)
+    training = settle(loop, timed, batch)
     job = replace(job, training=training)
-    speed = estimate.measure(model, part(cursor), training)
+    speed = estimate.measure(timed, part(cursor), training)
+    slow = estimate.slow_choices(timed, loop, batch, job.model, parts)
+    model = timed
+    if job.run.shard:  # in main memory; the trainer divides it
+        model = make_model(job, tokenizer.vocab_size, "cpu")
+        speed = speed.of(timed.config, model.config, parts)
     judge = speed.evaluation(len(validation), job.model.context)
     training = kept(within(job, speed, judge, start).training)
-    print(estimate.describe_run(model, training, facts, speed))
-    announce(memory, estimate.slow_choices(model, loop, batch), facts)
+    print(estimate.describe_run(model.config, training, facts, speed))
+    announce(memory, slow, facts)
     now = asdict(model.config) | asdict(training)
     facts["resolved"] = resolved(asked_for, now)
-    return trainer_class()(
+    return trainer_class(job)(
         model,
         ahead(cursor, device),
         validation,
         training,
         job.folder,
-        show_progress(tokenizer, job.run.sample_every),
+        show_progress(tokenizer, job.run.sample_every, device),
         facts,
         job.run.tensorboard,
     )
@@ -601,7 +643,9 @@ def later_device(job: Job) -> str:
     return check_device(devices()[-1] if device == "auto" else device)
 
 
-def later_memory(opened: Opened, training: TrainConfig, device: str) -> str:
+def later_memory(
+    opened: Opened, training: TrainConfig, device: str, parts: int
+) -> str:
     """How much memory a run that goes on needs, in words."""
     if training.precision not in supported(kind_of(device)):
         raise UserError(
@@ -610,7 +654,7 @@ def later_memory(opened: Opened, training: TrainConfig, device: str) -> str:
             "--out NEW --precision float32"
         )
     size = rows(opened.train.batch_size)
-    return estimate.check_memory(opened.model, training, size, device)
+    return estimate.check_memory(opened.model, training, size, device, parts)
 
 
 def resumed_trainer(job: Job) -> Trainer:
@@ -623,12 +667,12 @@ def resumed_trainer(job: Job) -> Trainer:
     )
     opened = open_run(job.folder, run.verify)
     training = read_train_config(job.folder, run.verify)
-    memory = later_memory(opened, training, device)
-    trainer = trainer_class().resume(
+    memory = later_memory(opened, training, device, shards(job))
+    trainer = trainer_class(job).resume(
         job.folder,
         ahead(opened.train, device),
         opened.validation,
-        show_progress(opened.tokenizer, run.sample_every),
+        show_progress(opened.tokenizer, run.sample_every, device),
         run.tensorboard,
         device,
         run.verify,
@@ -649,16 +693,16 @@ def branched_trainer(job: Job, source: Path) -> Trainer:
     opened = open_run(source, run.verify)
     old = read_train_config(source, run.verify)
     config = replace(old, **{n: getattr(job.training, n) for n in names})
-    memory = later_memory(opened, config, device)
+    memory = later_memory(opened, config, device, shards(job))
     with users_input():  # no more steps, another optimizer
-        trainer = trainer_class().branch(
+        trainer = trainer_class(job).branch(
             source,
             job.folder,
             config,
             ahead(opened.train, device),
             opened.validation,
             run.verify,
-            on_sample=show_progress(opened.tokenizer, run.sample_every),
+            on_sample=show_progress(opened.tokenizer, run.sample_every, device),
             tensorboard=run.tensorboard,
             device=device,
         )
@@ -717,7 +761,9 @@ def advising(job: Job) -> Iterator[None]:
             raise
         device = "cpu" if job.run.device == "auto" else job.run.device
         raise UserError(
-            estimate.advice_on_memory(job.model, training, batch, device)
+            estimate.advice_on_memory(
+                job.model, training, batch, device, shards(job)
+            )
         ) from error
 
 
@@ -737,7 +783,8 @@ def pace(trainer: Trainer, lines: list[LogRecord]) -> str:
     text = f"{rate:,.0f} tokens a second, "
     text += f"{flops_per_token(config) * rate:.1e} operations"
     if found := share_of_peak(config, rate, trainer.device):
-        text += f": {found[0]:.1%} of what {found[1]} has in bfloat16"
+        card = found[1] if ranks() == 1 else f"each {found[1]}"
+        text += f": {found[0]:.1%} of what {card} has in bfloat16"
     return text
 
 
@@ -814,6 +861,7 @@ def train(
     """
     start = time.monotonic()
     job = Job(text, model, training, batch, run)
+    check_shard(job)
     if run.tensorboard:
         find_tensorboard()
     if run.dry_run:

@@ -468,11 +468,13 @@ def save_checkpoint(
     config: Mapping[str, Any],
     others: Sequence[str] = (),
     part: str = "checkpoint",
+    device: torch.device | None = None,
 ) -> None:
     """Write all that is needed to go on from here; replaces the one before.
 
     That is, the one in the same `part` of the run. `others` are files of the
-    folder that belong to it as they are now. Until the seal is replaced the
+    folder that belong to it as they are now, and `device` is where the run
+    trains, if not where the model is. Until the seal is replaced the
     checkpoint before is the one that counts; of a crash at any moment, one
     of the two is left, whole.
     """
@@ -484,7 +486,7 @@ def save_checkpoint(
         "config": config,
         "progress": asdict(progress),
         "optimizers": rest,
-        "random": random_state(device_of(model)),
+        "random": random_state(device or device_of(model)),
     }
     save_weights(folder / "model.safetensors", model)
     write_tensors(folder / "optimizer.safetensors", tensors)
@@ -552,14 +554,16 @@ def load_checkpoint(
     optimizers: Sequence[Optimizer],
     config: Mapping[str, Any],
     verify: bool = True,
+    device: torch.device | None = None,
 ) -> Progress:
     """Put model, optimizers and random generators back; return the rest.
 
     All is read into main memory first and then copied to where the model
-    is. Raises CheckpointError, and names what is wrong, when the files are
-    not there or damaged, or belong to a model or run of another shape.
-    What is not read here, such as snapshots, is not verified; without
-    `verify` nothing is, and a flipped bit in the weights stays there.
+    is; `device` is where the run trains, if that is elsewhere. Raises
+    CheckpointError, and names what is wrong, when the files are not there
+    or damaged, or belong to a model or run of another shape. What is not
+    read here, such as snapshots, is not verified; without `verify` nothing
+    is, and a flipped bit in the weights stays there.
     """
     run = Path(run)
     names = [n for n in sealed_names(run, verify) if not n.startswith(UNREAD)]
@@ -572,7 +576,7 @@ def load_checkpoint(
     with blaming(where[1]):
         unpack_optimizers(model, optimizers, moments, state["optimizers"])
     with blaming(folder / "state.json"):
-        set_random_state(state["random"], device_of(model))
+        set_random_state(state["random"], device or device_of(model))
         return Progress(**state["progress"])
 
 

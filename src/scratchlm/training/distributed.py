@@ -5,7 +5,8 @@ Each process (a *rank*) takes a share of the rows of every batch. With DDP
 over the ranks; with FSDP2 (Zhao et al., 2023) each holds a slice of it, and
 borrows the other slices while a block needs them. However many targets the
 shares hold, the step is that of one process with the whole batch.
-`RankTrainer` is the book's trainer under `torchrun`.
+`RankTrainer` is the book's trainer under `torchrun`, `ShardTrainer` that of
+a model which no single card holds.
 
 Left out: dividing a layer, the layers, or one long text among processes.
 """
@@ -17,18 +18,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractContextManager,
     contextmanager,
     nullcontext,
     suppress,
 )
+from dataclasses import replace
 from datetime import timedelta
+from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
@@ -39,12 +43,21 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from scratchlm.model.gpt import GPT, llama_config
-from scratchlm.training.checkpoint import load_checkpoint
+from scratchlm.model.gpt import GPT, GPTConfig, llama_config
+from scratchlm.training.checkpoint import (
+    Progress,
+    blaming,
+    checkpoint_folder,
+    load_checkpoint,
+    read_state,
+    undisturbed,
+    verified,
+)
 from scratchlm.training.device import Sent
 from scratchlm.training.memory import (
     IGNORED,
@@ -61,8 +74,14 @@ from scratchlm.training.precision import (
 from scratchlm.training.trainer import (
     LogRecord,
     NonFiniteLoss,
+    Span,
     StopRequest,
+    TrainConfig,
     Trainer,
+    apply_settings,
+    make_optimizers,
+    span_batches,
+    spans,
 )
 
 Batch = tuple[Tensor, Tensor]  # ids and targets, both (B, T)
@@ -299,11 +318,21 @@ def joined(device: str = "cpu") -> Iterator[int]:
         dist.destroy_process_group()
 
 
-def another_step(wanted: bool = True) -> bool:
-    """Whether another step comes: rank 0 decides, all learn it."""
-    word = torch.tensor(int(wanted))
-    dist.broadcast(word, src=0)
-    return bool(word)
+class Word(IntEnum):
+    """What rank 0 tells all ranks to do next, together."""
+
+    END = 0  # nothing more
+    STEP = 1  # train on a batch
+    JUDGE = 2  # score the validation text
+    GATHER = 3  # put the weights together
+    SAVE = 4  # the weights, and the moments
+
+
+def agree(word: Word = Word.END) -> Word:
+    """The word of rank 0, on all ranks; those above 0 bring none."""
+    said = torch.tensor(int(word))
+    dist.broadcast(said, src=0)
+    return Word(int(said))
 
 
 def dropout_seed(step: int, rank: int) -> int:
@@ -343,22 +372,36 @@ class RankTrainer(Trainer):
             own.there = batch.there
         return own
 
-    def train_step(self) -> LogRecord:
-        """One update, in which all ranks take part."""
+    @contextmanager
+    def together(self, word: Word) -> Iterator[nn.Module]:
+        """What all ranks do inside, once rank 0 has given them the word."""
         with noticing():
             if dist.get_rank() == 0:
-                another_step()
+                agree(word)
+            yield self.replica
+
+    def train_step(self) -> LogRecord:
+        """One update, in which all ranks take part."""
+        with self.together(Word.STEP):
             return super().train_step()
+
+    def take_part(self, word: Word) -> None:
+        """What a rank above 0 does at a word: a step, here, and no more."""
+        self.train_step()
 
     def load(self, verify: bool = True) -> None:
         """Take up the checkpoint; ranks above 0 read it, and no more."""
         if dist.get_rank() == 0:
             return super().load(verify)
-        progress = load_checkpoint(
-            self.folder, self.model, self.optimizers, self.settings(), verify
-        )
+        progress = self.read(verify)
         self.step = progress.step
         self.train.load_state_dict(progress.cursor)
+
+    def read(self, verify: bool) -> Progress:
+        """What a rank above 0 needs of the checkpoint: here all of it."""
+        return load_checkpoint(
+            self.folder, self.model, self.optimizers, self.settings(), verify
+        )
 
 
 @contextmanager
@@ -368,20 +411,261 @@ def leading() -> Iterator[None]:
         yield
     finally:
         with suppress(RuntimeError):  # of a process that is gone
-            another_step(False)
+            agree(Word.END)
 
 
-def assist(make: Callable[[], Trainer]) -> None:
-    """What ranks above 0 do: take part in each step until rank 0 is done.
+def assist(make: Callable[[], RankTrainer]) -> None:
+    """What ranks above 0 do: what rank 0 says, until it has no more to say.
 
-    `make` is called at the first step; by then rank 0 has a checkpoint.
+    `make` is called at the first word; by then rank 0 has a checkpoint.
     Whether a signal ends the run is for rank 0 to decide.
     """
     trainer = None
     with StopRequest(), suppress(NonFiniteLoss), noticing():
-        while another_step():
+        while word := agree():
             trainer = trainer or make()
-            trainer.train_step()
+            trainer.take_part(word)
+
+
+# --- a model that no card holds ----------------------------------------------
+
+
+def own_device() -> torch.device:
+    """Where this process computes, by what `joined` was told."""
+    if "cuda:nccl" in dist.get_backend_config():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def on_paper(config: GPTConfig) -> GPT:
+    """A model whose weights have shapes and no numbers, nor any memory.
+
+    Each weight is let go as soon as it is made, before the next one is.
+    """
+
+    def forget(
+        module: nn.Module, name: str, weight: nn.Parameter
+    ) -> nn.Parameter | None:
+        return None if weight.is_meta else nn.Parameter(weight.to("meta"))
+
+    hook = register_module_parameter_registration_hook(forget)
+    try:
+        return GPT(config)
+    finally:
+        hook.remove()
+
+
+def make_room(model: nn.Module, device: torch.device) -> None:
+    """Give memory to weights that have none: to this rank's slices alone."""
+    model._apply(
+        lambda t: torch.empty_like(t, device=device) if t.is_meta else t
+    )
+
+
+def divide(tensor: Tensor, like: Tensor) -> Tensor:
+    """A tensor of rank 0 in slices, cut as another one is.
+
+    Ranks above 0 bring one that is of the same shape, on paper.
+    """
+    assert isinstance(like, DTensor)
+    place = like.device
+    full = (
+        torch.empty_like(tensor, device=place)
+        if tensor.is_meta
+        else tensor.to(place)
+    )
+    return distribute_tensor(full, like.device_mesh, like.placements)
+
+
+def stepped(optimizer: Optimizer) -> list[nn.Parameter]:
+    """The parameters of an optimizer, in the order of its groups."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def outline(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What an optimizer keeps of a parameter, None for each large tensor.
+
+    >>> outline({"step": 3, "exp_avg": torch.zeros(2, 2)})
+    {'step': 3, 'exp_avg': None}
+    """
+    return {k: None if getattr(v, "ndim", 0) else v for k, v in state.items()}
+
+
+def divide_moments(theirs: Optimizer, ours: Optimizer) -> None:
+    """Give each rank its slices of the state that rank 0 has, and loses.
+
+    What is no slice, such as the count of steps, comes to every rank.
+    """
+    told = [[outline(theirs.state.get(p, {})) for p in stepped(theirs)]]
+    dist.broadcast_object_list(told, src=0)
+    for a, b, state in zip(stepped(theirs), stepped(ours), *told, strict=True):
+        full = theirs.state.pop(a, {})
+        for name, value in state.items():
+            if value is None:
+                value = divide(full.get(name, a.detach()), b)
+            elif isinstance(value, Tensor):
+                value = value.to(b.device)
+            ours.state[b][name] = value
+
+
+def gather_moments(ours: Optimizer, theirs: Optimizer) -> None:
+    """Put the state together again, in rank 0's main memory."""
+    for mine, its in zip(ours.param_groups, theirs.param_groups, strict=True):
+        its |= {k: v for k, v in mine.items() if k != "params"}
+    for a, b in zip(stepped(ours), stepped(theirs), strict=True):
+        for name, value in ours.state[a].items():
+            if isinstance(value, Tensor):
+                value = whole(value).to(b.device)  # on paper, that is nowhere
+            theirs.state[b][name] = value
+
+
+class ShardTrainer(RankTrainer):
+    """The trainer of a model of which each process holds a slice.
+
+    Rank 0 has all of it in main memory while it begins, resumes and writes.
+    So the files are those of one process, and any number of them may go on.
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        train: Any,
+        validation: Any,
+        config: TrainConfig,
+        *rest: Any,
+        **options: Any,
+    ) -> None:
+        """A `Trainer`; ValueError for Muon, which needs whole matrices."""
+        if config.optimizer == "muon":
+            raise ValueError(
+                "Muon makes each update from a whole matrix, and no process "
+                "holds one: choose adamw or fused_adamw for a divided model"
+            )
+        plain = replace(config, compile=False)  # the whole is never trained
+        super().__init__(model, train, validation, plain, *rest, **options)
+        self.config = replace(self.config, compile=config.compile)
+        self.device = own_device()
+
+    @staticmethod
+    def blank(config: GPTConfig, device: str) -> GPT:
+        """In main memory, wherever it trains; above rank 0 on paper."""
+        return on_paper(config) if dist.get_rank() else GPT(config)
+
+    def read(self, verify: bool) -> Progress:
+        """Step and place in the text; weights and moments rank 0 hands out."""
+        path = checkpoint_folder(self.folder, verify) / "state.json"
+        name = path.relative_to(self.folder).as_posix()
+        with verified(self.folder, [name], verify), blaming(path):
+            state = read_state(path, self.settings())
+            return Progress(**state["progress"])
+
+    @cached_property
+    def replica(self) -> SummedLoss:
+        """The model in slices; made at the first word, on all ranks."""
+        self.kept = self.model, self.optimizers
+        with undisturbed(self.device):
+            self.model = on_paper(self.model.config)
+        apply_settings(self.model, self.config)
+        ranks = dist.get_world_size()
+        mesh = init_device_mesh(self.device.type, (ranks,))
+        summed = shard(self.model, mesh)
+        make_room(summed, self.device)
+        for a, b in zip(self.kept[0].parameters(), summed.parameters()):
+            local(b.data).copy_(local(divide(a.data, b)))
+        self.optimizers = make_optimizers(self.model, self.config)
+        for theirs, ours in zip(self.kept[1], self.optimizers):
+            divide_moments(theirs, ours)
+        return summed
+
+    def clip(self) -> Tensor:
+        """Shorten the gradient by the norm of all slices of all ranks."""
+        return whole(super().clip())
+
+    def nonfinite(self) -> list[str]:
+        """The parameters whose gradients are no numbers, in any slice."""
+        counts = {
+            name: int(whole((~weight.grad.isfinite()).sum()))
+            for name, weight in self.model.named_parameters()
+            if weight.grad is not None
+        }
+        sizes = {name: w.numel() for name, w in self.model.named_parameters()}
+        return [f"{k} ({n} of {sizes[k]})" for k, n in counts.items() if n]
+
+    def take_part(self, word: Word) -> None:
+        """What a rank above 0 does at a word."""
+        if word is Word.STEP:
+            self.train_step()
+        elif word is Word.JUDGE:
+            self.judge()
+        else:
+            self.gather(word)
+
+    def gather(self, word: Word) -> None:
+        """Put the whole together in rank 0's main memory, part by part."""
+        with self.together(word), torch.no_grad():
+            model, optimizers = self.kept
+            pairs = zip(self.model.parameters(), model.parameters())
+            for ours, its in pairs:
+                its.copy_(whole(ours))  # on paper nothing is copied
+            if word is Word.SAVE:
+                for mine, theirs in zip(self.optimizers, optimizers):
+                    gather_moments(mine, theirs)
+
+    @contextmanager
+    def put_together(self, word: Word) -> Iterator[None]:
+        """Inside, `model` and `optimizers` are those of one process."""
+        self.gather(word)
+        slices = self.model, self.optimizers
+        self.model, self.optimizers = self.kept
+        try:
+            yield
+        finally:
+            self.model, self.optimizers = slices
+            for optimizer in self.kept[1]:
+                optimizer.state.clear()
+
+    def save(self, part: str = "checkpoint") -> None:
+        """Write the checkpoint of one process; at first the whole is here."""
+        if "replica" not in vars(self):
+            return super().save(part)
+        with self.put_together(Word.SAVE):
+            super().save(part)
+
+    def finish_step(self) -> None:
+        """All that follows an update, with the whole where it is needed."""
+        due = self.is_due(self.config.evaluate_every)
+        if not due and self.step not in self.config.snapshots:
+            return super().finish_step()
+        with self.put_together(Word.GATHER):
+            super().finish_step()
+
+    def judge(self) -> float:
+        """The validation loss; of every batch each rank scores some rows."""
+        rank, ranks = dist.get_rank(), dist.get_world_size()
+        tokens, context = self.validation, self.model.config.context
+        nats = torch.zeros((), dtype=torch.float64, device=self.device)
+        with self.together(Word.JUDGE) as model, torch.no_grad():
+            model.eval()
+            cuts = spans(len(tokens), context, context)
+            for batch in span_batches(cuts, 32):
+                own = batch[rank::ranks]
+                loss = self.score(own or batch[:1])  # blocks take all ranks
+                nats += loss if own else 0.0
+            model.train()
+            model.reshard()  # or what is no block stays whole, and grows old
+            dist.all_reduce(nats)
+        return float(nats) / (len(tokens) - 1)
+
+    def score(self, rows: Sequence[Span]) -> Tensor:
+        """Nats of some windows of the validation text, in all."""
+        precision = self.config.precision
+        cut = [np.asarray(self.validation[b : end + 1]) for b, _, end in rows]
+        ids = torch.from_numpy(np.stack(cut).astype(np.int64))
+        ids = ids.to(self.device)  # (B, T + 1)
+        cast = autocast(self.device.type, precision)
+        with float32_products(precision), cast:
+            nats: Tensor = self.replica(ids[:, :-1], ids[:, 1:])
+        return nats
 
 
 # --- seen to be the same -----------------------------------------------------

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from scratchlm.model.gpt import GPT
+from scratchlm.model.gpt import GPT, GPTConfig
 from scratchlm.text.files import (
     SEAL,
     FileError,
@@ -487,6 +487,11 @@ class Trainer:
             "data": self.data,
         }
 
+    @staticmethod
+    def blank(config: GPTConfig, device: str) -> GPT:
+        """A model that waits for the weights of a checkpoint."""
+        return GPT(config).to(device)
+
     @classmethod
     def resume(
         cls,
@@ -506,7 +511,7 @@ class Trainer:
         """
         model_config, settings = read_settings(folder, verify)
         trainer = cls(
-            GPT(model_config).to(device),
+            cls.blank(model_config, device),
             train,
             validation,
             read_train_config(folder, verify),
@@ -565,12 +570,18 @@ class Trainer:
             self.settings(),
             ["config.json", "log.jsonl", *unsealed_inputs(self.folder)],
             part,
+            self.device,
         )
 
     def load(self, verify: bool = True) -> None:
         """Take up the checkpoint, and the log up to there."""
         progress = load_checkpoint(
-            self.folder, self.model, self.optimizers, self.settings(), verify
+            self.folder,
+            self.model,
+            self.optimizers,
+            self.settings(),
+            verify,
+            self.device,
         )
         with blaming(checkpoint_folder(self.folder) / "state.json"):
             self.step = progress.step
@@ -604,7 +615,7 @@ class Trainer:
             optimizer.zero_grad()
         batches = [self.next_batch() for _ in range(config.accumulate)]
         total = self.accumulate(batches)
-        length = clip_gradients(self.model.parameters(), config.clip)
+        length = self.clip()
         loss, norm = torch.stack([total, length]).tolist()  # the wait
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise NonFiniteLoss(self.describe_failure(loss, norm))
@@ -620,9 +631,17 @@ class Trainer:
             "tokens": self.tokens,
         }
 
+    def clip(self) -> Tensor:
+        """Shorten the gradient, if it is too long; returns its length."""
+        return clip_gradients(self.model.parameters(), self.config.clip)
+
+    def nonfinite(self) -> list[str]:
+        """The parameters in whose gradients NaN or infinity is."""
+        return nonfinite_gradients(self.model)
+
     def describe_failure(self, loss: float, norm: float) -> str:
         """What to say when the loss is no longer a number."""
-        found = nonfinite_gradients(self.model)
+        found = self.nonfinite()
         bad = ", ".join(found[:3]) or "none"
         if len(found) > 3:
             bad += f" and {len(found) - 3} more parameters"
@@ -635,14 +654,18 @@ class Trainer:
             f"{self.config.warmup} steps), damaged tokens"
         )
 
-    def evaluate(self) -> float:
-        """Validation loss now; keeps the weights if they are the best."""
-        loss = validation_loss(
+    def judge(self) -> float:
+        """Validation loss now."""
+        return validation_loss(
             self.model,
             self.validation,
             self.model.config.context,
             precision=self.config.precision,
         )
+
+    def evaluate(self) -> float:
+        """Validation loss now; keeps the weights if they are the best."""
+        loss = self.judge()
         if loss < self.best:
             self.best, self.waiting = loss, 0
             keep_weights(self.folder, "best", self.step, self.model, True)
