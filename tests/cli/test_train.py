@@ -880,7 +880,7 @@ def test_two_processes_train_as_one(run: Path, among: Among) -> None:
 
 
 def test_two_processes_train_a_divided_model_as_one(
-    run: Path, among: Among, capsys: Capture
+    run: Path, among: Among
 ) -> None:
     def begin(rank: int) -> int:
         words = ["--shard", "--out", "two"]
@@ -913,7 +913,7 @@ def test_a_divided_model_is_made_in_main_memory(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     def made(model: GPT, *rest: Any) -> None:
-        raise UserError(f"{model.config.layers} layers: {rest[3].precision}")
+        raise UserError(f"{model.config.layers} layers: {rest[2].precision}")
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")

@@ -852,12 +852,16 @@ def train(
 
 
 @pytest.mark.judge
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_kill_under_torchrun(tmp_path: Path, victim: int) -> None:
+@pytest.mark.parametrize(
+    ("victim", "more"), [(0, []), (1, []), (1, ["--shard"])]
+)
+def test_a_kill_under_torchrun(
+    tmp_path: Path, victim: int, more: list[str]
+) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     plan = [*SMALL, "--steps", "400", "--checkpoint-every", "20"]
     assert train(one, 1, *plan).wait() == 0
-    running = train(two, 2, *plan)
+    running = train(two, 2, *plan, *more)
     log = two / "log.jsonl"
     while not (log.exists() and log.read_bytes().count(b"\n") > 50):
         time.sleep(0.1)
@@ -872,5 +876,6 @@ def test_a_kill_under_torchrun(tmp_path: Path, victim: int) -> None:
     os.kill(ranks[victim], signal.SIGKILL)
     assert running.wait(timeout=120) != 0
     assert len(read_log(two)) < 400
-    assert train(two, 2, "train", "--resume", "--device", "cpu").wait() == 0
+    again = ["train", "--resume", "--device", "cpu", *more]
+    assert train(two, 2, *again).wait() == 0
     torch.testing.assert_close(numbers(two), numbers(one), atol=1e-3, rtol=0)

@@ -7,7 +7,8 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,9 +20,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from scratchlm.model.gpt import GPT, gpt2_config
+from scratchlm.text.files import read_json
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.training import distributed
-from scratchlm.training.trainer import TrainConfig, Trainer
+from scratchlm.training.checkpoint import checkpoint_folder, read_tensors
+from scratchlm.training.trainer import TrainConfig, Trainer, read_log
 
 from ..expect import close, equal, raises, true
 from ..inputs import scattered
@@ -246,8 +249,8 @@ def check_a_group_of_one() -> None:
     count = sum(p.numel() for p in distributed.drill_model().parameters())
     with tempfile.TemporaryDirectory() as name, one_process() as rank:
         equal(rank, 0, "the rank of the only process")
-        equal(distributed.another_step(), True, "whether a step comes")
-        equal(distributed.another_step(False), False, "and after the last")
+        for word in distributed.Word:
+            equal(distributed.agree(word), word, "the word of rank 0")
         found = distributed.drill(Path(name))
     equal(list(found), ["alone", "DDP", "FSDP2"], "the ways of training")
     for way, told in found.items():
@@ -361,6 +364,75 @@ def check_a_trainer_among_ranks() -> None:
         )
 
 
+class Halt(Exception):
+    """A run is cut off."""
+
+
+def check_a_divided_trainer() -> None:
+    """A run in slices, cut off and taken up, writes what one process does."""
+    settings = TrainConfig(
+        steps=4, warmup=1, evaluate_every=2, checkpoint_every=2
+    )
+    shape = gpt2_config(11, 5, 2, 2, 8, dropout=0.2)
+
+    def halt(model: GPT, line: dict[str, Any]) -> None:
+        raise Halt
+
+    def run(kind: Any, folder: Path, *rest: Any) -> Any:
+        torch.manual_seed(3)
+        cursor = BatchCursor(TOKENS, 5, 3, seed=2)
+        model = scattered(GPT(shape), 0.1)
+        return kind(model, cursor, TOKENS[:31], settings, folder, *rest)
+
+    with tempfile.TemporaryDirectory() as name, one_process():
+        one, two = Path(name) / "one", Path(name) / "two"
+        run(Trainer, one).fit()
+        with suppress(Halt), distributed.leading():
+            run(distributed.ShardTrainer, two, halt).fit()
+        again = distributed.ShardTrainer.resume(
+            two, BatchCursor(TOKENS, 5, 3, seed=2), TOKENS[:31]
+        )
+        with distributed.leading():
+            again.fit()
+        logs = [read_log(folder) for folder in (two, one)]
+        for got, wanted in zip(*logs, strict=True):
+            for key in wanted.keys() - {"seconds"}:
+                close(
+                    got[key],
+                    wanted[key],
+                    f"{key} in the log of step {wanted['step']}",
+                    tol=1e-5,
+                    hint="rank 0 draws what one process would; judge without "
+                    "dropout, and train with it again",
+                )
+        files = [checkpoint_folder(folder) for folder in (two, one)]
+        for part in ("model.safetensors", "optimizer.safetensors"):
+            got, wanted = (read_tensors(folder / part) for folder in files)
+            equal(sorted(got), sorted(wanted), f"the names in {part}")
+            for key, tensor in wanted.items():
+                close(
+                    got[key],
+                    tensor,
+                    f"{key} in {part}",
+                    tol=1e-5,
+                    hint="gather weights and moments before they are written, "
+                    "and hand both out when a run is taken up",
+                )
+        got, wanted = (read_json(folder / "state.json") for folder in files)
+        equal(got["optimizers"], wanted["optimizers"], "rates and counts")
+    raises(
+        ValueError,
+        lambda: distributed.ShardTrainer(
+            GPT(shape),
+            None,
+            TOKENS,
+            replace(settings, optimizer="muon"),
+            Path(),
+        ),
+        "Muon, which needs whole matrices",
+    )
+
+
 def check_a_lost_rank() -> None:
     """A connection that breaks is told as such; other errors stay."""
 
@@ -405,6 +477,26 @@ TOO_LATE = """            with autocast(device.type, precision):
                 (loss * factor).backward()
 """
 BUGS = {
+    "the weights are not put together": (
+        "                its.copy_(whole(ours))  # on paper nothing is copied",
+        "                pass",
+    ),
+    "a checkpoint has no moments": (
+        "with self.put_together(Word.SAVE):",
+        "with self.put_together(Word.GATHER):",
+    ),
+    "moments are not handed out": (
+        "            ours.state[b][name] = value\n",
+        "            pass\n",
+    ),
+    "the model stays as it was judged, without dropout": (
+        "            model.train()\n            assert isinstance",
+        "            assert isinstance",
+    ),
+    "the learning rate is not put together": (
+        '        its |= {k: v for k, v in mine.items() if k != "params"}',
+        "        pass",
+    ),
     "moments are not loaded": (
         'optim_state_dict=state["optimizer"],',
         "optim_state_dict={},",

@@ -443,9 +443,7 @@ def on_paper(config: GPTConfig) -> GPT:
     Each weight is let go as soon as it is made, before the next one is.
     """
 
-    def forget(
-        module: nn.Module, name: str, weight: nn.Parameter
-    ) -> nn.Parameter | None:
+    def forget(module: nn.Module, name: str, weight: nn.Parameter) -> Any:
         return None if weight.is_meta else nn.Parameter(weight.to("meta"))
 
     hook = register_module_parameter_registration_hook(forget)
@@ -643,18 +641,19 @@ class ShardTrainer(RankTrainer):
         """The validation loss; of every batch each rank scores some rows."""
         rank, ranks = dist.get_rank(), dist.get_world_size()
         tokens, context = self.validation, self.model.config.context
-        nats = torch.zeros((), dtype=torch.float64, device=self.device)
+        judged = torch.zeros((), dtype=torch.float64, device=self.device)
         with self.together(Word.JUDGE) as model, torch.no_grad():
             model.eval()
             cuts = spans(len(tokens), context, context)
             for batch in span_batches(cuts, 32):
                 own = batch[rank::ranks]
                 loss = self.score(own or batch[:1])  # blocks take all ranks
-                nats += loss if own else 0.0
+                judged += loss if own else 0.0
             model.train()
-            model.reshard()  # or what is no block stays whole, and grows old
-            dist.all_reduce(nats)
-        return float(nats) / (len(tokens) - 1)
+            assert isinstance(model, FSDPModule)
+            model.reshard()  # or what is no block would stay whole
+            dist.all_reduce(judged)
+        return float(judged) / (len(tokens) - 1)
 
     def score(self, rows: Sequence[Span]) -> Tensor:
         """Nats of some windows of the validation text, in all."""
