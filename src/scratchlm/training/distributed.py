@@ -682,8 +682,8 @@ def launch(processes: int, *command: str) -> None:
     """Start a Python program several times, and wait for all of them.
 
     What `torchrun --standalone` does, without its watch over them: each
-    process finds its rank and the meeting place in its environment. Raises
-    RuntimeError with their words where one of them fails.
+    process finds its rank and the meeting place in its environment. What
+    they say is heard only if one fails, in the RuntimeError that is raised.
     """
     shared = os.environ | meeting_place()
     shared |= {"WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
@@ -692,6 +692,7 @@ def launch(processes: int, *command: str) -> None:
             subprocess.Popen(
                 [sys.executable, *command],
                 env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdout=said,
                 stderr=said,
             )
             for rank in range(processes)
