@@ -27,7 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from scratchlm.model.gpt import GPT, llama_config
 from scratchlm.text.tokens import BatchCursor
-from scratchlm.training import distributed
+from scratchlm.training import distributed, memory
 from scratchlm.training.checkpoint import load_model, pack_optimizers
 from scratchlm.training.device import Prefetch, Sent
 from scratchlm.training.distributed import (
@@ -310,11 +310,16 @@ def cursor() -> BatchCursor:
 
 
 def fresh(
-    kind: type[Trainer], folder: Path, dropout: float = 0.0, **settings: Any
+    kind: type[Trainer],
+    folder: Path,
+    dropout: float = 0.0,
+    tied: bool = False,
+    **settings: Any,
 ) -> Trainer:
     """A trainer at the beginning of a run of six steps."""
     torch.manual_seed(8)
-    model = GPT(llama_config(11, 6, 1, 2, 8, hidden=8, dropout=dropout))
+    shape = llama_config(11, 6, 1, 2, 8, hidden=8, dropout=dropout, tied=tied)
+    model = GPT(shape)
     config = TrainConfig(
         steps=6, warmup=2, accumulate=2, evaluate_every=3, checkpoint_every=2
     )
@@ -609,6 +614,17 @@ def test_a_divided_model_trains_as_a_whole_one(
     one, two = tmp_path / "one", tmp_path / "two"
     fresh(Trainer, one, **settings).fit()
     work = sharded(two, lambda: fresh(ShardTrainer, two, **settings))
+    assert among(2, work) == ["done", "assisted"]
+    same(two, one)
+
+
+def test_a_divided_head_is_that_of_the_tokens_in_chunks_too(
+    among: Among, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    fresh(Trainer, one, tied=True).fit()
+    monkeypatch.setattr(memory, "LOGITS_AT_ONCE", 40)  # past forward, by head
+    work = sharded(two, lambda: fresh(ShardTrainer, two, tied=True))
     assert among(2, work) == ["done", "assisted"]
     same(two, one)
 
