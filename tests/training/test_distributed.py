@@ -768,6 +768,11 @@ def test_slices_of_one_are_the_whole(way: str, tmp_path: Path) -> None:
         again.fit()
     assert seen == 2 * [nn.Parameter]  # whoever samples has it whole
     assert isinstance(next(again.model.parameters()), DTensor)
+    assert again.nonfinite() == []
+    gradient = again.model.head.weight.grad
+    assert gradient is not None
+    local(gradient)[0, :3] = torch.nan
+    assert again.nonfinite() == ["head.weight (3 of 88)"]
     same(run, one)
 
 
