@@ -12,6 +12,8 @@ from press.extensions.boxes import box, download
 from press.files import ROOT
 
 RUNS_NOTHING = {"epub"}
+# Two long names and a few words make no line of even length.
+OPEN, CLOSE = r"\begingroup\raggedright", r"\par\endgroup"
 
 
 def write(app: Sphinx) -> None:
@@ -38,7 +40,13 @@ def offer(app: Sphinx, document: nodes.document) -> None:
         cards[0].insert(len(cards[0]) - 1, line)
         return
     title = next(document.findall(nodes.title))
-    title.parent.insert(title.parent.index(title) + 1, line)
+    place = title.parent.index(title) + 1
+    title.parent[place:place] = [in_tex(OPEN), line, in_tex(CLOSE)]
+
+
+def in_tex(text: str) -> nodes.raw:
+    """What only LaTeX sees."""
+    return nodes.raw("", text, format="latex")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

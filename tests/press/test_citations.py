@@ -1,9 +1,12 @@
 """Works are named by author and year, each by a name of its own."""
 
+from pathlib import Path
+
 import pytest
 from pybtex.database import Entry, Person
 
 from press.extensions import citations
+from press.files import ROOT
 
 
 def work(*authors: str, year: str = "2017", **fields: str) -> Entry:
@@ -37,3 +40,9 @@ def test_two_works_of_a_year_get_letters() -> None:
         "Su, 2017b",
         "Su, 2021",
     ]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book/refs").glob("*.bib")))
+def test_no_title_holds_a_formula(path: Path) -> None:
+    """Nothing sets it: O(n²) would be printed as $o(n^2)$."""
+    assert "$" not in path.read_text(encoding="utf-8")
