@@ -10,6 +10,7 @@ stands in ``scaffold/checks/apart.yml`` with the reason, and does not count.
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -23,6 +24,7 @@ from press.files import ROOT
 from press.mutations import Mutant, Source
 
 EACH = 12  # mistakes of a topic
+PROCESSES = 2  # topics that are asked at once
 SEED = 7
 AGAIN = "attention"  # the topic of the replay
 KEY = ("module", "where", "before", "after")  # what names a mistake
@@ -100,9 +102,13 @@ def record() -> dict[str, Any]:
     """All topics, in reading order."""
     site = Site(ROOT).itself
     topics = site.topics.values()
-    with tqdm(total=EACH * len(topics), unit="mistake", disable=None) as bar:
-        found = {t.id: measure(site, t, bar) for t in topics}
-    return {"seed": SEED, "topics": found}
+    total = EACH * len(topics)
+    with (
+        tqdm(total=total, unit="mistake", disable=None) as bar,
+        ThreadPoolExecutor(PROCESSES) as pool,  # checks run on their own
+    ):
+        found = pool.map(lambda topic: measure(site, topic, bar), topics)
+        return {"seed": SEED, "topics": dict(zip(site.topics, found))}
 
 
 def missed(topics: dict[str, Any]) -> list[dict[str, Any]]:
