@@ -55,6 +55,15 @@ def read_page(page: Any) -> Page:
     return found
 
 
+def end_of(last: int, places: dict[str, int]) -> int:
+    """The page behind the cards, the last of which begins on page `last`.
+
+    It may go on over the page, unless a chapter begins there.
+    """
+    chapters = {n for name, n in places.items() if name.startswith("chapter.")}
+    return last + 1 if last + 1 in chapters else last + 2
+
+
 def read(pdf: Path, aux: Path) -> Clicks:
     """Count in a PDF; TeX's .aux file knows what its places are called."""
     text = aux.read_text(encoding="utf-8", errors="replace")
@@ -67,7 +76,7 @@ def read(pdf: Path, aux: Path) -> Clicks:
     drawn = [name for name in DRAWINGS if name in anchors]
     at = {name: pages[places[anchors[name]]] for name in drawn}
     shown = [places[anchors[card]] for card in cards]
-    inside = pages[min(shown) : max(shown) + 2] if shown else []
+    inside = pages[min(shown) : end_of(max(shown), places)] if shown else []
     return Clicks(
         cards,
         {n: {called[x] for x in p.links if x in called} for n, p in at.items()},

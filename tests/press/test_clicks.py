@@ -104,3 +104,9 @@ def test_what_is_not_built_is_named(
     with pytest.raises(SystemExit):
         clicks.main(["--build", str(tmp_path)])
     assert "make pdf" in capsys.readouterr().err
+
+
+def test_the_files_of_the_next_chapter_are_not_on_a_card() -> None:
+    """A card may end over the page, where a chapter may begin instead."""
+    assert clicks.end_of(2, {"section*.2": 2, "chapter.1": 0}) == 4
+    assert clicks.end_of(2, {"section*.2": 2, "chapter.2": 3}) == 3
