@@ -518,21 +518,28 @@ def test_each_rank_drops_other_values() -> None:
     assert len(seeds) == 81
 
 
+def before(trainer: Any, number: int, act: Callable[[], object]) -> None:
+    """Let a trainer do something when so many steps are behind it."""
+    step = trainer.train_step
+
+    def train_step() -> Any:
+        if trainer.step == number:
+            act()
+        return step()
+
+    trainer.train_step = train_step
+
+
+def killed(trainer: Any) -> None:
+    """A process that ends in the middle of its run, without a word."""
+    before(trainer, 4, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
 def test_a_killed_rank_ends_the_run_and_it_goes_on(
     among: Among, tmp_path: Path
 ) -> None:
-    def helper(trainer: Trainer) -> None:
-        step = trainer.train_step
-
-        def train_step() -> dict[str, Any]:
-            if trainer.step == 4:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return step()
-
-        trainer.train_step = train_step  # type: ignore[method-assign]
-
     folder, one = tmp_path / "run", tmp_path / "one"
-    work = program(folder, lambda: fresh(RankTrainer, folder), helper=helper)
+    work = program(folder, lambda: fresh(RankTrainer, folder), helper=killed)
     assert among(2, work) == ["RankLost", "gone"]
     assert len(read_log(folder)) == 4
     taken_up(Trainer, folder).fit()
@@ -545,15 +552,9 @@ def test_all_stop_when_the_loss_is_no_number(
 ) -> None:
     folder = tmp_path / "run"
 
-    def spoil(trainer: Trainer) -> None:
-        step = trainer.train_step
-
-        def train_step() -> dict[str, Any]:
-            if trainer.step == 2:
-                nn.init.constant_(trainer.model.head.weight, torch.nan)
-            return step()
-
-        trainer.train_step = train_step  # type: ignore[method-assign]
+    def spoil(trainer: Any) -> None:
+        weight = trainer.model.head.weight
+        before(trainer, 2, lambda: nn.init.constant_(weight, torch.nan))
 
     work = program(folder, lambda: fresh(RankTrainer, folder), spoil, spoil)
     assert among(2, work) == ["NonFiniteLoss", "assisted"]
@@ -703,20 +704,9 @@ def test_each_rank_holds_its_part(among: Among, tmp_path: Path) -> None:
 def test_a_lost_slice_ends_the_run_and_it_goes_on(
     among: Among, tmp_path: Path
 ) -> None:
-    def helper(trainer: Any) -> None:
-        step = trainer.train_step
-
-        def train_step() -> dict[str, Any]:
-            if trainer.step == 4:
-                os.kill(os.getpid(), signal.SIGKILL)
-            line: dict[str, Any] = step()
-            return line
-
-        trainer.train_step = train_step
-
     run, one = tmp_path / "run", tmp_path / "one"
     begin = partial(fresh, ShardTrainer, run)
-    assert among(2, sharded(run, begin, helper=helper)) == ["RankLost", "gone"]
+    assert among(2, sharded(run, begin, helper=killed)) == ["RankLost", "gone"]
     assert len(read_log(run)) == 4
     assert among(2, sharded(run)) == ["done", "assisted"]
     fresh(Trainer, one).fit()
@@ -727,22 +717,18 @@ def test_all_slices_stop_when_the_loss_is_no_number(
     among: Among, tmp_path: Path
 ) -> None:
     def spoil(trainer: Any) -> None:
-        step, tell = trainer.train_step, trainer.describe_failure
+        tell = trainer.describe_failure
 
-        def train_step() -> dict[str, Any]:
-            if trainer.step == 2:
-                local(trainer.model.blocks[0].mlp.up.weight.data).fill_(
-                    torch.nan
-                )
-            line: dict[str, Any] = step()
-            return line
+        def plant() -> None:  # by now the model is in slices
+            up = trainer.model.blocks[0].mlp.up
+            local(up.weight.data).fill_(torch.nan)
 
         def describe_failure(loss: float, norm: float) -> str:
             text: str = tell(loss, norm)
             (tmp_path / str(dist.get_rank())).write_text(text)
             return text
 
-        trainer.train_step = train_step
+        before(trainer, 2, plant)
         trainer.describe_failure = describe_failure
 
     run = tmp_path / "run"

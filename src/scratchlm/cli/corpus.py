@@ -39,6 +39,9 @@ from scratchlm.text.tokenizer import Tokenizer
 DATA = Path("data")  # where downloads are kept
 PARTS = ("train", "validation")  # of a corpus, each with shards of its own
 LN2 = math.log(2)  # nats in a bit
+Texts = Annotated[
+    Path, Parameter(help="UTF-8 text, JSON lines, or a folder of them")
+]
 SHOWN = 20_000  # pages of a heap that a judge is shown at most
 
 
@@ -106,9 +109,7 @@ def toytown(
 
 
 def prepare(
-    file: Annotated[
-        Path, Parameter(help="UTF-8 text, JSON lines, or a folder of them")
-    ],
+    file: Texts,
     /,
     *,
     out: Annotated[Path, Parameter(help="new folder for the three parts")],
@@ -240,9 +241,7 @@ def read_all(path: Path | None, option: str) -> list[str]:
 
 
 def filter_(
-    file: Annotated[
-        Path, Parameter(help="UTF-8 text, JSON lines, or a folder of them")
-    ],
+    file: Texts,
     /,
     *,
     out: Annotated[Path, Parameter(help="the .jsonl file for what is kept")],
