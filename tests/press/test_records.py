@@ -58,10 +58,11 @@ def test_every_change_of_every_value_is_noticed(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_a_value_that_is_taken_out_is_noticed(path: Path) -> None:
     record = json.loads(path.read_text(encoding="utf-8"))
-    del record["machine"]
     again = records.how_to(path.stem)
-    with pytest.raises(records.RecordError, match=again):
-        records.parse(json.dumps(record), path.name)
+    for part in record:
+        rest = {name: record[name] for name in record if name != part}
+        with pytest.raises(records.RecordError, match=again):
+            records.parse(json.dumps(rest), path.name)
 
 
 def test_drawing_refuses_a_record_that_was_changed(
