@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -327,6 +328,25 @@ def test_parity_is_asked_where_poppler_is(
     ]
     monkeypatch.setenv("PATH", "")
     assert judge.ask("parity", short=True).verdict == "missing"
+
+
+def test_the_short_form_types_the_readme_of_one_track(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(judge, "program", lambda *c: asked.append(c) or [])
+    assert judge.judge_scaffold(True) == judge.judge_scaffold(False) == []
+    short, long = asked
+    listed = subprocess.run(
+        [sys.executable, "-m", *short, "--collect-only"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    ).stdout
+    chosen = [line for line in listed.splitlines() if "::" in line]
+    name = "test_the_readme_works_as_it_stands[practitioner]"
+    assert [x.rpartition("::")[2] for x in chosen] == [name]
+    assert short[1].startswith(f"{long[1]}/")  # what is asked in full, too
 
 
 def test_actionlint_that_is_not_there_has_not_judged(
