@@ -31,6 +31,7 @@ import pikepdf
 import yaml
 from tqdm import tqdm
 
+from press import pace
 from press.dependencies import BUILD, RUN, closure, everything, versions
 from press.edition import edition, edition_for
 from press.epub import finish as finish_epub
@@ -262,6 +263,7 @@ def coverage_key() -> str:
     folders += [f"tests/{name}" for name in SHOWN_TESTS]
     files = {p for name in folders for p in everything(ROOT / name)}
     files |= {ROOT / "pyproject.toml", ROOT / "tests" / "conftest.py"}
+    files |= {Path(pace.__file__), pace.RECORD}  # which tests are too long
     return hashlib.sha256(versions()).hexdigest() + digest(files)
 
 

@@ -163,6 +163,18 @@ def test_other_versions_train_and_measure_again(
     assert before[1] != after[1]
 
 
+def test_another_choice_of_long_tests_is_measured_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A line may have been run by one that is left out from now on."""
+    record = tmp_path / "pace.json"
+    record.write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(build.pace, "RECORD", record)
+    before = build.coverage_key()
+    record.write_text('{"a": 1}', encoding="utf-8")
+    assert build.coverage_key() != before
+
+
 def test_what_tex_complains_of_is_found(tmp_path: Path) -> None:
     log = tmp_path / "book.log"
     log.write_text(
