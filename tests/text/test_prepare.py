@@ -223,6 +223,7 @@ def test_batches_hold_all_texts_in_order() -> None:
     assert list(in_batches([])) == []
 
 
+@pytest.mark.always
 @pytest.mark.usefixtures("small")
 def test_the_number_of_processes_leaves_no_trace(
     town: Tokenizer, tmp_path: Path
