@@ -389,6 +389,7 @@ def test_nothing_to_begin_with(real: Town) -> None:
         letters.encode("z")
 
 
+@pytest.mark.always
 def test_a_dialogue(real: Town) -> None:
     prompt = encode_request(BYTES, "Who?")
     request = Request(20, GREEDY, stop_id=MARK)
