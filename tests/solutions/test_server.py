@@ -21,6 +21,7 @@ from solutions.serving.server import (
     st.lists(st.text("a\n€", max_size=4), max_size=4),
     st.lists(st.integers(1, 5), min_size=1),
 )
+@pytest.mark.always
 def test_events_in_any_blocks(texts: list[str], sizes: list[int]) -> None:
     wanted = [{"text": text} for text in texts]
     data = "".join(map(event, wanted)).encode() + b"data: [DONE]\n\n"
