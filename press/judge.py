@@ -307,7 +307,11 @@ def where(one: bytes, two: bytes) -> str:
 
 
 def program(*command: str, **more: str) -> list[str]:
-    """Run a program, `more` in its environment; its end where it fails."""
+    """Run a program, `more` in its environment; its end where it fails.
+
+    Errors stand first: a program that says what it found says it at last, and
+    a process of its own that was killed may have left a page of addresses.
+    """
     done = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=ROOT,
@@ -316,7 +320,7 @@ def program(*command: str, **more: str) -> list[str]:
         text=True,
         check=False,
     )
-    lines = (done.stdout + done.stderr).strip().splitlines()
+    lines = (done.stderr + done.stdout).strip().splitlines()
     return lines[-SHOWN:] or ["it failed"] if done.returncode else []
 
 

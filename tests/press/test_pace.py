@@ -99,7 +99,7 @@ def test_the_record_is_in_time() -> None:
 
 @pytest.mark.judge
 def test_all_that_is_long_is_still_there() -> None:
-    command = [sys.executable, "-m", "pytest", "--co", "-q", "-m", ""]
+    command = [sys.executable, "-m", "pytest", "--co", "-m", ""]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=True
     )
