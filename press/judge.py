@@ -307,10 +307,9 @@ def where(one: bytes, two: bytes) -> str:
 
 
 def program(*command: str, **more: str) -> list[str]:
-    """Run a program, `more` in its environment; its end where it fails.
+    """Run a program, `more` in its environment; its ends where it fails.
 
-    Errors stand first: a program that says what it found says it at last, and
-    a process of its own that was killed may have left a page of addresses.
+    Of what it printed and of its errors, half each: neither hides the other.
     """
     done = subprocess.run(
         [sys.executable, "-m", *command],
@@ -320,8 +319,12 @@ def program(*command: str, **more: str) -> list[str]:
         text=True,
         check=False,
     )
-    lines = (done.stderr + done.stdout).strip().splitlines()
-    return lines[-SHOWN:] or ["it failed"] if done.returncode else []
+    ends = [
+        line
+        for text in (done.stdout, done.stderr)
+        for line in text.strip().splitlines()[-SHOWN // 2 :]
+    ]
+    return ends or ["it failed"] if done.returncode else []
 
 
 def judge_tests(short: bool) -> list[str]:

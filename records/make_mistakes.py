@@ -35,8 +35,6 @@ VARIES = re.compile(
     r"|-?\d+\.\d+(?:e[+-]?\d+)?|-?\d+e[+-]?\d+|\b(?:nan|-?inf)\b"
 )
 SET = re.compile(r"\{([^{}:]*)\}")  # has no order, and is printed in any
-FILES = re.compile(r"\{'[^{}]*: tensor.*")  # nor have a file's tensors
-COMPARED = 60  # characters: behind them a folder's long name may cut words
 
 
 def marks(way: dict[str, Any], names: list[str]) -> str:
@@ -60,14 +58,12 @@ def words(way: dict[str, Any]) -> str:
 
 
 def settled(told: str) -> str:
-    """Of what a reader is told, the part that must come out again.
+    """What a reader is told, with the members of each set in one order.
 
     >>> settled("some of {'b', 'a'}")
     "some of {'a', 'b'}"
     """
-    told = FILES.sub("{…", told)
-    told = SET.sub(lambda m: f"{{{', '.join(sorted(m[1].split(', ')))}}}", told)
-    return told[:COMPARED]
+    return SET.sub(lambda m: f"{{{', '.join(sorted(m[1].split(', ')))}}}", told)
 
 
 def measure(site: Site, topic: Topic) -> dict[str, Any]:

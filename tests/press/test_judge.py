@@ -330,6 +330,22 @@ def test_parity_is_asked_where_poppler_is(
     assert judge.ask("parity", short=True).verdict == "missing"
 
 
+def test_neither_prints_nor_errors_hide_the_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "loud.py").write_text(
+        "import sys\n"
+        "for file, last in ((sys.stdout, 'found'), (sys.stderr, 'why')):\n"
+        "    print('much\\n' * 100 + last, file=file)\n"
+        "sys.exit(1)\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(judge, "ROOT", tmp_path)
+    told = judge.program("loud")
+    assert len(told) == judge.SHOWN
+    assert {"found", "why"} < set(told)
+
+
 def test_the_short_form_types_the_readme_of_one_track(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
