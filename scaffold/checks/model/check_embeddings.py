@@ -112,7 +112,7 @@ def check_float32_tables() -> None:
 def check_tables_in_empty_memory() -> None:
     """After to_empty() the tables have their numbers, and their base."""
     rotary = embeddings.Rotary(head_size=4, context=9, base=100.0)
-    filled = partial(torch.full_like, fill_value=7.0)  # what memory may hold
+    filled = partial(torch.full_like, fill_value=7.5)  # what memory may hold
     with mock.patch.object(torch, "empty_like", filled):
         rotary.to_empty(device="cpu")
     x = torch.tensor([[[[1.0, 1.0, 0.0, 0.0]]]])
