@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from check.expect import EMPTY, CheckFailed
+from check.values import anywhere
 
 LOST = re.compile(r"has no attribute '(\w+)'|cannot import name '(\w+)'")
 
@@ -101,7 +102,7 @@ def tell(error: BaseException, own: tuple[Path, ...]) -> Told:
     if wants_memory(error):
         what = f"{hungry(error, own)} wants more memory than there is"
         return Told(TooMuch.__name__, what, file=file, line=line)
-    message = " ".join(str(error).split())[:300]
+    message = " ".join(anywhere(str(error)).split())[:300]
     if isinstance(error, CheckFailed):
         return Told(
             "CheckFailed",

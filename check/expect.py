@@ -7,6 +7,8 @@ noted on the way (`listening`), which is how a mistake is recognized.
 
 import inspect
 import math
+import reprlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from check.values import freeze
+from check.values import anywhere, freeze
 
 Noted = list[list[Any]]  # what was compared, got, wanted
 FEWEST, TURNS = 3, 9  # how often work is timed, of which the fastest counts
@@ -82,13 +84,25 @@ def note(what: str, got: object, wanted: object) -> None:
         noted.append([freeze(what), freeze(got), freeze(wanted)])
 
 
+def in_order() -> reprlib.Repr:
+    """Writes values whole; sets and dicts in one order, whatever the run."""
+    writer = reprlib.Repr()
+    for name in vars(writer):
+        if name.startswith("max"):
+            setattr(writer, name, sys.maxsize)
+    writer.maxlevel = 9  # a list can lie in itself
+    return writer
+
+
 def shorten(value: object, limit: int = 300) -> str:
     """The value's text on one line, cut at `limit` characters.
 
     >>> shorten("a" * 400, limit=9)
     "'aaaaaaaa ..."
+    >>> shorten([{"b": 2, "a": {"c", "a", "b"}}])
+    "[{'a': {'a', 'b', 'c'}, 'b': 2}]"
     """
-    text = " ".join(repr(value).split())
+    text = " ".join(in_order().repr(value).split())
     return text if len(text) <= limit else text[:limit] + " ..."
 
 
@@ -250,7 +264,7 @@ def raises(
         return
     except Exception as other:
         note(what, type(other).__name__, name)
-        text = f"{type(other).__name__}: {other}"
+        text = f"{type(other).__name__}: {anywhere(str(other))}"
         raise CheckFailed(what, name, text, hint=hint) from other
     note(what, result, name)
     raise CheckFailed(what, name, f"the value {shorten(result)}", hint=hint)

@@ -62,6 +62,18 @@ def freeze_tensor(value: torch.Tensor) -> Any:
     return {"shape": shape, "numbers": flat[::step].tolist()}
 
 
+def anywhere(text: str) -> str:
+    """The text without the folder for a moment in which a check worked.
+
+    Of a file there its name is kept: the folder is gone when one reads it.
+
+    >>> anywhere(f"{tempfile.gettempdir()}/tmp7x/run/log.jsonl is empty")
+    '…/log.jsonl is empty'
+    """
+    here = re.escape(tempfile.gettempdir())
+    return re.sub(here + r"/(?:[^/\s]+/)*", "…/", text)
+
+
 def steady(text: str) -> str:
     """The text without what changes from run to run."""
     text = re.sub(re.escape(tempfile.gettempdir()) + r"\S*", "…", text)
