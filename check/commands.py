@@ -248,10 +248,10 @@ class Desk:
 
     def watch(self, names: list[str], mine: list[str] | None) -> int:
         """Check now, and again whenever the code under check may change."""
-        own = self.own(mine)
+        saved = changes(self.site, self.own(mine))  # while it runs, too
         self.again(names, mine)
         print("watching; Ctrl-C ends it")
-        for changed in changes(self.site, own):
+        for changed in saved:
             print()
             inside = [t for t in self.site.topics if t in changed]
             self.again(names or inside, mine)

@@ -23,8 +23,17 @@ def times(site: Site, mine: Mine) -> dict[Path, int]:
 
 
 def changes(site: Site, mine: Mine, pause: float = PAUSE) -> Iterator[set[str]]:
-    """The topics whose modules have changed, each time any file has."""
-    known = times(site, mine)
+    """The topics whose modules have changed, each time any file has.
+
+    What is saved from this call on counts, also before the first is asked for.
+    """
+    return later(site, mine, times(site, mine), pause)
+
+
+def later(
+    site: Site, mine: Mine, known: dict[Path, int], pause: float
+) -> Iterator[set[str]]:
+    """The same, where it is `known` when each file was last written."""
     while True:
         time.sleep(pause)
         now = times(site, mine)

@@ -15,7 +15,7 @@ import pytest
 
 from check import places, progress
 from check.closing import last_run
-from check.commands import main
+from check.commands import Desk, main
 from check.holes import functions, stub
 from check.mine import Mine
 from check.places import Site
@@ -329,6 +329,30 @@ def test_a_change_is_seen(site: Site) -> None:
     writer.start()
     assert next(seen) == {"attention"}
     writer.join()
+
+
+def test_what_is_saved_while_the_check_runs_is_seen(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = site.path(site.topics["attention"])
+    looks: list[float] = []
+    checked: list[list[str]] = []
+
+    def look(seconds: float) -> None:
+        looks.append(seconds)
+        assert len(looks) < 9, "it waits for a change that was there"
+
+    def again(desk: Desk, names: list[str], mine: None) -> None:
+        checked.append(names)
+        if len(checked) == 1:
+            path.write_text(path.read_text(encoding="utf-8") + "\n")
+        else:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Desk, "again", again)
+    monkeypatch.setattr("check.watch.time.sleep", look)
+    assert main(["--watch"], site) == 130
+    assert checked == [[], ["attention"]]
 
 
 def test_a_failure_names_the_page_of_the_printed_book(

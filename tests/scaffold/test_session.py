@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from scaffold.plan import Plan
 
 pytestmark = pytest.mark.judge
 README = Path(__file__).parents[2] / "README.md"
+LONGEST = 600.0  # seconds until what was not said will not be said
 FENCE = re.compile(r"```(text|python)\n(.*?)```", re.S)
 
 
@@ -49,9 +51,12 @@ def watching(repository: Path) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
+        late = threading.Timer(LONGEST, process.kill)
+        late.start()
         try:
             yield process
         finally:
+            late.cancel()
             interrupt(process)
 
 
