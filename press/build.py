@@ -49,7 +49,14 @@ from press.identity import (
 from press.labels import SMALLEST, too_small
 from press.machine import SHARING
 from press.margins import collisions
-from press.pages import FEW, papers, printed_at, sparse, stranded
+from press.pages import (
+    FEW,
+    empty_frames,
+    papers,
+    printed_at,
+    sparse,
+    stranded,
+)
 from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
 from press.roadmap import PACKAGES, SHORT, TRACKS, contents_text
@@ -522,8 +529,8 @@ def write_pdf(paper: str = "book", track: str = "") -> str:
         raise BuildError(what + "\n".join(small))
     if hit := collisions(pdf.with_suffix(".aux"), paper):
         raise BuildError("\n".join(hit))
-    if alone := stranded(pdf, paper):
-        raise BuildError("\n".join(alone))
+    if bad := stranded(pdf, paper) + empty_frames(pdf, paper):
+        raise BuildError("\n".join(bad))
     print(told(pdf.with_suffix(".aux"), paper))
     with pikepdf.open(pdf) as document:
         pages = len(document.pages)

@@ -2,14 +2,16 @@
 
 A page that is half empty makes a reader ask whether something is missing.
 So each page but the last of a chapter is full to seven tenths. A few cannot
-be; the build names them, and fails where they are more than that. And no
-page ends with a heading: what it announces stands on the same page.
+be; the build names them, and fails where they are more than that. No page
+begins with a frame around nothing, which TeX leaves where code ended with the
+page before. And no page ends with a heading: what it announces stands on the
+same page.
 """
 
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ DESIGN = ROOT / "book" / "_latex" / "design.sty"
 FULL = 0.7  # of the height of the text
 FEW = 10  # pages of the whole book may be emptier
 DOTS = 20  # per inch; enough to see whether a line is there
+FINE = 72  # dots to see what stands in a frame: one for each point
+FOOT = range(3, 11)  # points from a page's top to the line below an empty frame
 RUNNING = re.compile(r"Serif|Mono|DejaVu")  # the fonts of text and figures
 OPENER = 4  # lines at most on a part's first page, which is a heading alone
 
@@ -44,17 +48,53 @@ def text_block(paper: str) -> tuple[float, float]:
     return float(found[-2]), float(found[-1])
 
 
-def fullness(pdf: Path, top: float, height: float) -> list[float]:
-    """How far down each page is printed: 1 for the last line of the text."""
-    first, last = (round(mm / 25.4 * DOTS) for mm in (top - 2, top + height))
-    found = []
+def pictures(pdf: Path, dots: int, top: float, height: float) -> Iterator[Any]:
+    """Of each page, `height` mm from `top`, at so many dots per inch.
+
+    (rows, columns) of numbers from 0, black, to 1, white.
+    """
+    first, rows = round(top / 25.4 * dots), round(height / 25.4 * dots)
+    crop = ["-x", "0", "-W", "9999", "-y", str(first), "-H", str(rows)]
     with tempfile.TemporaryDirectory() as folder:
-        command = ["pdftoppm", "-r", str(DOTS), "-gray", "-png"]
+        command = ["pdftoppm", "-r", str(dots), "-gray", "-png", *crop]
         subprocess.run([*command, str(pdf), f"{folder}/page"], check=True)
         for path in sorted(Path(folder).iterdir()):
-            rows = np.nonzero((image.imread(path)[first:last] < 0.92).any(1))
-            found.append((max(rows[0], default=-1) + 1) / (last - first))
+            yield np.atleast_3d(image.imread(path))[..., 0]  # gray
+
+
+def fullness(pdf: Path, top: float, height: float) -> list[float]:
+    """How far down each page is printed: 1 for the last line of the text."""
+    found = []
+    for picture in pictures(pdf, DOTS, top - 2, height + 2):
+        rows = np.nonzero((picture < 0.92).any(1))[0]
+        found.append((max(rows, default=-1) + 1) / len(picture))
     return found
+
+
+def is_empty_frame(picture: Any) -> bool:
+    """Whether the first thing there is the foot of a frame, and no text in it.
+
+    Its first rows are alike, edges or a ground; then comes a line, then white.
+    """
+    printed = picture < 0.98  # also on a light ground
+    first = printed.any(1).argmax()
+    rows = printed[first : first + FOOT.stop + 3]
+    if len(rows) < FOOT.stop + 3:
+        return False
+    lines = [row for row in FOOT if rows[row].mean() > 0.5]
+    alike = bool((rows[: FOOT.start] == rows[0]).all())
+    return alike and bool(lines) and not rows[lines[-1] + 2 :][:2].any()
+
+
+def empty_frames(pdf: Path, paper: str = "book") -> list[str]:
+    """Pages that begin with a frame around nothing, in words."""
+    top, _ = text_block(paper)
+    seen = pictures(pdf, FINE, top - 2, 12)
+    return [
+        f"page {number} begins with an empty frame"
+        for number, picture in enumerate(seen, 1)
+        if is_empty_frame(picture)
+    ]
 
 
 def finder(file: pikepdf.Pdf) -> Callable[[pikepdf.OutlineItem], int]:

@@ -6,6 +6,8 @@ import matplotlib.pyplot as plt
 import pikepdf
 import pytest
 from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.lines import Line2D
+from matplotlib.patches import Polygon
 
 from press import build, pages
 
@@ -43,6 +45,37 @@ def test_half_a_page_is_found_but_not_at_the_end(tmp_path: Path) -> None:
     full = pages.fullness(path, top, height)
     assert full == pytest.approx([0.2, 0.9, 0.5, 0.3, 0.3], abs=0.02)
     assert pages.sparse(path) == ["page 3 of 'A chapter' is 51% full"]
+
+
+def test_an_empty_frame_is_found(tmp_path: Path) -> None:
+    """A strip alone, gray or between two edges; not one with text, nor a rule.
+
+    Where a frame was divided, its second part has no edge above.
+    """
+    top, _ = pages.text_block("book")
+    path = tmp_path / "frames.pdf"
+    with PdfPages(path) as pdf:
+        for points, ground, text in (
+            (6, "#F5F7F9", ""),
+            (6, "white", ""),
+            (30, "#F5F7F9", "code"),
+            (18, "white", "True"),
+            (0, "white", ""),
+        ):
+            figure = plt.figure(figsize=(190.5 * MM, 235 * MM))
+            high = 1 - top / 235
+            low = high - points / 72 / (235 * MM)
+            around = [(0.1, high), (0.1, low), (0.9, low), (0.9, high)]
+            figure.add_artist(Polygon(around, fc=ground, ec="none"))
+            edge = Line2D(*zip(*around, strict=True), c="0.7")
+            edge.set_solid_capstyle("butt")
+            figure.add_artist(edge)
+            figure.text(0.16, (low + high) / 2, text, va="center", fontsize=9)
+            figure.text(0.16, low - 0.1, "The text goes on")
+            pdf.savefig(figure)
+            plt.close(figure)
+    what = "begins with an empty frame"
+    assert pages.empty_frames(path) == [f"page 1 {what}", f"page 2 {what}"]
 
 
 def test_the_design_names_its_papers() -> None:
