@@ -12,8 +12,7 @@ from scratchlm.text.corpus import BESIDE, KINDS, MANIFEST
 from scratchlm.text.files import SEAL, FileError, read_json
 from scratchlm.training.checkpoint import has_run
 
-# Made by programs, or by others: no file in them is the reader's to mend.
-SKIPPED = {"__pycache__", "node_modules", "venv", "mathjax"}
+SKIPPED = {"__pycache__", "node_modules", "venv"}
 CARD = "card.yml"
 SERVER = "scratchlm.serving.server"
 # What a rule may look at, in the words of the report: one of them, several.

@@ -61,7 +61,7 @@ from press.pdf import finish as finish_pdf
 from press.pdf import write_edition
 from press.roadmap import PACKAGES, SHORT, TRACKS, contents_text
 from press.tracks import PAGES
-from press.web import MODEL_PAGE
+from press.web import MODEL_PAGE, drop_a_home
 from press.web import finish as finish_site
 
 LOGS = BUILD / "logs"
@@ -571,6 +571,7 @@ def write_html() -> str:
     """The site in ``_build/html``."""
     jupyter_book("html", contents(""), BUILD / "site", True, "html")
     source = BUILD / "site" / "_build" / "html"
+    drop_a_home(source)
     write_model_page(source / f"{MODEL_PAGE}.html")
     finish_site(source, BUILD / "html", edition())
     return "_build/html/index.html"

@@ -115,6 +115,15 @@ def finish_page(text: str, edition: Edition) -> str:
     return text.replace(PLACE, edition.words)
 
 
+def drop_a_home(source: Path) -> None:
+    """Take a file of MathJax out that names its author's home folder.
+
+    Only mathematics that is written as MathML needs it, and ours is TeX.
+    """
+    for path in source.rglob("mml3.sef.json"):
+        path.unlink()
+
+
 def finish(source: Path, target: Path, edition: Edition) -> None:
     """Put the finished copy in the place of the last one."""
     partial = target.with_name(f".{target.name}.partial")

@@ -453,8 +453,8 @@ def test_a_pickle_is_known_by_what_it_is(
 def test_hidden_folders_and_environments_are_not_looked_at(
     tmp_path: Path,
 ) -> None:
-    for name in (".git", "env", "src", "_static/mathjax"):
-        (tmp_path / name).mkdir(parents=True)
+    for name in (".git", "env", "src"):
+        (tmp_path / name).mkdir()
         (tmp_path / name / "a.txt").write_text("a")
     (tmp_path / "env" / "pyvenv.cfg").write_text("home = here")
     assert Site((tmp_path,)).files == [tmp_path / "src" / "a.txt"]

@@ -1,5 +1,6 @@
 """The finished site: valid, without services, its edition at each foot."""
 
+import importlib
 import os
 import shutil
 from datetime import datetime, timezone
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from compliance import __main__ as compliance
 from press import browser, web
 from press.edition import Edition
 from press.files import ROOT
@@ -70,6 +72,17 @@ def test_services_templates_and_doubles_are_gone(finished: Path) -> None:
     assert '<summary aria-label="Its pages">' in page
     names = {path.name for path in finished.rglob("*")}
     assert not names & {"webpack-macros.html", "sphinx-thebe.js", ".buildinfo"}
+
+
+def test_no_library_of_the_site_names_a_home(tmp_path: Path) -> None:
+    library = importlib.import_module("sphinx-mathjax-offline")
+    shutil.copytree(
+        Path(str(library.__file__)).with_name("static"), tmp_path / "_static"
+    )
+    where = [str(tmp_path), "--only", "secrets"]
+    assert compliance.main(where) == 1  # else nothing is left to drop
+    web.drop_a_home(tmp_path)
+    assert compliance.main(where) == 0
 
 
 def test_every_page_names_the_edition(finished: Path) -> None:
