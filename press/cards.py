@@ -13,7 +13,8 @@ from press.effort import effort, running
 from press.roadmap import Roadmap, Topic
 from press.sources import Definition, Snippet, find, tree_of
 
-LONGEST = 14  # lines of code on a card
+LONGEST = 10  # lines of code on a card
+WIDEST = 76  # letters of its lines where parameters are packed
 FIELDS = 6  # lines of them for the fields of a class
 HOUR = 60
 MIB = 1024**2
@@ -47,7 +48,8 @@ def definition(snippet: Snippet) -> Definition | None:
 def head(topic: Topic) -> str:
     """The signature of a topic's listing, with what its docstring says first.
 
-    A class has its fields, too, as far as there is room.
+    Its parameters are packed into few lines, since a card has half a page. A
+    class has its fields, too, as far as there is room.
     """
     snippet = find(symbol(topic))
     node = definition(snippet)
@@ -56,7 +58,7 @@ def head(topic: Topic) -> str:
         return "\n".join(lines[:LONGEST])
     start = node.body[0].lineno - snippet.first
     margin = "    " if node.body[0].lineno > node.lineno else ""
-    shown = lines[:start] if margin else lines
+    shown = packed(lines[:start]) if margin else lines
     words = ast.get_docstring(node)
     if words:
         summary = words.partition("\n\n")[0].splitlines()
@@ -66,6 +68,23 @@ def head(topic: Topic) -> str:
     if isinstance(node, ast.ClassDef):
         shown += fields(node, snippet, lines)[:FIELDS]
     return "\n".join(shown)
+
+
+def packed(lines: list[str]) -> list[str]:
+    """A signature with as many of its parameters on a line as fit.
+
+    >>> packed(["def f(", "    a: int,", "    b: int,", ") -> int:"])
+    ['def f(', '    a: int, b: int,', ') -> int:']
+    """
+    found: list[str] = []
+    for line in lines:
+        both = f"{found[-1]} {line.strip()}" if found else ""
+        inside = line.startswith("    ") and both.startswith("    ")
+        if inside and both.count("#") == 0 and len(both) <= WIDEST:
+            found[-1] = both
+        else:
+            found.append(line)
+    return found
 
 
 def fields(node: ast.ClassDef, snippet: Snippet, lines: list[str]) -> list[str]:

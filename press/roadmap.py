@@ -29,7 +29,7 @@ PACKAGES = (  # of the library, in the order of imports; `cli` comes last
 )
 TRACKS = ("beginner", "practitioner", "researcher")
 DEPTHS = ("core", "optional", "skim")
-SHORT = {"beginner"}  # tracks whose edition has nothing but the core
+SHORT = {"beginner"}  # tracks whose edition has no guide
 # Chapters that belong to no topic, in book/guide.
 GUIDE = (
     "notes",
@@ -348,10 +348,9 @@ def topic_of(item: dict[str, Any]) -> Topic:
 
 
 def of_edition(roadmap: Roadmap, track: str) -> list[Topic]:
-    """The topics of a track's edition; all of them, where `track` is ""."""
-    out = {"skim"} | ({"optional"} if track in SHORT else set())
+    """The topics of a track's edition: its core; all, where it is ""."""
     topics = roadmap.topics
-    return [t for t in topics if not track or t.tracks[track] not in out]
+    return [t for t in topics if not track or t.tracks[track] == "core"]
 
 
 def course(roadmap: Roadmap, names: Sequence[str]) -> Roadmap:
@@ -374,10 +373,9 @@ def contents(
 ) -> dict[str, Any]:
     """The table of contents that Jupyter Book reads, from the roadmap.
 
-    With a track, that of its edition: without the topics that the track
-    skims. A short edition has no optional topics, either, and of the
-    guide and the appendix only what helps to read it, in one part. A course
-    has some pages of the guide.
+    With a track, that of its edition: the topics that are core to it. A
+    short edition has of the guide and the appendix only what helps to read
+    it, in one part. A course has some pages of the guide.
     """
 
     def part(caption: str, files: list[str]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """An edition for one track: which pages it has, and what of each.
 
-A chapter belongs to a track's edition unless the track skims it
-(``roadmap.yml``); one that is optional does, unless the track leaves out what
-is optional. Within a page, a section belongs to every track, unless the line
-below its heading names those for which it is written:
+A chapter belongs to a track's edition if it is core to the track
+(``roadmap.yml``): what is optional, or only skimmed, is in the whole book.
+Within a page, a section belongs to every track, unless the line below its
+heading names those for which it is written:
 
     ## The same, without torch
     ```{tracks} practitioner researcher

@@ -31,13 +31,12 @@ def test_everything_leads_back_to_the_corpus() -> None:
 
 
 # Optional topics that a core topic requires. What beginners need of theirs is
-# told in the chapter that needs it (APART in test_tracks.py); the other two
-# editions have them.
+# told in the chapter that needs it (APART in test_tracks.py).
 TOLD = {
     "beginner": {"schedule", "memory", "checkpoint", "cache", "probes"}
     | {"packing"},
-    "practitioner": {"muon"},
-    "researcher": {"files", "exchange"},
+    "practitioner": set(),
+    "researcher": set(),
 }
 
 
