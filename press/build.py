@@ -38,7 +38,7 @@ from press.epub import finish as finish_epub
 from press.files import ROOT, write_whole
 from press.gates import Book
 from press.gates.chapters import untested
-from press.heights import told
+from press.heights import told, too_high
 from press.identity import (
     Identity,
     IdentityError,
@@ -532,6 +532,8 @@ def write_pdf(paper: str = "book", track: str = "") -> str:
     if bad := stranded(pdf, paper) + empty_frames(pdf, paper):
         raise BuildError("\n".join(bad))
     print(told(pdf.with_suffix(".aux"), paper))
+    if paper == "book" and (high := too_high(pdf.with_suffix(".aux"))):
+        raise BuildError("\n".join(high))
     with pikepdf.open(pdf) as document:
         pages = len(document.pages)
     empty = sparse(pdf, paper)

@@ -116,7 +116,7 @@ def figures(topic: Topic) -> list[Figure]:
     asked = effort(topic)
     found = [
         Figure("reading", hours(asked.reading), "counted"),
-        Figure("short exercises", hours(asked.warm_ups), "estimated"),
+        Figure("warm-ups", hours(asked.warm_ups), "estimated"),
         Figure("others", hours(asked.exercises), "estimated"),
     ]
     used = running(topic)
@@ -125,7 +125,7 @@ def figures(topic: Topic) -> list[Figure]:
     return [
         *found,
         Figure("run", f"{max(1, round(used.seconds))} s", "measured"),
-        Figure("memory", f"{round(used.bytes / MIB)} MiB", "measured"),
+        Figure("in", f"{round(used.bytes / MIB)} MiB", "measured"),
     ]
 
 

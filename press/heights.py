@@ -1,8 +1,7 @@
 """How high the cards are in the PDF, in shares of a page's text.
 
-A card is meant for half a page. `book.sty` has TeX write to its .aux file how
-high each one is: as many heights as it has parts, since it may go on on the
-next page.
+A card has half a page, so that two of them fill one. `book.sty` has TeX write
+to its .aux file how high each one is.
 """
 
 from pathlib import Path
@@ -32,13 +31,19 @@ def shares(aux: Path, paper: str = "book") -> list[float]:
     return [height / text for height in found]
 
 
+def too_high(aux: Path) -> list[str]:
+    """What to say of each card of the book that is higher than its half."""
+    return [
+        f"card {number} has {share:.2f} of a page, and half a page is its "
+        "limit: shorten its entry in roadmap.yml"
+        for number, share in enumerate(shares(aux), 1)
+        if share > HALF
+    ]
+
+
 def told(aux: Path, paper: str = "book") -> str:
-    """How many cards are higher than half a page, and how high they get."""
+    """How many cards there are, and how high they get."""
     found = shares(aux, paper)
     if not found:
         return "no cards"
-    high = sum(x > HALF for x in found)
-    return (
-        f"{len(found)} cards, {high} of them higher than half a page, "
-        f"the highest {max(found):.2f} of a page"
-    )
+    return f"{len(found)} cards, the highest {max(found):.2f} of a page"

@@ -89,7 +89,7 @@ def test_each_figure_says_how_it_is_known(
     known = [(f.what, f.known) for f in figures(topic)]
     assert known == [
         ("reading", "counted"),
-        ("short exercises", "estimated"),
+        ("warm-ups", "estimated"),
         ("others", "estimated"),
     ]
     monkeypatch.setattr(cards, "running", lambda _: Running(0.2, 300 << 20))
@@ -317,7 +317,7 @@ def test_the_site_has_cards_and_the_map_leads_to_them(small_map: Any) -> None:
         ) in words
         downloads = r"_downloads/\w+/\w+\.(?:py|ipynb)"
         assert len(re.findall(downloads, card)) == 5
-        assert "run 12 s, memory 5 MiB <em>measured</em>" in card
+        assert "run 12 s, in 5 MiB <em>measured</em>" in card
         assert "reading 5 min <em>counted</em>" in card
         assert card.count("<em>measured</em>") == 1
     plain = " ".join(re.sub("<[^>]*>", "", one).split())
