@@ -114,10 +114,10 @@ def hours(minutes: int) -> str:
 def figures(topic: Topic) -> list[Figure]:
     """What a topic takes: minutes, seconds and memory."""
     asked = effort(topic)
+    both = f"{hours(asked.warm_ups)} and {hours(asked.exercises)}"
     found = [
         Figure("reading", hours(asked.reading), "counted"),
-        Figure("warm-ups", hours(asked.warm_ups), "estimated"),
-        Figure("others", hours(asked.exercises), "estimated"),
+        Figure("exercises", both, "estimated"),
     ]
     used = running(topic)
     if used is None:

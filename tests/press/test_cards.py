@@ -89,8 +89,7 @@ def test_each_figure_says_how_it_is_known(
     known = [(f.what, f.known) for f in figures(topic)]
     assert known == [
         ("reading", "counted"),
-        ("warm-ups", "estimated"),
-        ("others", "estimated"),
+        ("exercises", "estimated"),
     ]
     monkeypatch.setattr(cards, "running", lambda _: Running(0.2, 300 << 20))
     *_, run, memory = figures(topic)
