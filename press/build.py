@@ -448,7 +448,11 @@ def jupyter_book(
 def typeset(
     folder: Path, name: str = "latex", paper: str = "book", track: str = ""
 ) -> Path:
-    """Run XeLaTeX on a finished LaTeX folder until references settle."""
+    """Run XeLaTeX on a finished LaTeX folder until references settle.
+
+    What a run was writing when it failed, or was killed, may be cut off: the
+    next one begins without it.
+    """
     job = "book" if paper == "book" else f"book-{paper}"
     options = f"-interaction=nonstopmode -halt-on-error -jobname={job}"
     index = f"$makeindex = '{sys.executable} -m press.index %S %D'"
@@ -461,7 +465,14 @@ def typeset(
     write_whole(folder / "paper.tex", setting)
     clock = {"SOURCE_DATE_EPOCH": str(edition().epoch)}
     clock |= {"FORCE_SOURCE_DATE": "1", "TZ": "UTC"}
+    unfinished = folder / f"{job}-unfinished"
+    if unfinished.exists():
+        for path in folder.glob(f"{job}.*"):
+            if path.suffix not in (".tex", ".sty"):
+                path.unlink()
+    unfinished.touch()
     run(name, [*command, "book.tex"], folder=folder, more=clock)
+    unfinished.unlink()
     return folder / f"{job}.pdf"
 
 

@@ -29,6 +29,33 @@ def test_a_failing_stage_says_where_its_log_is(
     assert str(tmp_path / "stage.log") in str(error.value)
 
 
+def test_what_a_killed_typesetter_was_writing_is_not_read_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """TeX reads its own files of the run before, which may be cut off."""
+    seen: list[set[str]] = []
+
+    def run(name: str, command: list[str], **more: Any) -> None:
+        there = {path.name for path in tmp_path.glob("book*")}
+        seen.append(there)
+        if len(seen) < 3:
+            (tmp_path / "book.aux").write_text(r"\newlabel{half")
+            raise KeyboardInterrupt
+
+    for name in ("book.tex", "book.sty", "book-letter.aux"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(build, "run", run)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            build.typeset(tmp_path)
+    kept = {"book.tex", "book.sty", "book-letter.aux", "book-unfinished"}
+    build.typeset(tmp_path)
+    assert seen == [kept, kept, kept]
+    (tmp_path / "book.aux").write_text("whole")
+    build.typeset(tmp_path)
+    assert seen[3] == {*kept, "book.aux"}
+
+
 def test_a_stage_runs_until_it_succeeds_and_then_until_its_key_changes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
