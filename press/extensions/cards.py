@@ -29,7 +29,7 @@ from press.extensions.listing import source_link
 from press.extensions.roadmap_figure import COLORS
 from press.files import ROOT
 from press.identity import book_roadmap
-from press.roadmap import Duty, Topic, load
+from press.roadmap import Duty, Roadmap, Topic, course, load, of_edition
 from press.sources import find
 
 NEED = 8  # lines of a card that must be free where it begins, in print
@@ -62,11 +62,11 @@ class Card(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        topic = load().by_id.get(self.arguments[0])
-        if topic is None:
+        if self.arguments[0] not in load().by_id:
             raise self.error(f"no topic {self.arguments[0]} in the roadmap")
-        if topic.id not in book_roadmap().by_id:
-            return []  # this book is a course
+        topic = self.edition().by_id.get(self.arguments[0])
+        if topic is None:
+            return []  # this book is a course, or an edition without it
         frame = card(color=COLORS[topic.part][1].lstrip("#"))
         frame["names"].append(place(topic.id))
         self.state.document.note_explicit_target(frame, frame)
@@ -85,6 +85,12 @@ class Card(SphinxDirective):
             rows += card_row("", "", *content, label=label)
         frame += rows
         return [frame]
+
+    def edition(self) -> Roadmap:
+        """The roadmap of what this book has."""
+        whole = book_roadmap()
+        there = of_edition(whole, self.config.book_track)
+        return course(whole, [topic.id for topic in there])
 
     def words(self, text: str) -> list[nodes.Node]:
         """A text of the roadmap, its Markdown read."""
@@ -180,7 +186,7 @@ class Card(SphinxDirective):
     def links(self, topic: Topic) -> list[nodes.Node]:
         """Links to the chapter, to the neighbors' cards, and back."""
         line: list[nodes.Node] = [reference("ref", topic.id, "chapter")]
-        for words, found in neighbors(topic, book_roadmap()):
+        for words, found in neighbors(topic, self.edition()):
             line.append(nodes.Text(f" · {words.lower()} "))
             for i, name in enumerate(found):
                 line += [nodes.Text(", ")] if i else []
