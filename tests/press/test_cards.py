@@ -330,6 +330,23 @@ def test_the_site_has_cards_and_the_map_leads_to_them(small_map: Any) -> None:
         assert machine.seen in prices
 
 
+def test_an_edition_has_no_card_of_what_it_leaves_out(small_map: Any) -> None:
+    """Nor does another card name it as a neighbor."""
+    roadmap = (small_map.folder / "roadmap.yml").read_text(encoding="utf-8")
+    head, two = roadmap.split("- id: two")
+    two = two.replace("practitioner: core", "practitioner: optional")
+    small_map.write("roadmap.yml", f"{head}- id: two{two}")
+    done = small_map.build("html", "practitioner")
+    assert done.returncode == 0, done.stderr[-3000:]
+    html = small_map.folder / "_build" / "out" / "_build" / "html" / "book"
+    cards = (html / "guide" / "cards.html").read_text(encoding="utf-8")
+    assert 'id="card-one"' in cards
+    assert "card-two" not in cards
+    way = (html / "start" / "roadmap.html").read_text(encoding="utf-8")
+    assert "card-one" in way
+    assert "card-two" not in way
+
+
 def targets(pdf: pikepdf.Pdf) -> list[list[int]]:
     """For each page, the pages to which its links lead."""
     pages = {page.objgen: i for i, page in enumerate(pdf.pages)}
