@@ -5,10 +5,12 @@ record of the pages; see `press.cards`. On the site and in the PDF each file
 can be taken along; an e-reader can run none of the cells.
 """
 
+import math
 from itertools import groupby
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -32,7 +34,10 @@ from press.identity import book_roadmap
 from press.roadmap import Duty, Roadmap, Topic, course, load, of_edition
 from press.sources import find
 
-NEED = 8  # lines of a card that must be free where it begins, in print
+# Letters of a line, and its height in lines of the book's text, for the idea
+# and the rows; the height of a line of code; what a reference gets in print.
+IDEA, ROW, CODE = (80, 0.82), (92, 0.74), 0.73
+PAGE = " (page 1234)"
 
 
 class card(nodes.General, nodes.Element):
@@ -84,6 +89,7 @@ class Card(SphinxDirective):
         for label, content in found:
             rows += card_row("", "", *content, label=label)
         frame += rows
+        frame["lines"] = height(frame)
         return [frame]
 
     def edition(self) -> Roadmap:
@@ -195,6 +201,20 @@ class Card(SphinxDirective):
         return [*line, nodes.Text(" · "), back]
 
 
+def height(frame: card) -> int:
+    """About how many lines of the book's text a card takes in print."""
+    _, idea, code, rows = frame.children
+
+    def lines(node: nodes.Node, form: tuple[int, float]) -> float:
+        letters, high = form
+        pages = len(PAGE) * len(list(node.findall(addnodes.pending_xref)))
+        return high * math.ceil((len(node.astext()) + pages) / letters)
+
+    parts = [lines(idea, IDEA), *(lines(row, ROW) for row in rows.children)]
+    parts += [CODE * (1 + len(code.astext().splitlines()))]
+    return math.ceil(2 + sum(parts))
+
+
 class Prices(SphinxDirective):
     """Directive: the machines of the budgets, with price, source and day."""
 
@@ -279,7 +299,7 @@ def depart_row_html(self: Any, node: card_row) -> None:
 def visit_latex(self: Any, node: card) -> None:
     color = node["color"].upper()
     self.body.append(f"\n\\definecolor{{bookcard}}{{HTML}}{{{color}}}%\n")
-    self.body.append(f"\\begin{{bookbox}}{{card}}{{{NEED}}}%\n")
+    self.body.append("\\begin{bookbox}{card}{0}%\n")
     for name in node["ids"]:
         self.body.append(self.hypertarget(name))
     self.body.append("%\n")

@@ -6,6 +6,9 @@ from sphinx.util.docutils import SphinxDirective
 
 from press.errata import FILE, ErrataError, Erratum, load
 from press.extensions.boxes import reference
+from press.identity import book_roadmap
+from press.roadmap import load as load_roadmap
+from press.roadmap import of_edition
 
 
 class Errata(SphinxDirective):
@@ -17,6 +20,9 @@ class Errata(SphinxDirective):
             entries = load()
         except ErrataError as error:
             raise self.error(str(error)) from error
+        there = of_edition(book_roadmap(), self.config.book_track)
+        gone = set(load_roadmap().by_id) - {topic.id for topic in there}
+        entries = [entry for entry in entries if entry.place not in gone]
         if not entries:
             return [nodes.paragraph("", "No mistake of fact is known.")]
         found = nodes.definition_list()

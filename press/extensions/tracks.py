@@ -1,9 +1,10 @@
 """``{tracks}``: for whom a section is; and the editions of single tracks.
 
-In the whole book the directive says it in small print, and gives the section
-a class by which the site can fold it. In an edition for one track what is not
-for it is cut before the page is parsed (see `press.tracks`), and a reference
-to what is not there becomes the title of it, with a small circle.
+In the whole book the directive says it in small print, and gives the section a
+class by which the site can fold it. In an edition for one track what is not
+for it is cut before the page is parsed (see `press.tracks`); a reference to
+what is not there is a warning, with which the build fails. In a course it
+becomes the title of what the whole book has, with a small circle.
 """
 
 import json
@@ -15,6 +16,7 @@ from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from press.identity import book_roadmap
@@ -31,6 +33,7 @@ from press.tracks import (
     unmarked,
 )
 
+LOG = logging.getLogger(__name__)
 GLOSSARY = "book/appendix/glossary"
 ELSEWHERE = "°"  # after what only the whole book has
 KINDS = {"fig": "a figure", "lst": "a listing", "ex": "an exercise"}
@@ -156,6 +159,15 @@ def elsewhere(
     kind, target = node["reftype"], node["reftarget"]
     if kind == "term":
         return nodes.inline("", content.astext())
+    sends = "equation-note" not in node.parent["classes"]  # see drop_notes
+    if app.config.book_track and sends:
+        LOG.warning(
+            "the %ss' edition lacks %s, to which this sends its readers: put "
+            "the place in brackets, or mark the passage (see press/tracks.py)",
+            app.config.book_track,
+            target,
+            location=node,
+        )
     if kind == "ref" and (node["refexplicit"] or target in titles()):
         words = content.astext() if node["refexplicit"] else titles()[target]
         return nodes.emphasis("", words + ELSEWHERE)

@@ -337,9 +337,10 @@ def test_titles_are_known_by_their_labels() -> None:
     assert titles()["track-beginner"] == "Beginners"
 
 
-DEEP = """
+SENDS = """
 See {ref}`deep` and {ref}`words <deep>`, {numref}`fig-deep` and {eq}`sum`.
-
+"""
+DEEP = """
 (deep)=
 ## Deep
 ```{tracks} practitioner
@@ -377,9 +378,10 @@ def test_an_edition_is_built_without_what_is_not_for_it(
 ) -> None:
     page = small_book.folder / "book" / "page.md"
     text = page.read_text(encoding="utf-8")
-    page.write_text(text.replace(", and {cite}`someone2026`", "") + DEEP)
+    text = text.replace(", and {cite}`someone2026`", "")
     texts = {}
-    for track in ("practitioner", "beginner"):
+    for track, more in (("practitioner", SENDS), ("beginner", "")):
+        page.write_text(text + more + DEEP)
         done = small_book.build("html", track)
         assert done.returncode == 0, done.stderr
         out = small_book.folder / "_build" / "out" / "_build" / "html" / "book"
@@ -393,10 +395,22 @@ def test_an_edition_is_built_without_what_is_not_for_it(
     assert "It is 7." in whole
     assert figures == 1
     short, figures = texts["beginner"]
-    assert "See Deep° and words°, a figure° and an equation°." in short
     assert "It is 7." in short
     assert "Deep words" not in short
     assert figures == 0
+
+
+@pytest.mark.judge
+def test_an_edition_that_sends_its_readers_away_is_refused(
+    small_book: Any,
+) -> None:
+    page = small_book.folder / "book" / "page.md"
+    page.write_text(page.read_text(encoding="utf-8") + SENDS + DEEP)
+    done = small_book.build("html", "beginner")
+    assert done.returncode == 1
+    said = "the beginners' edition lacks {}, to which this sends its readers"
+    for target in ("deep", "fig-deep", "sum"):
+        assert said.format(target) in done.stderr
 
 
 @pytest.mark.judge
