@@ -159,7 +159,7 @@ def elsewhere(
     kind, target = node["reftype"], node["reftarget"]
     if kind == "term":
         return nodes.inline("", content.astext())
-    sends = "equation-note" not in node.parent["classes"]  # see drop_notes
+    sends = "equationnote" not in node.parent["classes"]  # see drop_notes
     if app.config.book_track and sends:
         LOG.warning(
             "the %ss' edition lacks %s, to which this sends its readers: put "
