@@ -311,10 +311,23 @@ def keep_heads(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     for section in list(doctree.findall(nodes.section)):
         content = [n for n in section if not isinstance(n, nodes.Invisible)]
         if len(content) > 1 and (lines := needed(content[1])):
-            place = section.parent.index(section)
-            while place and isinstance(section.parent[place - 1], nodes.target):
-                place -= 1  # a name stays with its heading
-            section.parent.insert(place, room(HEADING + lines))
+            parent, place = above(section)
+            parent.insert(place, room(HEADING + lines))
+
+
+def above(section: nodes.section) -> tuple[nodes.Element, int]:
+    """The place in front of a section and of its names, which stay with it.
+
+    Where another section is before it, the names are that one's last nodes.
+    """
+    parent, place = section.parent, section.parent.index(section)
+    while place and isinstance(parent[place - 1], nodes.target | nodes.section):
+        if isinstance(parent[place - 1], nodes.target):
+            place -= 1
+        else:
+            parent = parent[place - 1]
+            place = len(parent)
+    return parent, place
 
 
 def forget(app: Sphinx, env: Any, docname: str) -> None:

@@ -71,3 +71,22 @@ def test_room_is_asked_for_before_the_name_of_a_section() -> None:
         nodes.section,
     ]
     assert "needspace" in document[1].astext()
+
+
+def test_a_name_may_be_the_last_node_of_the_section_before() -> None:
+    """MyST reads it so."""
+    name = nodes.target(refid="second")
+    first = nodes.section("", nodes.title("", "First"), name)
+    second = nodes.section("", nodes.title("", "Second"), boxes.room(1))
+    document = new_document("page")
+    document += [first, second]
+    app = SimpleNamespace(builder=SimpleNamespace(format="latex"))
+    boxes.keep_heads(app, document, "page")  # type: ignore[arg-type]
+    assert document.children == [first, second]
+    assert [type(x) for x in first] == [nodes.title, nodes.raw, nodes.target]
+
+
+def test_what_knows_its_lines_is_asked_for_them() -> None:
+    node = nodes.container(lines=17)
+    assert boxes.needed(a_box(node)) > 0
+    assert boxes.needed(node) == 17
