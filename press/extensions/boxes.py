@@ -106,9 +106,9 @@ class Solution(SphinxDirective):
         return [room(SOLUTION), head]
 
 
-def room(lines: int) -> nodes.raw:
+def room(lines: int, how: str = "needspace") -> nodes.raw:
     """In print: a new page, unless there is room for so many lines."""
-    need = f"\\needspace{{{lines}\\baselineskip}}\n"
+    need = f"\\{how}{{{lines}\\baselineskip}}\n"
     return nodes.raw("", need, format="latex", classes=["room"])
 
 
@@ -312,7 +312,8 @@ def keep_heads(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         content = [n for n in section if not isinstance(n, nodes.Invisible)]
         if len(content) > 1 and (lines := needed(content[1])):
             parent, place = above(section)
-            parent.insert(place, room(HEADING + lines))
+            how = "bookroom" if "lines" in content[1] else "needspace"
+            parent.insert(place, room(HEADING + lines, how))
 
 
 def above(section: nodes.section) -> tuple[nodes.Element, int]:
