@@ -312,7 +312,7 @@ def keep_heads(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         content = [n for n in section if not isinstance(n, nodes.Invisible)]
         if len(content) > 1 and (lines := needed(content[1])):
             parent, place = above(section)
-            how = "bookroom" if "lines" in content[1] else "needspace"
+            how = "bookneed" if "lines" in content[1] else "needspace"
             parent.insert(place, room(HEADING + lines, how))
 
 
