@@ -29,13 +29,13 @@ begin here:
   python -m scaffold ../my-model --track practitioner
   python -m scaffold list            what there is, what it takes
   python -m scaffold new --help      every option of it
-  python -m scaffold --version       of which edition it makes one
+  python -m scaffold --version       the edition of the book that it uses
 """
 CODES = """\
 exit codes:
-  0 done   1 an error that should not be   2 a word that cannot be meant
-  3 something is at the destination        4 Git, Python or a library is missing
-  5 the wishes do not go together          130 interrupted
+  0 done   1 a bug of ours   2 an option or a value that is not understood
+  3 the destination is not free            4 Git, Python or a library is missing
+  5 these options exclude each other       130 interrupted
 """
 NEW = """\
 examples:
@@ -46,7 +46,7 @@ examples:
   python -m scaffold --track researcher --budget gpu24 --out ~/lab
   python -m scaffold --track practitioner --start 2026-12-01
   python -m scaffold --track researcher --budget gpu8 --usd 0.05 --dry-run
-  python -m scaffold again --answers my-model/.scaffold.toml
+  python -m scaffold ../my-second --answers ../my-model/.scaffold.toml
 
 then, in the new folder:
   python3 -m venv .venv && . .venv/bin/activate
@@ -149,11 +149,14 @@ class Commands(argparse.ArgumentParser):
                 )
 
 
+AS_JSON = "print JSON, for programs"
+
 HELP = {
     "new": "make a repository; the command where none is named",
     "list": "tracks and budgets, with the hours and the money they take",
     "estimate": "operations, memory, time and money of one run",
-    "doctor": "does this machine have what it takes, and for which budget?",
+    "doctor": "say whether this machine has what a run takes, and for "
+    "which budget",
     "diff": "what `update` would change in a repository",
     "update": "replace checks and rules by those of this edition",
     "completion": "a script that completes these commands in your shell",
@@ -236,7 +239,7 @@ def add_plan(parser: argparse.ArgumentParser, needed: bool = True) -> None:
         "made smaller, and `train` stops in time (no limit)",
     )
     parser.add_argument(
-        "--usd", type=float, help="the same, for dollars (no limit)"
+        "--usd", type=float, help="the same limit, in dollars (no limit)"
     )
     parser.add_argument(
         "--hourly-usd",
@@ -317,26 +320,26 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         "-y",
         "--defaults",
         action="store_true",
-        help="take the default of all that is not named, also of --track: a "
-        "beginner's",
+        help="take the default of everything that is not named, --track "
+        "included (beginner)",
     )
     parser.add_argument(
         "--force",
         action="store_true",
-        help="into a folder that holds something, too: what is there stays, "
-        "and where a name is taken the book's file is FILE.new",
+        help="write into a folder even if it is not empty: what is there "
+        "stays, and where a name is taken the book's file is FILE.new",
     )
     parser.add_argument(
         "--no-input",
         dest="input",
         action="store_false",
-        help="ask nothing; no command here ever does, and scripts may say so",
+        help="accepted for scripts; no command asks anything anyway",
     )
     parser.add_argument(
         "--no-color",
         dest="color",
         action="store_false",
-        help="print no colors; nothing here has any, and scripts may say so",
+        help="accepted for scripts; no command prints colors anyway",
     )
     parser.add_argument(
         "-n",
@@ -345,7 +348,9 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         help="list the files and what the run takes, and write nothing",
     )
     parser.add_argument(
-        "--json", action="store_true", help="the same for programs"
+        "--json",
+        action="store_true",
+        help="with --dry-run: print the list as JSON, for programs",
     )
     parser.add_argument(
         "-q", "--quiet", action="store_true", help="print nothing but errors"
@@ -361,10 +366,10 @@ def add_how(parser: argparse.ArgumentParser) -> None:
 def add_others(commands: Any) -> None:
     """The commands that write nothing, or what is there already."""
     made = commands("list", choices())
-    made.add_argument("--json", action="store_true", help="for programs")
+    made.add_argument("--json", action="store_true", help=AS_JSON)
     made = commands("estimate", f"{choices()}\n\n{ESTIMATE}")
     add_plan(made)
-    made.add_argument("--json", action="store_true", help="for programs")
+    made.add_argument("--json", action="store_true", help=AS_JSON)
     commands("doctor", "example:\n  python -m scaffold doctor\n\n" + CODES)
     for name in ("diff", "update"):
         commands(name, UPDATE).add_argument(

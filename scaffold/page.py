@@ -31,8 +31,9 @@ Before anything has run, this can be computed of the run of `config.toml`.
 `python train.py --dry-run` measures a step on your machine; write what you got
 into the last column, and say why where the two differ. The page is yours."""
 END = """\
-Whoever changes one of these settings changes the others: `python -m scaffold
-estimate --help`, in the book's folder, computes the table for other wishes."""
+These numbers depend on each other: after a change, `python -m scaffold
+estimate`, in the book's folder, computes the table anew (`--help` lists its
+options)."""
 
 
 def rows(plan: Plan, run: Estimate) -> list[str]:

@@ -210,10 +210,17 @@ def test_a_corpus_may_grow_or_shrink(
 ) -> None:
     folder = tmp_path / "s"
     write_shards(tokenizer, corpus, folder, 60)
-    write_shards(tokenizer, corpus[:1], folder, 60)
+    before = {path.name for path in folder.iterdir()}
+    (folder / "7.tokens").touch()  # a file of somebody else
+    (folder / "joined.tokens").touch()
+    manifest = write_shards(tokenizer, corpus[:1], folder, 60)
     assert open_shards(folder)[:].tolist() == (
         encode_documents(tokenizer, SOME).tolist()
     )
+    after = {path.name for path in folder.iterdir()}
+    assert before - after  # what its documents left is not kept
+    others = {"7.tokens", "joined.tokens"}
+    assert after == others | {"shards.json", *manifest.shards}
 
 
 def test_a_folder_keeps_to_what_it_was_begun_with(

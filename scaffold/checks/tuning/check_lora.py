@@ -148,7 +148,7 @@ def check_count() -> None:
 
 
 def check_rank() -> None:
-    """A rank of nothing, or one that saves nothing, is refused."""
+    """A rank of nothing, or one above the smaller side, is refused."""
     for rank in (0, 9):
         raises(
             ValueError,

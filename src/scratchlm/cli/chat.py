@@ -173,7 +173,7 @@ def chat(
     tokens: Annotated[
         int, Parameter(help="how many an answer has at most (200)")
     ] = 200,
-    seed: Annotated[int, Parameter(help="of the dice (0)")] = 0,
+    seed: Annotated[int, Parameter(help="of the random numbers (0)")] = 0,
     sampling: Annotated[SamplingConfig, options("Model")] = LIKELY,
     snapshot: Snapshot = None,
     device: Device = "cpu",

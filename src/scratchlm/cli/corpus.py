@@ -93,7 +93,7 @@ def toytown(
     Example:
       python -m scratchlm corpus toytown --characters 1000000
 
-    Next: python -m scratchlm train --corpus toytown
+    Next: python -m scratchlm tokenizer train data/toytown.jsonl
     Book: A town whose entropy we know
     """
     if characters < 1:
@@ -262,7 +262,7 @@ def filter_(
 
     Rules of thumb come first: length, symbols, repetition and the like. With
     --like, the rest is ranked by its likeness to texts that you call good.
-    With --without, documents go that share 13 words with an item of a test
+    With --without, documents that share 13 words with an item of a test go
     (one of 8 to 12 words is looked for whole). What is refused is written
     beside --out, with the reasons: read some of it.
 
@@ -370,7 +370,7 @@ def shards(
         Path, Parameter(help="folder for the shards; named again, it goes on")
     ],
     tokenizer: Annotated[
-        Path | None, Parameter(help="its file (one that learns from the text)")
+        Path | None, Parameter(help="its file (one is learned from the text)")
     ] = None,
     vocab_size: Annotated[
         int, Parameter(help="how many tokens, if it learns (1024)")

@@ -98,8 +98,8 @@ def doctor(
     """Say what this machine can do, and what is missing.
 
     Lists versions, devices, memory and disk, and says whether bfloat16 pays,
-    how letters are written, and where texts come from. Of a graphics card
-    it says whether a training step there is that of the processor.
+    how letters are written, and where texts come from. For a graphics
+    card it says whether a training step gives the processor's numbers.
 
     Example:
       python -m scratchlm doctor

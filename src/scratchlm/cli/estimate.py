@@ -75,15 +75,17 @@ def peak_memory(
     """
     found = memory_estimate(model, batch)
     peak = found.peak
-    if shards > 1:
-        held = found.weights + found.gradients + found.moments
-        passing = 2 * memory_estimate(replace(model, layers=1), 1).weights
-        peak += passing - held * (shards - 1) // shards
     if config.checkpoint_activations:
         one = activation_floats(replace(model, layers=1))
         inside = activation_floats(model) - one
         inputs = (model.layers - 1) * model.channels
-        peak -= 4 * batch * model.context * (inside - inputs)
+        saved = 4 * batch * model.context * (inside - inputs)
+        least = memory_estimate(model, 0).peak  # while the optimizer works
+        peak = max(peak - saved, least)
+    if shards > 1:
+        held = found.weights + found.gradients + found.moments
+        passing = 2 * memory_estimate(replace(model, layers=1), 1).weights
+        peak += passing - held * (shards - 1) // shards
     return peak
 
 

@@ -80,7 +80,7 @@ def export(
     ] = "hf",
     dtype: Annotated[
         Numbers,
-        Parameter(help="float32, float16, bfloat16 (hf), q8_0 (gguf)"),
+        Parameter(help="float32 or float16; bfloat16 (hf), q8_0 (gguf)"),
     ] = "float32",
     license: Annotated[
         Path | None, Parameter(help="a file with the license to give it")
@@ -91,7 +91,8 @@ def export(
     """Write a trained model for other programs.
 
     The folder gets the weights, their form and the tokenizer, a model card
-    and a license. Without --license it says that none was chosen.
+    and a license: that of --license, or of the run's folder. If there is
+    neither, it says that none was chosen.
 
     Example:
       python -m scratchlm export --run runs/toytown --to town-hf

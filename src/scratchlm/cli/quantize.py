@@ -33,7 +33,7 @@ def quantize(
     bits: Annotated[int, Parameter(help="of a weight, 2 to 8 (8)")] = 8,
     group: Annotated[
         str,
-        Parameter(help="who shares a scale: tensor, row, or a number (32)"),
+        Parameter(help="weights with one scale: tensor, row, or how many (32)"),
     ] = "32",
     out: Annotated[
         Path | None, Parameter(help="the folder to write (RUN-int8)")

@@ -58,7 +58,7 @@ def encode(
     text: Annotated[str, Parameter(help="what to encode")],
     /,
     *,
-    tokenizer: Annotated[Path, Parameter(help="its file")],
+    tokenizer: Annotated[Path, Parameter(help="the tokenizer's file")],
 ) -> None:
     """Show the tokens of a text.
 
@@ -80,7 +80,7 @@ def encode(
 
 def export(
     *,
-    tokenizer: Annotated[Path, Parameter(help="its file")],
+    tokenizer: Annotated[Path, Parameter(help="the tokenizer's file")],
     format: Annotated[
         Literal["tokenizers", "tiktoken"],
         Parameter(help="which library is to read it (tokenizers)"),

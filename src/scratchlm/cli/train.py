@@ -821,7 +821,7 @@ def train_alone(job: Job, start: float) -> None:
 describe(TextOptions, PRESETS["small"] | asdict(TextOptions()))
 describe(GPTConfig, PRESETS["small"])
 describe(TrainConfig, PRESETS["small"])
-describe(BatchOptions, PRESETS["small"] | asdict(BatchOptions()))
+describe(BatchOptions, asdict(BatchOptions()) | PRESETS["small"])
 describe(RunOptions, asdict(RunOptions()))
 
 PRESET_HELP = "; ".join(f"{name}: {text}" for name, text in WORDS.items())

@@ -29,7 +29,7 @@ class SamplingConfig:
     temperature: float = 1.0  # 0: always the likeliest
     top_k: int | None = None  # choose among the k likeliest
     top_p: float | None = None  # among the likeliest that make up p
-    min_p: float | None = None  # those p times as likely as the likeliest
+    min_p: float | None = None  # at least p times as likely as the likeliest
     repetition_penalty: float = 1.0  # above 1: seldom the same again
 
     def __post_init__(self) -> None:

@@ -61,20 +61,20 @@ class GPTConfig:
     kv_heads: int | None = None  # of keys and values; fewer share
     head_size: int | None = None  # numbers of a head
     hidden: int | None = None  # numbers inside a feed-forward layer
-    norm: str = "layernorm"  # or rmsnorm
-    mlp: str = "gelu"  # or gelu_tanh, or swiglu
-    position: str = "learned"  # or rotary
+    norm: str = "layernorm"  # layernorm or rmsnorm
+    mlp: str = "gelu"  # gelu, gelu_tanh or swiglu
+    position: str = "learned"  # learned or rotary
     dropout: float = 0.0  # share of values dropped in training
     bias: bool = True  # added by linear layers and norms
     tied: bool = True  # the head shares its weights with the tokens
-    norm_order: str = "pre"  # norms before the sublayers; or post, or branch
-    qk_norm: str = "none"  # of queries and keys; or layernorm, rmsnorm(_all)
+    norm_order: str = "pre"  # where norms stand: pre, post or branch
+    qk_norm: str = "none"  # of q and k: none, layernorm, rmsnorm, rmsnorm_all
     fused: bool = True  # attention by the library's kernel
     rope_base: float = 10000.0  # of rotary positions: how slow they get
     norm_eps: float = 1e-5  # added under the root of a norm
     qkv_bias: bool | None = None  # of queries, keys, values; else as bias
     rope_factor: float = 1.0  # by how much the slow waves are slowed down
-    rope_original: int = 8192  # the context before they were
+    rope_original: int = 8192  # the context before the waves were slowed
 
     def __post_init__(self) -> None:
         """Refuse what no model can be built from."""

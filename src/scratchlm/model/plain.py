@@ -33,7 +33,7 @@ def rotate(x: Array, base: float) -> Array:
     a, b = np.split(x, 2, axis=-1)  # (H, T, D / 2) each
     pair = np.arange(a.shape[-1]) / a.shape[-1]
     angle = np.outer(np.arange(x.shape[1]), base**-pair)  # (T, D / 2)
-    cos, sin = np.cos(angle), np.sin(angle)
+    cos, sin = np.cos(angle).astype(x.dtype), np.sin(angle).astype(x.dtype)
     return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
@@ -46,7 +46,7 @@ def attention(w: Weights, name: str, x: Array, c: Config) -> Array:
     if c["position"] == "rotary":
         q, k = rotate(q, c["rope_base"]), rotate(k, c["rope_base"])
     k, v = (np.repeat(y, heads // kv_heads, axis=0) for y in (k, v))
-    scores = q @ k.swapaxes(1, 2) / np.sqrt(size)  # (H, T, T)
+    scores = q @ k.swapaxes(1, 2) / size**0.5  # (H, T, T)
     scores = np.where(np.tri(t, dtype=bool), scores, -np.inf)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
@@ -61,7 +61,7 @@ def feed_forward(w: Weights, name: str, x: Array, c: Config) -> Array:
         gate = linear(w, f"{name}.gate", x)
         up = gate / (1 + np.exp(-gate)) * up
     else:  # GELU by its approximation, as in GPT-2
-        inner = np.sqrt(2 / np.pi) * (up + 0.044715 * up**3)
+        inner = (2 / np.pi) ** 0.5 * (up + 0.044715 * up**3)
         up = 0.5 * up * (1 + np.tanh(inner))
     return linear(w, f"{name}.down", up)
 

@@ -208,7 +208,8 @@ def write_shards(
     """Encode files of JSON lines into shards: those that are not done yet.
 
     The manifest is written after each shard, so a run that is killed loses
-    one at most. `workers` is as in `write_material`, and leaves no trace.
+    one at most. Shards of pieces that there are no more are deleted. `workers`
+    is as in `write_material`, and leaves no trace.
     """
     pieces = cut_files(paths, piece_bytes)
     manifest = begin(tokenizer, folder, piece_bytes, len(pieces))
@@ -220,6 +221,9 @@ def write_shards(
             )
             manifest.write(folder)
     manifest.write(folder)
+    for path in folder.glob("[0-9][0-9][0-9][0-9][0-9]*.tokens"):
+        if path.stem.isdigit() and int(path.stem) >= len(pieces):
+            path.unlink()
     return manifest
 
 

@@ -80,6 +80,7 @@ from scratchlm.training.schedule import (
     warmup_stable_decay,
 )
 
+Rule = Literal["adamw", "fused_adamw", "muon"]
 Span = tuple[int, int, int]
 FIXED = ("optimizer", "weight_decay")  # what a branch cannot change
 INPUTS = ("tokenizer.json", "train.tokens", "validation.tokens")
@@ -100,7 +101,7 @@ class TrainConfig:
     learning_rate: float = 3e-3  # the highest
     schedule: Literal["cosine", "stable"] = "cosine"  # of the rate
     warmup: int = 50  # steps until the rate is highest
-    optimizer: Literal["adamw", "fused_adamw", "muon"] = "adamw"  # the steps
+    optimizer: Rule = "adamw"  # how gradients become steps
     weight_decay: float = 0.1  # pull of matrices towards zero
     clip: float = 1.0  # largest norm of the gradient
     accumulate: int = 1  # batches to one step
@@ -109,7 +110,7 @@ class TrainConfig:
     checkpoint_activations: bool = False  # less memory, a third more time
     evaluate_every: int = 100  # steps from evaluation to evaluation
     checkpoint_every: int = 100  # steps from checkpoint to checkpoint
-    patience: int | None = None  # evaluations without a new best
+    patience: int | None = None  # end after so many evaluations without a best
     snapshots: tuple[int, ...] = ()  # steps whose weights are kept
 
     def __post_init__(self) -> None:

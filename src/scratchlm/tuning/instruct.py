@@ -272,7 +272,7 @@ def ask(
     sampling: SamplingConfig | None = None,
     generator: torch.Generator | None = None,
 ) -> list[Reply]:
-    """Answers to many prompts at once, up to `stop_id` each; greedy at first.
+    """Answers to many prompts at once, up to `stop_id`; greedy by default.
 
     A prompt is what `encode_request` gives, or any text of the model's own.
     """

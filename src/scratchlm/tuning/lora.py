@@ -31,7 +31,7 @@ class LoRALinear(nn.Module):
     """
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
-        """Freeze the layer; ValueError for a rank that saves nothing."""
+        """Freeze the layer; ValueError for a rank above its smaller side."""
         super().__init__()
         out, size = base.weight.shape
         if not 0 < rank <= min(out, size):
