@@ -1,6 +1,8 @@
 # Every target starts from nothing and repeats nothing that is up to date.
-PYTHON ?= python3
 VENV ?= .venv
+# An environment that is there stays with the Python that it was made with.
+MADE = $(and $(wildcard $(VENV)/ready),$(wildcard $(VENV)/bin/python))
+PYTHON ?= $(or $(MADE),python3)
 PAPER ?= book
 TRACK ?=
 PY = $(VENV)/bin/python

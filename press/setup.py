@@ -5,8 +5,9 @@ nothing when ``.venv`` was made from these same versions. Each file that pip
 fetches must have the hash that the lock names; PyTorch alone goes by its
 version (see press/lock.py). With TORCH=cpu in the environment it takes
 PyTorch's own build for processors, which spares a Linux reader some
-gigabytes of CUDA libraries. With --large it adds what the large-print
-edition needs.
+gigabytes of CUDA libraries; the environment remembers it, and an empty TORCH=
+takes the usual build again. With --large it adds what the large-print edition
+needs.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ VENV = Path(os.environ.get("VENV") or ROOT / ".venv").absolute()
 LOG = ROOT / "_build" / "logs" / "setup.log"
 PYTHON = VENV / "bin" / "python"
 OURS = "made-for-scratchlm"
+BUILD = "torch-build"  # in it, the file that names the build of PyTorch
 OLDEST, NEWEST = (3, 11), (3, 13)
 
 
@@ -69,6 +71,15 @@ def key(torch: str) -> str:
     parts += [torch.encode(), torch_version().encode()]
     parts += [sys.version.encode(), str(VENV).encode()]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def wanted_torch() -> str:
+    """The build of PyTorch: as TORCH says, else that which is there."""
+    said = os.environ.get("TORCH")
+    kept = VENV / BUILD
+    if said is None and kept.is_file():
+        said = kept.read_text("utf-8")
+    return said or ""
 
 
 def refuse(why: str) -> None:
@@ -149,7 +160,7 @@ def main() -> None:
         "--large", action="store_true", help="for `make accessible`, too"
     )
     large = parser.parse_args().large
-    torch = os.environ.get("TORCH", "")
+    torch = wanted_torch()
     if torch not in ("", "cpu"):
         refuse(f"TORCH={torch}: leave TORCH out, or say TORCH=cpu")
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
@@ -177,6 +188,7 @@ def make_environment(torch: str, stamp: Path) -> None:
     LOG.unlink(missing_ok=True)
     print(f"{'setup':<12} {VENV} … a few minutes the first time", flush=True)
     install(torch)
+    write_whole(VENV / BUILD, torch)
     write_whole(stamp, key(torch))
     print(f"{'setup':<12} {time.perf_counter() - start:7.1f} s   ready")
 

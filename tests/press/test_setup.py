@@ -80,6 +80,47 @@ def test_pytorch_and_its_companions_are_installed_apart() -> None:
     assert "torch==" + lock.torch_version() in lock.locked()["torch"]
 
 
+# --- what is remembered ------------------------------------------------------
+
+
+def test_the_build_of_pytorch_is_that_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup, "VENV", tmp_path)
+    monkeypatch.delenv("TORCH", raising=False)
+    assert setup.wanted_torch() == ""
+    (tmp_path / setup.BUILD).write_text("cpu")
+    assert setup.wanted_torch() == "cpu"
+    monkeypatch.setenv("TORCH", "")
+    assert setup.wanted_torch() == ""
+
+
+@pytest.mark.parametrize(
+    ("made", "named", "wanted"),
+    [
+        (False, "", "python3"),
+        (True, "", "ENV/bin/python"),
+        (True, "PYTHON=python3.12", "python3.12"),
+    ],
+)
+def test_make_goes_on_with_the_python_of_the_environment(
+    tmp_path: Path, made: bool, named: str, wanted: str
+) -> None:
+    folder = environment(tmp_path / "env")
+    if made:
+        (folder / "ready").touch()
+        (folder / "bin" / "python").touch()
+    done = subprocess.run(
+        ["make", "--dry-run", "setup", f"VENV={folder}", *named.split()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    command = wanted.replace("ENV", str(folder)) + " -m press.setup"
+    assert done.stdout.split("\n")[0] == command
+
+
 # --- what is deleted ---------------------------------------------------------
 
 
