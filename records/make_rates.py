@@ -175,7 +175,8 @@ def stretches(make: Make, rate: float) -> list[float]:
     run.model.zero_grad()
     x, y = windows(run)
     next_token_loss(run.model(x), y).backward()
-    gradient = run.model.blocks[0].mlp.up.weight.grad
+    weights = dict(run.model.named_parameters())
+    gradient = weights["blocks.0.mlp.up.weight"].grad
     assert gradient is not None
     return [float(f"{x:.6g}") for x in torch.linalg.svdvals(gradient)]
 
