@@ -330,12 +330,9 @@ def executed() -> dict[str, Any]:
     assert folder.exists(), "the book is not built; make pdf first"
     cache = get_cache(folder)
     records = sorted(cache.list_cache_records(), key=lambda r: r.accessed)
-    return {
-        Path(r.uri).relative_to(ROOT).as_posix(): cache.get_cache_bundle(
-            r.pk
-        ).nb
+    return {  # the folder may have had another name when it was built
+        f"book/{r.uri.rpartition('/book/')[2]}": cache.get_cache_bundle(r.pk).nb
         for r in records
-        if Path(r.uri).is_relative_to(ROOT)
     }
 
 
