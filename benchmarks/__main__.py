@@ -8,7 +8,8 @@
 
 Each prints one table and writes _build/benchmarks/NAME.json. Ours and the
 peer's take turns in one run; a number is the median of five turns or more
-after one to warm up. Leave the machine alone meanwhile.
+after one to warm up, of three where a turn takes minutes, and a first build
+is one. Leave the machine alone meanwhile.
 """
 
 import argparse

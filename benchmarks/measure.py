@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -53,8 +54,8 @@ def load(name: str) -> Any:
         return __import__(name)
     except ImportError as error:
         raise MissingPeer(
-            f"{name} is not installed; the libraries to compare with come "
-            f"with: pip install -r {REQUIREMENTS}"
+            f"{name} cannot be imported ({error}); the libraries to compare "
+            f"with come with: pip install -r {REQUIREMENTS}"
         ) from error
 
 
@@ -94,6 +95,8 @@ def peak_memory() -> int:
 
 def commit() -> str:
     """The commit that is checked out; with a plus where files differ."""
+    if not shutil.which("git"):
+        return "unknown"
     command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False
@@ -136,7 +139,7 @@ def short(value: float | None) -> str:
     """
     if value is None:
         return "–"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def conditions(rows: list[Row]) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK = re.compile(r"# (?P<cell>(?:In|cell) \[\d+\]), line (?P<line>\d+)")
+# Scopes that run where they stand, as bodies of classes do.
+AT_ONCE = {"listcomp", "setcomp", "dictcomp", "genexpr"}
 Cells = list[tuple[str, str]]  # what a reader calls a cell, and its code
 
 
@@ -47,6 +49,7 @@ def steps(cells: Cells) -> Iterator[Step]:
     for label, cell in cells:
         try:
             tree = ast.parse(cell)
+            symtable.symtable(cell, "cell", "exec")  # refuses more than that
         except (SyntaxError, ValueError):
             continue
         lines = cell.splitlines()
@@ -60,7 +63,8 @@ def steps(cells: Cells) -> Iterator[Step]:
 def step(mark: str, text: str, node: ast.stmt) -> Step:
     """One statement, looked at as Python's compiler does."""
     table = symtable.symtable(ast.unparse(node), "cell", "exec")
-    names = table.get_symbols()
+    names, inside = table.get_symbols(), {*looked_up(table)}
+    reads = frozenset(n.get_name() for n in names if n.is_referenced())
     whole = isinstance(node, ast.ImportFrom) and (
         node.module == "__future__" or node.names[0].name == "*"
     )
@@ -69,8 +73,8 @@ def step(mark: str, text: str, node: ast.stmt) -> Step:
         text,
         frozenset(n.get_name() for n in names if binds(n)),
         frozenset(changed(node)),
-        frozenset(n.get_name() for n in names if n.is_referenced()),
-        frozenset(looked_up(table)),
+        reads | {name for name, waits in inside if not waits},
+        frozenset(name for name, waits in inside if waits),
         isinstance(node, ast.Import),
         whole,
     )
@@ -93,13 +97,17 @@ def changed(node: ast.stmt) -> Iterator[str]:
             yield part.id
 
 
-def looked_up(table: symtable.SymbolTable) -> Iterator[str]:
-    """The names of the module that functions inside look up."""
+def looked_up(
+    table: symtable.SymbolTable, later: bool = False
+) -> Iterator[tuple[str, bool]]:
+    """The module's names that scopes inside look up; whether when called."""
     for child in table.get_children():
+        at_once = child.get_type() == "class" or child.get_name() in AT_ONCE
+        waits = later or not at_once
         for name in child.get_symbols():
             if name.is_global() and name.is_referenced():
-                yield name.get_name()
-        yield from looked_up(child)
+                yield name.get_name(), waits
+        yield from looked_up(child, waits)
 
 
 def setting(all_: list[Step], name: str, before: int) -> list[int]:

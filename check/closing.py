@@ -59,10 +59,10 @@ def last_run(site: Site) -> str:
 
 
 def validation_losses(log: Path) -> list[float]:
-    """The losses in a run's log."""
+    """The losses in a run's log; of its last line, only if it is whole."""
     if not log.exists():
         return []
-    lines = log.read_text(encoding="utf-8").splitlines()
+    lines = log.read_text(encoding="utf-8").split("\n")[:-1]
     entries = [json.loads(line) for line in lines if line.startswith("{")]
     return [e["validation_loss"] for e in entries if "validation_loss" in e]
 

@@ -137,11 +137,16 @@ class Desk:
         before = progress.state(self.site, known, topic)
         if mine.given:  # of whose past nothing is known
             before = "todo"
+        seen = self.site.fingerprint(topic, self.site.sources)
+        module = progress.module_hash(self.site, topic)
         verdict = judge(self.site, topic, before, mine, whisper)
         require_reached(verdict)
-        if not mine.given:
+        if not mine.given:  # what was saved meanwhile has not run
             progress.enter(self.site, known, topic, verdict.state)
-            progress.remember(self.site, topic, verdict.state == "pass")
+            known.modules[name] = module
+            same = self.site.fingerprint(topic, self.site.sources) == seen
+            passed = same and verdict.state == "pass"
+            progress.remember(self.site, topic, passed)
         return verdict
 
     def next_topic(self, known: Progress) -> str | None:
@@ -219,12 +224,22 @@ class Desk:
                 print(f"\n{name} had passed before:")
                 speak(summary(self.site, verdict))
         if not own.given:
-            progress.write(self.site, known)
+            known = self.enter(verdicts, known)
         if json:
             print(results.of_verdicts(verdicts))
         else:
             self.close(verdicts, known, bool(own.given))
         return int(any(verdict.bad for verdict in verdicts))
+
+    def enter(self, verdicts: list[Verdict], known: Progress) -> Progress:
+        """What is in the file of progress now; another run may have ended."""
+        latest = progress.read(self.site)
+        for verdict in verdicts:
+            name = verdict.topic.id
+            latest.topics[name] = known.topics[name]
+            latest.modules[name] = known.modules[name]
+        progress.write(self.site, latest)
+        return latest
 
     def close(
         self, verdicts: list[Verdict], known: Progress, own: bool
@@ -240,7 +255,15 @@ class Desk:
         if own or any(verdict.bad for verdict in verdicts):
             return
         following = self.next_topic(known)
-        if following is None:
+        stale = [
+            topic.id
+            for topic in self.site.topics.values()
+            if progress.state(self.site, known, topic) == "stale"
+        ]
+        if following is None and stale:
+            print(f"changed since they passed: {', '.join(stale)}")
+            print(f"next: {PROGRAM}")
+        elif following is None:
             speak(closing.page(self.site))
         elif all(verdict.state == "pass" for verdict in verdicts):
             topic = self.site.topics[following]

@@ -16,8 +16,9 @@ from typing import Any
 from check.places import PlaceError, Site, Topic
 from check.process import Job, Report, run
 from check.running import OtherCode, plant
-from check.values import FAR, NEAR, distance
+from check.values import FAR, NEAR, distance, steady
 
+ALIKE = {"CheckFailed", "Ended", "TooLong", "TooMuch"}  # in whatever words
 SHOWN = 3  # of several that fit
 BUDGET = 15.0  # seconds for mistakes that no run before has compared with
 Say = Callable[[str], None]
@@ -225,9 +226,16 @@ def failures(report: Report) -> dict[str, Any]:
 
 
 def gap(mine: Any, theirs: Any) -> float:
-    """The distance of two failures of one check."""
+    """The distance of two failures of one check.
+
+    What was compared before an error went well, whatever the mistake is; so
+    two errors are the same only if Python's words for them are.
+    """
     a, b = mine["told"], theirs["told"]
     if a["kind"] != b["kind"]:
+        return FAR
+    words = steady(first_words(a)), steady(first_words(b))
+    if a["kind"] not in ALIKE and words[0] != words[1]:
         return FAR
     return distance(mine["noted"], theirs["noted"])
 

@@ -9,6 +9,8 @@ from typing import Any
 from check.expect import EMPTY, CheckFailed
 from check.values import anywhere
 
+HERE = Path(__file__).parent
+INSTALLED = {"site-packages", "dist-packages"}
 LOST = re.compile(r"has no attribute '(\w+)'|cannot import name '(\w+)'")
 
 
@@ -77,9 +79,18 @@ def belongs(file: str, own: tuple[Path, ...]) -> bool:
 
 
 def at_fault(error: BaseException, own: tuple[Path, ...]) -> bool:
-    """Whether the failure rose in the reader's code itself."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and belongs(frames[-1].filename, own)
+    """Whether the reader's code failed, or a library that it called.
+
+    A layer of torch that lacks a name says so itself, and so does a stand-in
+    of this package for one.
+    """
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if belongs(frame.filename, own):
+            return True
+        installed = INSTALLED & {*Path(frame.filename).parts}
+        if not installed and not belongs(frame.filename, (HERE,)):
+            return False
+    return False
 
 
 def wants_memory(error: BaseException) -> bool:

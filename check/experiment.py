@@ -31,7 +31,7 @@ from tqdm import tqdm
 from check.diagnose import store, stored
 from check.errors import Told, tell
 from check.places import CHECKS, LIBRARY, PlaceError, Site, digest
-from check.process import FORK, end, look_in, refuse_network
+from check.process import FORK, end, forks, look_in, refuse_network
 from check.running import end_of
 from check.standin import StandIn, stood_in
 
@@ -201,7 +201,7 @@ def work(site: Site, name: str, seed: int, pipe: Connection) -> None:
 
 def measure(site: Site, name: str, seed: int, tick: Tick) -> Outcome:
     """Run an experiment on the repository's code, in a process of its own."""
-    context: Any = multiprocessing.get_context("fork" if FORK else "spawn")
+    context: Any = multiprocessing.get_context("fork" if forks() else "spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=work, args=(site, name, seed, theirs))
     sys.stdout.flush()
@@ -251,11 +251,11 @@ def state(site: Site, chosen: Experiment) -> str:
     return str(last["state"]) if same else "stale"
 
 
-def enter(site: Site, chosen: Experiment, ended: str) -> None:
-    """Remember how an experiment ended, and with which code."""
+def enter(site: Site, chosen: Experiment, code: str, ended: str) -> None:
+    """Remember how an experiment ended, and with which code it began."""
     known = stored(states(site))
     known = known if isinstance(known, dict) else {}
-    entry = {"state": ended, "code": fingerprint(site, chosen)}
+    entry = {"state": ended, "code": code}
     store(states(site), {**known, chosen.name: entry})
 
 
@@ -335,7 +335,7 @@ def failure(told: Told) -> str:
 def run(site: Site, name: str, seed: int) -> int:
     """Run an experiment and print what it measures; 1 if outside a band."""
     chosen = find(site, name)
-    known = recorded(site)[name]
+    known, code = recorded(site)[name], fingerprint(site, chosen)
     print(f"{name}: {chosen.title} About {duration(known['seconds'])}.")
     if lent := stand_ins(site, chosen):
         print(f"  still the book's: {', '.join(lent)}")
@@ -348,10 +348,10 @@ def run(site: Site, name: str, seed: int) -> int:
         outcome = measure(site, name, seed, tick)
     if outcome.told:
         print(failure(outcome.told))
-        enter(site, chosen, "fail")
+        enter(site, chosen, code, "fail")
         return 1
     bands = {key: tuple(pair) for key, pair in known["bands"].items()}
     print("\n".join(table(chosen, outcome.numbers, bands)))
     good = all(inside(outcome.numbers[n], bands[n]) for n in chosen.numbers)
-    enter(site, chosen, "pass" if good else "fail")
+    enter(site, chosen, code, "pass" if good else "fail")
     return int(not good)

@@ -162,7 +162,12 @@ def waiting(site: Site, verdict: Verdict) -> list[str]:
     if more := len(verdict.holes) - 5:
         lines += [f"  ○ and {more} more"] if more > 0 else []
     if not verdict.holes:
-        told = first_failure(verdict)["told"]
+        told = next(
+            failed["told"]
+            for failed in failures(verdict.report).values()
+            if failed["told"]["kind"] == "NotImplementedError"
+            and failed["told"]["file"]
+        )
         where = f"{shown_path(site, told['file'])}:{told['line']}"
         lines.append(f"  ○ write what stands at {where}")
     title = verdict.topic.chapter or verdict.topic.title

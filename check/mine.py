@@ -253,7 +253,11 @@ def wanted(
         and isinstance(value, type | FunctionType)
     }
     if not name:
-        found = {k: v for k, v in vars(own).items() if k in theirs}
+        found = {
+            key: value
+            for key, value in vars(own).items()
+            if key in theirs and value is not theirs[key]
+        }
         if not found:
             names = ", ".join(theirs)
             raise MineError(f"{own.__file__} sets none of the names {names}")

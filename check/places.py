@@ -251,7 +251,8 @@ def closure(sources: Path, start: Path) -> list[Path]:
             continue
         done.add(path)
         if path.suffix == ".py":
-            names = imported(path.read_text(encoding="utf-8"))
+            text = path.read_text(encoding="utf-8", errors="replace")
+            names = imported(text, path.relative_to(sources).parent.parts)
             todo += [sources / name for name in names]
             ends = (".yaml", ".js", ".html", ".css")
             todo += [path.with_suffix(end) for end in ends]
@@ -259,8 +260,12 @@ def closure(sources: Path, start: Path) -> list[Path]:
 
 
 @lru_cache(maxsize=1024)
-def imported(text: str) -> tuple[str, ...]:
-    """Files of the library that a module's text imports, or may."""
+def imported(text: str, package: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Files of the library that a module's text imports, or may.
+
+    >>> imported("from .files import a", ("scratchlm", "text"))
+    ('scratchlm/text/files.py', 'scratchlm/text/files/a.py')
+    """
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
@@ -268,9 +273,11 @@ def imported(text: str) -> tuple[str, ...]:
     found = []
     for node in ast.walk(tree):
         names = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
-            names += [f"{node.module}.{each.name}" for each in node.names]
+        if isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level]
+            stem = [*(above if node.level else ()), node.module or ""]
+            module = ".".join(filter(None, stem))
+            names = [module, *(f"{module}.{each.name}" for each in node.names)]
         elif isinstance(node, ast.Import):
             names = [each.name for each in node.names]
         for name in names:

@@ -8,6 +8,7 @@ nothing to the next. Where there are no forks, they share the one process. A
 check's time is limited, and on Linux its memory (`check.memory`).
 """
 
+import builtins
 import contextlib
 import gc
 import importlib
@@ -306,6 +307,15 @@ def unhurried(check: str) -> float:
     return 600.0
 
 
+def forks() -> bool:
+    """Whether a fork is safe: of a notebook with an accelerator it is not.
+
+    A process that has trained, or used CUDA, leaves its forks neither.
+    """
+    in_notebook = hasattr(builtins, "get_ipython")
+    return FORK and not (in_notebook and torch.accelerator.is_available())
+
+
 def run(job: Job, limit: Limit = unhurried) -> Report:
     """Run a job in a process of its own; returns what it reported.
 
@@ -314,7 +324,7 @@ def run(job: Job, limit: Limit = unhurried) -> Report:
     report has `title`, `checks`, `broken` (why nothing could be run),
     `printed`, `seconds`, and `bytes` (the most memory of any check).
     """
-    method = "fork" if FORK else "spawn"
+    method = "fork" if forks() else "spawn"
     context: Any = multiprocessing.get_context(method)
     report: Report = {"title": "", "checks": [], "broken": None}
     with tempfile.TemporaryDirectory(

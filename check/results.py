@@ -31,6 +31,8 @@ def of_verdicts(verdicts: list[Verdict]) -> str:
     tests, broken = [], ""
     for verdict in verdicts:
         report, name = verdict.report, verdict.topic.id
+        if verdict.state == "todo":  # no failure, as in `of_states`
+            continue
         for end in ("broken", "ended"):
             if report.get(end):
                 broken = broken or f"{name}: {report[end]['what']}"
@@ -43,12 +45,12 @@ def of_verdicts(verdicts: list[Verdict]) -> str:
             for check in report["checks"]
             if not check["passed"] or judges(check)
         ]
-    status = "fail" if any(v.failing for v in verdicts) else "pass"
+    status = "fail" if any(v.bad for v in verdicts) else "pass"
     data: dict[str, Any] = {"version": 3, "status": status, "tests": tests}
     if broken:
         data |= {"status": "error", "message": broken}
     data["topics"] = {v.topic.id: v.state for v in verdicts}
-    return json.dumps(data, indent=1, ensure_ascii=False)
+    return json.dumps(data, indent=1)
 
 
 def of_states(states: dict[str, str]) -> str:

@@ -8,6 +8,7 @@ import importlib
 import random
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -156,10 +157,12 @@ def watched(code: frozenset[CodeType]) -> Iterator[list[str]]:
             sys.setprofile(None)
 
     sys.setprofile(look if code else None)
+    threading.setprofile(look if code else None)  # of those that begin now
     try:
         yield called
     finally:
         sys.setprofile(None)
+        threading.setprofile(None)
 
 
 def outcome(

@@ -22,7 +22,7 @@ def stood_in(sources: Path, reference: Path, name: str) -> list[str]:
     mine, book = sources / name, reference / name
     if not (mine.is_file() and book.is_file()):
         return []
-    text = mine.read_text(encoding="utf-8")
+    text = mine.read_text(encoding="utf-8", errors="replace")
     return unwritten(text, book.read_text(encoding="utf-8"))
 
 

@@ -135,14 +135,15 @@ def find_holes(site: Site, topic: Topic) -> tuple[Hole, ...]:
     try:
         book = (site.reference / topic.file).read_text(encoding="utf-8")
         return tuple(holes(path.read_text(encoding="utf-8"), book))
-    except (PlaceError, OSError):
+    except (PlaceError, OSError, ValueError):  # of bytes that are no text
         return ()
 
 
 def blocked(site: Site, topic: Topic) -> str:
     """What makes a topic fail although its own module is right, or "".
 
-    The module runs once more, on the book's form of all others.
+    The module runs once more, on the book's form of all others. Of those that
+    are not the book's, the first is named whose own checks fail.
     """
     try:
         changed = others_changed(site, topic)
@@ -150,12 +151,16 @@ def blocked(site: Site, topic: Topic) -> str:
             return ""
         text = site.path(topic).read_text(encoding="utf-8")
         alone = Job(site, topic, site.reference, text=text)
-    except (PlaceError, OSError):
+    except (PlaceError, OSError, ValueError):
         return ""
     if failures(run(alone, limit_of(site, topic))):
         return ""
-    owners = [t.id for t in site.topics.values() if t.file in changed]
-    return owners[0] if owners else sorted(changed)[0]
+    owners = [t for t in site.topics.values() if t.file in changed]
+    for each in owners:
+        job = Job(site, each, site.sources)
+        if failures(run(job, limit_of(site, each))):
+            return each.id
+    return owners[0].id if owners else sorted(changed)[0]
 
 
 def others_changed(site: Site, topic: Topic) -> set[str]:

@@ -203,7 +203,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (InputError, FileError) as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        said = f"{error.filename}: {error.strerror}"
+        print(f"error: {said if error.filename else error}", file=sys.stderr)
     return 2
 
 

@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StrictBool,
     ValidationError,
 )
 
@@ -62,7 +63,7 @@ class Base(Exact):
 
     name: Text
     operations: float | None = None  # of its training, where they are known
-    systemic: bool = False
+    systemic: StrictBool = False
 
 
 class Dataset(Exact):
@@ -87,7 +88,7 @@ class Dataset(Exact):
 class Card(Exact):
     """The whole file."""
 
-    released: bool
+    released: StrictBool
     standing: Standing = "none"
     provider: Provider
     model: Model
@@ -117,7 +118,7 @@ def read_card(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     try:
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         why = " ".join(str(error).split())
         raise CardError(f"{path} is no YAML: {why}") from error
     if not isinstance(data, dict):

@@ -109,7 +109,9 @@ class Told:
     @property
     def sets(self) -> list[str]:
         """The entries of the datasets: data.0, data.1 and so on."""
-        return [f"data.{i}" for i in range(len(self.get("data") or [{}]))]
+        data = self.get("data")
+        count = len(data) if isinstance(data, list) and data else 1
+        return [f"data.{i}" for i in range(count)]
 
 
 def model_card(told: Told) -> str:

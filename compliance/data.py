@@ -32,6 +32,7 @@ from scratchlm.training.checkpoint import has_run
 
 LICENSES = Path(__file__).with_name("licenses.yml")
 PREPARE = "python -m scratchlm corpus prepare"
+FINDER = ".DS_Store:"  # what a Mac leaves in a folder that was opened
 MADE = "toytown"  # written by the library itself, from a seed
 
 
@@ -78,7 +79,8 @@ def manifest(corpus: Path, site: Site) -> Findings:
         found = sources(corpus)
         if corpus.is_dir():
             own = {source.license for source in found}
-            wrong += Manifest(found).problems(corpus, own)
+            known = Manifest(found).problems(corpus, own)
+            wrong += [what for what in known if not what.startswith(FINDER)]
         elif not found:
             wrong.append(f"{corpus.name}: nobody knows where it is from")
         elif file_sha256(corpus) != found[0].sha256:
@@ -87,7 +89,7 @@ def manifest(corpus: Path, site: Site) -> Findings:
             date.fromisoformat(source.retrieved)
             if not source.origin.strip():
                 wrong.append(f"{source.file}: its origin is empty")
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         wrong.append(str(error))
     for what in wrong:
         yield Finding(
@@ -105,7 +107,8 @@ def license(corpus: Path, site: Site) -> Findings:
     except ValueError:
         return  # which the rule `manifest` reports
     for source in found:
-        if source.license not in licenses():
+        known = isinstance(source.license, str)
+        if not known or source.license not in licenses():
             yield Finding(
                 f"{corpus}: {source.file}",
                 f"license {source.license!r} is not in the list",

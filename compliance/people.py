@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import requests
 import torch
@@ -31,6 +32,13 @@ SAID = re.compile(r"\b(program|machine|language model|AI)\b")
 KEPT = {"prompt", "messages", "completion", "question"}
 
 
+def call(method: str, address: str, **said: Any) -> requests.Response:
+    """The answer of a server on this machine; no proxy stands between."""
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.request(method, address, timeout=60, **said)
+
+
 @contextmanager
 def asked(prompt: str) -> Iterator[tuple[str, requests.Response]]:
     """The address of a server with a tiny model, and its answer to a prompt."""
@@ -47,7 +55,7 @@ def asked(prompt: str) -> Iterator[tuple[str, requests.Response]]:
         body = {"model": "tiny", "prompt": prompt, "max_tokens": 2, "seed": 0}
         yield (
             address,
-            requests.post(f"{address}/v1/completions", json=body, timeout=60),
+            call("POST", f"{address}/v1/completions", json=body),
         )
 
 
@@ -64,7 +72,7 @@ def told(prompt: str) -> str:
             redirect_stderr(shown),
             asked(prompt) as (address, answer),
         ):
-            counts = requests.get(f"{address}/metrics", timeout=60).text
+            counts = call("GET", f"{address}/metrics").text
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
@@ -111,7 +119,7 @@ def no_dialogues(path: Path, site: Site) -> Findings:
 def told_so(name: Path, site: Site) -> Findings:
     """People who talk to the model are told that no person answers."""
     with asked("a") as (address, _):
-        page = requests.get(f"{address}/", timeout=60).text
+        page = call("GET", f"{address}/").text
     body = re.sub(r"<(script|style)>.*?</\1>|<[^>]*>", " ", page, flags=re.S)
     if not SAID.search(body):
         yield Finding(

@@ -9,7 +9,7 @@ from pathlib import Path
 from compliance.card import CardError, read_card
 from compliance.cards import OUT, render, training_operations
 from compliance.rules import Finding, Findings, Site, rule
-from scratchlm.text.files import FileError
+from scratchlm.text.files import FileError, read_json
 from scratchlm.training.checkpoint import ERRORS, has_run
 
 GENERAL = 1e23  # guidelines, point 17: more than this, and it writes language
@@ -27,6 +27,14 @@ def standing(operations: float) -> str:
     return STANDINGS[(operations > GENERAL) + (operations > SYSTEMIC)]
 
 
+def trained_here(run: Path) -> bool:
+    """Whether a run tells of its training; one that was imported does not."""
+    try:
+        return bool(read_json(run / "config.json")["training"] != {})
+    except (FileError, *ERRORS):
+        return True  # damaged, which `compute` reports
+
+
 def declared(site: Site) -> int:
     """The highest standing that a card of the site declares, as a rank."""
     ranks = [0]
@@ -42,6 +50,8 @@ def declared(site: Site) -> int:
 @rule("runs", "AI Act, Articles 51(2) and 53", "2025-08-02")
 def compute(run: Path, site: Site) -> Findings:
     """A model whose training passes a threshold is declared as such."""
+    if not trained_here(run):
+        return  # what was done to it elsewhere, `modifier` asks the card
     try:
         operations = training_operations(run)
     except (FileError, *ERRORS) as error:

@@ -1,5 +1,6 @@
 """What a rule is, what it finds, and what it looks at."""
 
+import codecs
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from scratchlm.training.checkpoint import has_run
 SKIPPED = {"__pycache__", "node_modules", "venv"}
 CARD = "card.yml"
 SERVER = "scratchlm.serving.server"
+WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # how UTF-16 begins
 # What a rule may look at, in the words of the report: one of them, several.
 KINDS_OF = {
     "files": ("file", "files"),
@@ -22,6 +24,7 @@ KINDS_OF = {
     "tensors": ("weight file", "weight files"),
     "corpora": ("corpus", "corpora"),
     "runs": ("run", "runs"),
+    "sealed": ("sealed folder", "sealed folders"),
     "logs": ("log", "logs"),
     "cards": ("card", "cards"),
     "servers": ("server", "servers"),
@@ -117,10 +120,20 @@ class Site:
         return [p for p in self.files if p.suffix == ".safetensors"]
 
     @cached_property
-    def runs(self) -> list[Path]:
-        """The folders of runs of `scratchlm train`."""
+    def sealed(self) -> list[Path]:
+        """The folders of runs, and of models that were made of them."""
         folders = dict.fromkeys(path.parent for path in self.files)
         return [f for f in folders if has_run(f) and is_ours(f)]
+
+    @cached_property
+    def runs(self) -> list[Path]:
+        """The folders of runs of `scratchlm train`."""
+        parts = ("log.jsonl", "best", "checkpoint")  # not of what is exported
+        return [
+            folder
+            for folder in self.sealed
+            if any((folder / name).exists() for name in parts)
+        ]
 
     @cached_property
     def corpora(self) -> list[Path]:
@@ -133,7 +146,7 @@ class Site:
         files += [p for p in self.paths if p.is_file()]
         found = [p.parent for p in self.files if p.name == MANIFEST]
         found += [p for p in files if p.suffix.lower() in KINDS]
-        found += [Path(name) for name in read if Path(name).exists()]
+        found += [Path(name) for name in read if name and Path(name).exists()]
         return [
             path for path in dict.fromkeys(found) if self.stands_alone(path)
         ]
@@ -190,14 +203,15 @@ def in_data(path: Path) -> list[Path]:
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a folder with a log is one that training made."""
+    """Whether a folder with a log is one that we made."""
     return any((folder / name).exists() for name in (SEAL, "config.json"))
 
 
 def is_text(path: Path) -> bool:
-    """Whether the first bytes of a file hold no zero."""
+    """Whether the first bytes of a file hold no zero, or are UTF-16."""
     with path.open("rb") as file:
-        return b"\0" not in file.read(1 << 13)
+        start = file.read(1 << 13)
+    return b"\0" not in start or start[:2] in WIDE
 
 
 def texts_in(corpus: Path) -> list[Path]:

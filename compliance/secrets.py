@@ -1,14 +1,16 @@
 """A rule on files: no key, token or home folder is published with them."""
 
 import re
+from collections import deque
 from functools import lru_cache
 from pathlib import Path
 
 import yaml
 
-from compliance.rules import Finding, Findings, Site, rule
+from compliance.rules import WIDE, Finding, Findings, Site, rule
 
 PATTERNS = Path(__file__).with_suffix(".yml")
+NETRC = "Password of a Machine"  # its words may stand on three lines
 
 
 @lru_cache
@@ -23,10 +25,16 @@ def patterns() -> dict[str, re.Pattern[str]]:
 )
 def secrets(path: Path, site: Site) -> Findings:
     """No key, token or password stands in a file, nor whose machine it was."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open("rb") as file:
+        code = "utf-16" if file.read(2) in WIDE else "utf-8"
+    last = deque[str](maxlen=3)
+    with path.open(encoding=code, errors="replace") as file:
         for number, line in enumerate(file, 1):
+            last.append(line)
             for kind, pattern in patterns().items():
-                if pattern.search(line):
+                text = "".join(last) if kind == NETRC else line
+                before = len(text) - len(line)
+                if any(x.end() > before for x in pattern.finditer(text)):
                     yield Finding(
                         f"{path}:{number}",
                         kind,

@@ -1,6 +1,7 @@
 """Rules on weights: they are numbers, all of them, and those of the run."""
 
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 from compliance.rules import Finding, Findings, Site, rule
@@ -22,7 +23,7 @@ def is_pickle(path: Path) -> bool:
     with path.open("rb") as file:
         start = file.read(4)
     if start[:2] == b"PK" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
+        with suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
             return any(name.endswith(".pkl") for name in archive.namelist())
     known = start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05"
     return (known and len(start) > 1) or path.suffix.lower() in PICKLED
@@ -51,7 +52,7 @@ def tensors(path: Path, site: Site) -> Findings:
         )
 
 
-@rule("runs", SUPPLY, EDITION)
+@rule("sealed", SUPPLY, EDITION)
 def seal(run: Path, site: Site) -> Findings:
     """The files of a run are those that were sealed, byte by byte."""
     try:

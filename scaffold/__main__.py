@@ -13,8 +13,16 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from scaffold.options import make_parser
-from scaffold.plan import ScaffoldError
+try:
+    from scaffold.options import make_parser
+    from scaffold.plan import MissingError, ScaffoldError
+except ModuleNotFoundError as error:
+    print(
+        f"error: {error.name} is not installed for {sys.executable}; use the "
+        "Python of the book's environment: .venv/bin/python",
+        file=sys.stderr,
+    )
+    sys.exit(4)
 
 COMMANDS = {
     "new": "scaffold.new:new",
@@ -67,6 +75,9 @@ def carry_out(options: argparse.Namespace) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code, which --help explains."""
+    for stream in (sys.stdout, sys.stderr):  # not UTF-8 everywhere
+        with contextlib.suppress(AttributeError):  # replaced by another object
+            stream.reconfigure(errors="backslashreplace")  # type: ignore
     options = make_parser().parse_args(arguments)
     try:
         with stoppable():
@@ -74,9 +85,16 @@ def main(arguments: list[str] | None = None) -> int:
     except ScaffoldError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.code
+    except ModuleNotFoundError as error:
+        print(
+            f"error: {error.name} is not installed; make setup, in the book's "
+            "folder, brings it",
+            file=sys.stderr,
+        )
+        return MissingError.code
     except OSError as error:
-        why = f"{error.filename}: {error.strerror}"
-        print(f"error: {why if error.strerror else error}", file=sys.stderr)
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

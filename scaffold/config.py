@@ -108,6 +108,7 @@ def run_reasons(
     settings, limits = plan.settings, plan.limits
     steps, every = settings["steps"], settings["evaluate_every"]
     rates = ", ".join(f"{rate:g}" for rate in plan.rates[2:7])
+    often = -(-steps // every)  # the last step is judged as well
     minutes = settings["max_minutes"]
     most = dollars(minutes / 60 * hourly(facts, limits))
     guard = minutes == 60 * facts["hours"] and limits.hours is None
@@ -123,7 +124,7 @@ def run_reasons(
         f"compare {rates}.",
         "warmup": f"The rate rises for {settings['warmup'] / steps:.0%} of the "
         "steps, since an optimizer's averages are noise at first.",
-        "evaluate_every": f"The held-out loss is taken {steps // every} times "
+        "evaluate_every": f"The held-out loss is taken {often} times "
         "on the way, and the best weights are kept.",
         "device": "A run that must not end up on the processor unnoticed. "
         "`--device cpu` has it there all the same.",

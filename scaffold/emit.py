@@ -229,7 +229,9 @@ def check_target(out: Path, force: bool = False) -> None:
         raise DestinationError(
             f"{out} is not an empty folder; name another one with --out"
         )
-    above = next(folder for folder in out.parents if folder.exists())
+    place = out.resolve()  # a link stays, and what it leads to is filled
+    places = [place, *place.parents] if holds(out) else place.parents
+    above = next(folder for folder in places if folder.exists())
     if not above.is_dir():
         raise ScaffoldError(
             f"{above} is a file, and no folder can be made in it; name "
@@ -258,7 +260,7 @@ def write(plan: Plan, folder: Path, wishes: Wishes) -> None:
 
 def outer(out: Path, wishes: Wishes) -> Path | None:
     """The repository that the new files will be part of, if there is one."""
-    return belongs_to(out.absolute()) if wishes.git else None
+    return belongs_to(out.resolve()) if wishes.git else None
 
 
 def emit(plan: Plan, out: Path, wishes: Wishes = NOTHING) -> Path:
@@ -272,7 +274,8 @@ def emit(plan: Plan, out: Path, wishes: Wishes = NOTHING) -> Path:
     check_target(out)
     if not wishes.name:
         wishes = replace(wishes, name=out.name)
-    above = next(folder for folder in out.parents if folder.exists())
+    place = out.resolve()  # a link stays, and what it leads to is filled
+    above = next(folder for folder in place.parents if folder.exists())
     own = wishes.git and not outer(out, wishes)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=above) as made:
         folder = Path(made) / "repository"
@@ -280,6 +283,6 @@ def emit(plan: Plan, out: Path, wishes: Wishes = NOTHING) -> Path:
         if own:
             commit(plan, folder, wishes)
         check_target(out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(folder, out)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(folder, place)
     return out

@@ -172,16 +172,19 @@ def fitted(
         math.inf if limits.usd is None else limits.usd,
         hourly(facts, limits),
     )
-    if math.isinf(budget.seconds):
+    notes: tuple[str, ...] = ()
+    if limits.usd is not None and not budget.price:
         note = "an hour of this machine costs nothing, so --usd limits nothing"
-        return settings, (f"{note}; --hourly-usd names a price",)
+        notes = (f"{note}; --hourly-usd names a price",)
+    if math.isinf(budget.seconds):
+        return settings, notes
     minutes = budget.seconds / 60
     if limits.hours is None:
         minutes = min(minutes, settings["max_minutes"])
     guarded = settings | {"max_minutes": float(f"{minutes:.4g}")}
     wanted = estimate(settings, facts, limits)
     if 3600 * wanted.hours <= budget.seconds:
-        return guarded, ()
+        return guarded, notes
     sizes = {model_of(s): s for s in smaller(settings)}
     per_weight = wanted.tokens / multiplied_weights(model_of(settings))
     step = step_tokens(settings)
@@ -201,6 +204,7 @@ def fitted(
         "max_minutes": guarded["max_minutes"],
     }
     return changed, (
+        *notes,
         f"the whole run would take about {60 * wanted.hours:.3g} minutes and "
         f"{dollars(wanted.usd)}, so the model is smaller: "
         f"{changed['layers']} layers, {changed['channels']} channels, "

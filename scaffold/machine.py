@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tomllib
 
-from scaffold.plan import MissingError, budgets
+from scaffold.plan import MissingError, ScaffoldError, budgets
 from scaffold.repository import git
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +37,7 @@ def find_git() -> Finding:
     """Git makes the repository."""
     try:
         version = git(Path.cwd(), "--version")
-    except MissingError:
+    except ScaffoldError:  # a Mac has a git that only says how to get one
         advice = "install it (https://git-scm.com), or use --no-git"
         return Finding("git", ABSENT, advice, good=False, needed=True)
     return Finding("git", version.split()[2], "nothing to do", needed=True)

@@ -89,7 +89,7 @@ def greeting(plan: Plan, out: Path, wishes: Wishes) -> str:
     if wishes.git and wishes.commit and not wishes.reproducible:
         again += ["--reproducible"]
     lines = [
-        f"{out}: {len(files_of(out))} files{committed(out)}, for "
+        f"{out}: {len(files_of(out))} files{committed(out, wishes)}, for "
         f"{facts['title']}",
         f"plan:  {plan.track}, {len(plan.topics)} topics in "
         f"{len(plan.weeks)} weeks; none is done yet, as it should be",
@@ -113,14 +113,13 @@ def files_of(folder: Path) -> dict[str, int]:
     return found
 
 
-def committed(out: Path) -> str:
-    """The first commit, where it is the folder's own."""
-    if not (out / ".git").exists():
+def committed(out: Path, wishes: Wishes) -> str:
+    """The commit that the files are in, where it is the folder's own."""
+    if not (wishes.git and (out / ".git").exists()):
         return ""
-    try:
-        return f", commit {git(out, 'rev-parse', '--short=7', 'HEAD')}"
-    except ScaffoldError:
+    if not wishes.commit:
         return ", not committed"
+    return f", commit {git(out, 'rev-parse', '--short=7', 'HEAD')}"
 
 
 def foreseen(

@@ -73,7 +73,8 @@ card.yml and all files of your own are yours, and stay as they are.
 A file of the book's that you did not change is replaced. Beside one that you
 changed, the new one is written as FILE.new (or FILE.new.2, where an earlier one
 lies), and the commands are printed that would merge the two. Nothing is merged
-unless you type them, and nothing is committed: `git diff` shows what happened.
+unless you type them, and nothing is committed: `git status` and `git diff` show
+what happened.
 What else you changed has to be committed before, so that you can take the
 update back; progress.json may wait.
 

@@ -128,6 +128,12 @@ class Plan:
                     f"for validation does not fill a window of {window} "
                     "tokens; name a longer text"
                 )
+            short = self.tokens < 64 * window  # else its words are enough
+            if short and fewest(self.data, 3 * window) < 2.3 * window:
+                raise CombinationError(
+                    f"{self.data} is too short: nine tenths of it may not "
+                    f"fill two windows of {window} tokens; name a longer text"
+                )
 
     @property
     def stubs(self) -> bool:
@@ -195,7 +201,8 @@ class Plan:
         if source.is_dir():
             source = source / "train.jsonl"
         size = source.stat().st_size if source.is_file() else 0
-        return int(0.9 * size / BYTES_PER_TOKEN)
+        share = 1.0 if self.data.is_dir() else 0.9  # a folder is split already
+        return int(share * size / BYTES_PER_TOKEN)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -279,16 +286,33 @@ def check_text(path: Path, tokens: int) -> None:
         )
     from scratchlm.text.prepare import read_texts  # it imports torch
 
-    source = path / "train.jsonl" if path.is_dir() else path
-    try:
-        for _ in read_texts(source):
-            pass
-    except ValueError as error:
-        raise ScaffoldError(str(error)) from error
-    except OSError as error:
-        raise ScaffoldError(
-            f"{source} cannot be read: {error.strerror}"
-        ) from error
+    parts = (path / "train.jsonl", path / "validation.jsonl")
+    for source in parts if path.is_dir() else (path,):
+        try:
+            for _ in read_texts(source):
+                pass
+        except ValueError as error:
+            raise ScaffoldError(str(error)) from error
+        except OSError as error:
+            raise ScaffoldError(
+                f"{source} cannot be read: {error.strerror}"
+            ) from error
+
+
+def fewest(path: Path, enough: int) -> int:
+    """How many tokens a text has at least: its words, as far as `enough`.
+
+    No token goes across two of them, and of a short text each becomes one.
+    """
+    from scratchlm.text.bpe import pre_tokenize
+    from scratchlm.text.prepare import read_texts  # it imports torch
+
+    count = 0
+    for text in read_texts(path / "train.jsonl" if path.is_dir() else path):
+        count += len(pre_tokenize(text))
+        if count >= enough:
+            break
+    return count
 
 
 def parameters(settings: dict[str, Any]) -> int:

@@ -57,7 +57,8 @@ def belongs_to(out: Path) -> Path | None:
             raise
         return None
     try:
-        git(above, "check-ignore", "--quiet", "--", str(out))
+        # With a slash, as it may not be there yet to be seen as a folder.
+        git(above, "check-ignore", "--quiet", "--", f"{out}/")
     except ScaffoldError:
         return Path(top)
     return None
@@ -78,7 +79,7 @@ def fixed() -> dict[str, str]:
     found = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     found["GIT_DEFAULT_HASH"] = "sha1"
     for who in ("AUTHOR", "COMMITTER"):
-        found[f"GIT_{who}_DATE"] = f"{seconds} +0000"
+        found[f"GIT_{who}_DATE"] = f"@{seconds} +0000"
         found[f"GIT_{who}_EMAIL"] = EMAIL
     return found
 
@@ -119,12 +120,15 @@ def commit(
     ):
         if wanted:
             git(folder, "config", key, wanted, **same)
-        elif not git(folder, "config", "--default", "", "--get", key, **same):
-            git(folder, "config", key, value, **same)
-    if same:
+        elif not same and not git(
+            folder, "config", "--default", "", "--get", key
+        ):
+            git(folder, "config", key, value)
+    if same:  # for this commit alone: later ones are their author's
         for who in ("AUTHOR", "COMMITTER"):
             same[f"GIT_{who}_NAME"] = wishes.author or NAME
-    files = ("--", *names) if names else ("--all",)
+    # By their names they are meant, whatever the folder's own rules ignore.
+    files = ("--force", "--", *names) if names else ("--all",)
     git(folder, *ours, "add", *files, **same)
     if not wishes.commit:
         return

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from press.edition import edition
 from scaffold.emit import write
-from scaffold.plan import DestinationError, MissingError, ScaffoldError
+from scaffold.plan import DestinationError, ScaffoldError
 from scaffold.repository import git, raw
 from scaffold.stamp import STAMP, Stamp, digest, managed, read_stamp, written
 from scaffold.wishes import Wishes
@@ -123,11 +123,12 @@ def fresh(found: Stamp) -> Iterator[Path]:
 def refuse_uncommitted(folder: Path) -> None:
     """Refuse a work tree with changes that Git could not bring back."""
     try:
-        said = git(folder, "status", "--porcelain", "-uall", "--", ".", *LEFT)
-    except MissingError:
+        words = ("status", "--porcelain", "-uall", "--", ".", *LEFT)
+        said = git(folder, *words, LC_ALL="C")
+    except ScaffoldError as error:
+        if "not a git repository" in str(error):
+            return  # its reader wanted none
         raise
-    except ScaffoldError:
-        return  # no repository: its reader wanted none
     if said:
         raise DestinationError(
             f"{folder} has changes that are not committed; commit them first, "
@@ -230,7 +231,8 @@ def update(options: argparse.Namespace) -> int:
         kept = found.managed.get(change.name, "")
         print("\n".join(offer(folder, change, kept)))
     if listed:
-        print("next:  git diff; python -m check --status; git commit -a")
+        print("next:  git add --all .; git diff --cached")
+        print("       python -m check --status; git commit")
     return 0
 
 

@@ -71,6 +71,35 @@ def test_a_missing_peer_says_how_to_get_it(
     assert (measure.ROOT / measure.REQUIREMENTS).exists()
 
 
+def test_a_peer_that_does_not_fit_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = "raise ImportError('wanted 0.22, but found 0.15')"
+    (tmp_path / "unfit_peer.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(measure.MissingPeer, match=r"found 0\.15.*pip install"):
+        measure.load("unfit_peer")
+
+
+def test_what_is_measured_is_written_without_git_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert measure.commit() == "unknown"
+
+
+def test_numbers_in_the_table_are_written_out() -> None:
+    assert measure.short(999.6) == "1,000"
+    assert measure.short(-999.4) == "-999"
+
+
+def test_the_help_says_how_many_turns_there_are_at_least() -> None:
+    assert "of three where a turn takes minutes" in str(command.__doc__)
+    counts = build.TURNS, training.RUNS, training.SEEDS
+    assert min(counts) == 3
+    assert training.TURNS >= 5
+
+
 def test_nothing_is_measured_that_cannot_be_written(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

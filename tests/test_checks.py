@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -205,6 +206,143 @@ def test_packing_may_be_written_in_another_way(
     monkeypatch.setattr(packing, "best_fit", spread_out)
     monkeypatch.setattr(packing, "document_mask", block_mask)
     assert runner.run_topic("packing") == 0
+
+
+def test_a_clock_may_be_imported_by_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from scaffold.checks.training import check_device
+    from scratchlm.training import device
+
+    def seconds(work: Any, place: Any, turns: int = 5) -> float:
+        device.wait_for(place)
+        start = device.perf_counter()  # type: ignore[attr-defined]
+        for _ in range(turns):
+            work()
+            device.wait_for(place)
+        return (device.perf_counter() - start) / turns  # type: ignore
+
+    monkeypatch.setattr(device, "perf_counter", perf_counter, raising=False)
+    monkeypatch.setattr(device, "device_seconds", seconds)
+    check = check_device.check_the_stopwatch_waits_for_the_device
+    assert runner.run_check(check) == ""
+
+
+def test_a_file_may_be_renamed_by_another_call() -> None:
+    from scaffold.checks.text import check_files
+    from scratchlm.text import files
+
+    old, new = "os.replace(partial, path)", "os.rename(partial, path)"
+    with runner.planted(files, old, new):
+        for check in runner.check_functions(check_files):
+            assert runner.run_check(check) == ""
+
+
+# --- mistakes that are no known ones -----------------------------------------
+
+POST = """\
+            x = self.norm1(x + self.attention(x, store))
+            return self.norm2(x + self.mlp(x))
+"""
+BRANCH = """\
+            x = x + self.norm1(self.attention(x, store))
+            return x + self.norm2(self.mlp(x))
+"""
+DRAW = "torch.multinomial(shares[last], 1, generator=generator)"
+FITS = "        at = bisect_left(free, (sizes[i], -1))\n"
+FIRST = """\
+        fits = [(row, at) for at, (left, row) in enumerate(free)
+                if left >= sizes[i]]
+        at = min(fits)[1] if fits else len(free)
+"""
+OTHERS = {  # topic, its text, the mistake, the check that notices it
+    "the post order is that of branches": (
+        "block", POST, BRANCH, "check_post_norm_by_hand"
+    ),
+    "the branch order is post": (
+        "block", BRANCH, POST, "check_post_norm_by_hand"
+    ),
+    "norms of branches are exchanged": (
+        "block", BRANCH, BRANCH.replace("norm1", "norm").replace("norm2",
+        "norm1").replace("norm(", "norm2("), "check_post_norm_by_hand"
+    ),
+    "the likeliest is written": (
+        "bigram", DRAW, "shares[last].argmax()", "check_writing"
+    ),
+    "logits are drawn by": (
+        "bigram", DRAW, DRAW.replace("shares", "model.table"), "check_writing"
+    ),
+    "the sum of exponentials overflows": (
+        "bigram", "logits.logsumexp(dim=-1)", "logits.exp().sum(-1).log()",
+        "check_loss_by_hand"
+    ),
+    "layer_norm stays in few bits": (
+        "layers", "rows = x.float()\n    centered", "rows = x\n    centered",
+        "check_few_bits"
+    ),
+    "other errors are swallowed": (
+        "distributed", "            raise\n        heard",
+        "            return\n        heard", "check_a_lost_rank"
+    ),
+    "reciting is tried with dropout": (
+        "overfitting", "    model.eval()\n", "", "check_reciting"
+    ),
+    "reciting leaves a model without dropout": (
+        "overfitting", "model.train(was_training)", "pass", "check_reciting"
+    ),
+    "the first row with room is taken": (
+        "packing", FITS, FIRST, "check_best_fit"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", OTHERS)
+def test_a_mistake_of_another_kind_is_noticed(mistake: str) -> None:
+    topic, old, new, name = OTHERS[mistake]
+    module = runner.load(topic)
+    with runner.planted(runner.subject(module), old, new):
+        assert runner.run_check(getattr(module, name)) != ""
+
+
+# The same mistake in other words: what is planted must be what it is named.
+SAME = {
+    "the leftmost pair is joined first": (
+        "tokenizer",
+        """\
+        new, at = min(
+            (ranks.get(pair, 1 << 60), i) for i, pair in enumerate(pairs)
+        )
+""",
+        """\
+        places = [i for i, pair in enumerate(pairs) if pair in ranks]
+        at = min(places, default=0)
+        new = ranks.get((ids[at], ids[at + 1]), 1 << 60)
+""",
+    ),
+    "the square is corrected with the other beta": (
+        "optimizer",
+        "scale = [math.sqrt(1 - beta2 ** state",
+        "scale = [math.sqrt(1 - group['betas'][0] ** state",
+    ),
+    "the bias goes the wrong way": (
+        "quality",
+        "        bias -= rate * float(error.sum())",
+        "        bias = bias + rate * float(error.sum())",
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", SAME)
+def test_a_known_mistake_is_what_its_name_says(bug: str) -> None:
+    topic, old, new = SAME[bug]
+    module = runner.load(topic)
+    ways = []
+    for text in ((old, new), module.BUGS[bug]):
+        with runner.planted(runner.subject(module), *text):
+            checks = runner.check_functions(module)
+            ways.append([runner.run_check(check) for check in checks])
+    assert any(ways[0])
+    assert ways[0] == ways[1]
 
 
 # --- mistakes kept apart -----------------------------------------------------

@@ -16,6 +16,7 @@ import argparse
 import hashlib
 import itertools
 import json
+import shlex
 import statistics
 import subprocess
 import sys
@@ -43,7 +44,7 @@ from scratchlm.text.files import (
     write_text,
 )
 from scratchlm.text.tokens import open_tokens
-from scratchlm.training.checkpoint import load_model
+from scratchlm.training.checkpoint import has_run, load_model
 from scratchlm.training.scaling import fit_law
 from scratchlm.training.trainer import read_log
 
@@ -149,9 +150,16 @@ def commit() -> str:
 
 def git(*words: str) -> str:
     """What git prints in this folder, "" where it has nothing to say."""
-    done = subprocess.run(
-        ["git", *words], cwd=HERE, capture_output=True, text=True, check=False
-    )
+    try:
+        done = subprocess.run(
+            ["git", *words],
+            cwd=HERE,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:  # a machine without it
+        return ""
     return done.stdout.strip()
 
 
@@ -201,15 +209,32 @@ def measured(folder: Path) -> Entry:
     }
 
 
+def call(words: list[str]) -> int:
+    """The exit code of a command; STOPPED where Ctrl-C was typed meanwhile.
+
+    It reaches the command as well, which saves its run before it ends;
+    `subprocess.run` would kill it in the middle of that.
+    """
+    stopped = False
+    with subprocess.Popen(words, cwd=HERE) as process:
+        while True:
+            try:
+                status = process.wait()
+                return STOPPED if stopped else status
+            except KeyboardInterrupt:
+                stopped = True
+
+
 def train(sweep: Sweep, settings: Point) -> None:
     """One run by `scratchlm train`, and its line in the registry."""
     mark = digest(settings)
     folder = HERE / "runs" / sweep.name / mark[:12]
     words = [sys.executable, "-m", "scratchlm", "train", "--out", str(folder)]
-    begun = (folder / "checkpoint").exists()
-    words += ["--resume"] if begun else options(settings)
+    if has_run(folder):
+        words.append("--resume")
+    words += options(settings)  # a device, a limit of time: no run keeps them
     code = commit()
-    if status := subprocess.run(words, cwd=HERE, check=False).returncode:
+    if status := call(words):
         if status == STOPPED:
             raise KeyboardInterrupt
         raise SweepError(f"the run in {folder} failed; its words are above")
@@ -321,9 +346,15 @@ def documents(folder: Path, name: str) -> Iterator[str]:
 
 def contamination(groups: list[Group]) -> list[str]:
     """For each text, how much of what judges was in what taught."""
-    folders = {e["text_hash"]: e["run"] for _, es in groups for e in es}
+    found: dict[str, list[str]] = {}
+    for entry in (e for _, entries in groups for e in entries):
+        found.setdefault(entry["text_hash"], []).append(entry["run"])
     lines = []
-    for mark, run in sorted(folders.items()):
+    for mark, runs in sorted(found.items()):
+        run = next((run for run in runs if has_run(HERE / run)), None)
+        if run is None:  # in a clone: Git has the registry, and no run
+            lines.append(f"- text {mark[:12]}: no run of it is here to look at")
+            continue
         held = list(documents(HERE / run, "validation"))
         taught = documents(HERE / run, "train")
         leaks = find_leaks(taught, held, RUN_OF_WORDS, share=0.0)
@@ -432,18 +463,25 @@ def between(sizes: list[str]) -> str:
 
 
 def again(sweep: Sweep, entries: list[Entry]) -> list[str]:
-    """The commands that make the same runs and the same report."""
+    """The commands that make the same runs and the same report.
+
+    In a folder of that commit, if there is one; else in this folder, and
+    what it has of all sweeps goes to another.
+    """
     code = entries[-1]["commit"].removesuffix("+changes")
     words = f"sweeps/{sweep.name}.toml"
+    inside = git("rev-parse", "--show-prefix")  # in another repository
+    place = shlex.quote(f"../again/{inside}")
     lines = [
         f"git worktree add ../again {code}",
-        f"cp {words} ../again/sweeps/",
-        "cd ../again",
+        f"cp {words} {place}sweeps/",
+        f"cd {place}",
+        "rm -f registry.jsonl  # else nothing is trained again",
     ]
+    aside = ["mkdir ../before && mv registry.jsonl runs ../before/"]
     return [
         "```sh",
-        *(lines if git("cat-file", "-t", code) == "commit" else []),
-        "rm -f registry.jsonl  # else nothing is trained again",
+        *(lines if git("cat-file", "-t", code) == "commit" else aside),
         f"python sweep.py run {words}",
         f"python sweep.py report {words}",
         "```",
@@ -520,7 +558,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         text = report(sweep)
         write_text(REPORTS / f"{sweep.name}.md", text)
-    except (SweepError, FileError) as error:
+    except (SweepError, FileError, UserError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

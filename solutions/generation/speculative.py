@@ -8,6 +8,7 @@ from torch import Tensor
 from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.generation.speculative import (
     Draft,
+    LookupDraft,
     overlap,
     residual,
     speedup,
@@ -57,6 +58,22 @@ class FirstOf:
             if guesses:
                 break
         return guesses, q
+
+
+class ThreeAlike(LookupDraft):
+    """Guesses only where the last three tokens have stood before."""
+
+    def propose(
+        self,
+        ids: Sequence[int],
+        count: int,
+        sampling: SamplingConfig,
+        generator: torch.Generator | None = None,
+    ) -> tuple[list[int], Tensor]:
+        """As `LookupDraft`, and nothing for a shorter match."""
+        ids, end = list(ids), list(ids)[-3:]
+        known = any(ids[i : i + 3] == end for i in range(len(ids) - 3))
+        return super().propose(ids, count if known else 0, sampling, generator)
 
 
 class Cautious:

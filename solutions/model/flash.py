@@ -6,8 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scratchlm.model.attention import causal_mask
-
 
 def tiles(length: int, block: int, causal: bool = True) -> tuple[int, int]:
     """How many pairs of blocks are visited, and how many there are.
@@ -43,8 +41,10 @@ def merge(a: Part, b: Part) -> Part:
     sum of their exponentials.
     """
     log_sum = torch.logaddexp(a[1], b[1])
-    attended = a[0] * (a[1] - log_sum).exp() + b[0] * (b[1] - log_sum).exp()
-    return attended, log_sum
+    share_a, share_b = (  # 0, where a query has seen nothing at all
+        torch.nan_to_num((part[1] - log_sum).exp()) for part in (a, b)
+    )
+    return a[0] * share_a + b[0] * share_b, log_sum
 
 
 def attend_with_log_sum(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Part:
@@ -60,6 +60,14 @@ def attend_with_log_sum(q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Part:
     return weights @ v, log_sum
 
 
+def tile_mask(
+    queries: int, keys: int, now: slice, device: torch.device
+) -> Tensor:
+    """The columns `now` of `causal_mask`, without the others."""
+    place = torch.arange(keys, device=device)
+    return place[now] <= place[keys - queries :, None]
+
+
 class FlashAttention(torch.autograd.Function):
     """Causal attention whose way back recomputes the weights in blocks.
 
@@ -72,13 +80,11 @@ class FlashAttention(torch.autograd.Function):
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, block: int
     ) -> Tensor:
         """(..., T, D), (..., T, D), (..., T, E) → (..., T, E)."""
-        mask = causal_mask(q.shape[-2], k.shape[-2], q.device)
         part: Part | None = None
         for start in range(0, k.shape[-2], block):
             now = slice(start, start + block)
-            new = attend_with_log_sum(
-                q, k[..., now, :], v[..., now, :], mask[:, now]
-            )
+            seen = tile_mask(q.shape[-2], k.shape[-2], now, q.device)
+            new = attend_with_log_sum(q, k[..., now, :], v[..., now, :], seen)
             part = new if part is None else merge(part, new)
         assert part is not None
         ctx.save_for_backward(q, k, v, *part)
@@ -91,17 +97,41 @@ class FlashAttention(torch.autograd.Function):
         (grad,) = grads
         q, k, v, attended, log_sum = ctx.saved_tensors
         scale = 1 / math.sqrt(q.shape[-1])
-        mask = causal_mask(q.shape[-2], k.shape[-2], q.device)
         dq, dk, dv = (torch.zeros_like(x) for x in (q, k, v))
         means = (grad * attended).sum(dim=-1, keepdim=True)  # (..., T, 1)
         for start in range(0, k.shape[-2], ctx.block):
             now = slice(start, start + ctx.block)
             key, value = k[..., now, :], v[..., now, :]
+            seen = tile_mask(q.shape[-2], k.shape[-2], now, q.device)
             scores = q @ key.transpose(-2, -1) * scale
-            scores = scores.masked_fill(~mask[:, now], -math.inf)
+            scores = scores.masked_fill(~seen, -math.inf)
             weights = (scores - log_sum).exp()  # (..., T, block), again
             dv[..., now, :] = weights.transpose(-2, -1) @ grad
             ds = weights * (grad @ value.transpose(-2, -1) - means) * scale
             dq += ds @ key
             dk[..., now, :] = ds.transpose(-2, -1) @ q
         return dq, dk, dv, None
+
+
+def attend_in_window(
+    q: Tensor, k: Tensor, v: Tensor, window: int, block: int
+) -> Tensor:
+    """Causal attention to the last `window` positions: (..., T, E).
+
+    Tiles that lie wholly before the window are not visited.
+    """
+    place, rows = torch.arange(k.shape[-2], device=k.device), []
+    for start in range(0, len(place), block):
+        now, part = place[start : start + block], None
+        oldest = max(0, start - window + 1) // block * block
+        for first in range(oldest, start + 1, block):
+            keys = place[first : first + block]
+            back = now[:, None] - keys
+            seen = (back >= 0) & (back < window)
+            new = attend_with_log_sum(
+                q[..., now, :], k[..., keys, :], v[..., keys, :], seen
+            )
+            part = new if part is None else merge(part, new)
+        assert part is not None
+        rows.append(part[0])
+    return torch.cat(rows, dim=-2)

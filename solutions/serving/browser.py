@@ -70,7 +70,8 @@ class Asking(HTMLParser):
         if named.get("http-equiv", "") == "Content-Security-Policy":
             self.policy = named.get("content") or ""
         kind = named.get("type") or "text/javascript"
-        if tag == "script" and "javascript" in kind and "src" not in named:
+        runs = "javascript" in kind or kind == "module"
+        if tag == "script" and runs and "src" not in named:
             self.script = ""
 
     def handle_data(self, data: str) -> None:

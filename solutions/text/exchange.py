@@ -11,7 +11,7 @@ def first_difference(
     one: Callable[[str], list[int]],
     two: Callable[[str], list[int]],
 ) -> str | None:
-    """The shortest text that two tokenizers encode differently, or None.
+    """A short text that two tokenizers encode differently, or None.
 
     A text that differs is cut shorter from both ends while it still does.
     """
@@ -38,7 +38,9 @@ def cut_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:
     special = [name for name, _ in sorted(names, key=lambda item: item[1])]
     count = vocab_size - 256 - len(special)
     if not 0 <= count <= len(tokenizer.merges):
-        raise ValueError(f"{vocab_size} is not between 256 and what it has")
+        least = 256 + len(special)
+        most = least + len(tokenizer.merges)
+        raise ValueError(f"{vocab_size} is not between {least} and {most}")
     numbers = {name: 256 + count + i for i, name in enumerate(special)}
     return Tokenizer(tokenizer.merges[:count], numbers, tokenizer.pattern)
 

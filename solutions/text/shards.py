@@ -29,11 +29,11 @@ def encode_by_ray(
 
     step = ray.remote(encode_piece)
     pieces = cut_files(files, size)
+    manifest = begin(tokenizer, folder, size, len(pieces))
     tasks = [
         step.remote(tokenizer, piece, folder / shard_name(number))
         for number, piece in enumerate(pieces)
     ]
-    manifest = begin(tokenizer, folder, size, len(pieces))
     manifest.shards = {shard.name: shard for shard in ray.get(tasks)}
     manifest.write(folder)
     return manifest
@@ -49,8 +49,7 @@ class CarelessPiece(Piece):
             if self.start:
                 file.readline()
             at = file.tell()
-            while at < self.stop:
-                line = file.readline()
+            while at < self.stop and (line := file.readline()):
                 yield at, line
                 at += len(line)
 
@@ -64,9 +63,11 @@ def encode_share(
     machines: int,
 ) -> None:
     """Encode every n-th piece, and write the rows into a file of our own."""
+    pieces = cut_files(files, size)
+    begin(tokenizer, folder, size, len(pieces))  # it may refuse the folder
     rows = [
         asdict(encode_piece(tokenizer, piece, folder / shard_name(number)))
-        for number, piece in enumerate(cut_files(files, size))
+        for number, piece in enumerate(pieces)
         if number % machines == rank
     ]
     write_json(folder / f"rows-{rank}.json", rows)
@@ -112,7 +113,10 @@ def mixture(rows: Sequence[TokenRow], shares: Sequence[int]) -> TokenRow:
     parts = []
     for row, share in zip(rows, shares):
         times, rest = divmod(round(unit * share), len(row))
-        parts += list(row.parts) * times + [row[:rest]]
+        parts += list(row.parts) * times
+        for part in row.parts:  # row[:rest] would be a copy
+            parts.append(part[:rest])
+            rest = max(0, rest - len(part))
     return TokenRow(parts)
 
 
@@ -133,7 +137,8 @@ def forget(
         with replacing(path) as partial, open(partial, "wb") as new:
             for line in path.read_bytes().splitlines(keepends=True):
                 blank = not line.strip()
-                if blank or name not in parse_document(line.decode()):
+                text = line.decode("utf-8-sig")  # a mark may begin the file
+                if blank or name not in parse_document(text):
                     new.write(line)
                 elif keep_length:
                     new.write(b" " * (len(line) - 1) + b"\n")

@@ -37,7 +37,7 @@ def encode_with_dropout(
 
 
 def truncate(tokenizer: Tokenizer, text: str, count: int) -> str:
-    """The longest start of the text that `count` tokens can hold.
+    """The start of the text that its first `count` tokens hold.
 
     Cuts tokens, not characters, and drops half a character at the end.
     """
@@ -52,12 +52,17 @@ def healed_prompt(tokenizer: Tokenizer, prompt: str) -> tuple[str, list[int]]:
     model that may choose among them can end the word as it was trained to.
     """
     ids = tokenizer.encode(prompt)
+    try:
+        start = tokenizer.decode_bytes(ids[:-1]).decode()
+    except UnicodeDecodeError:  # the last token is a part of a character
+        ids, start = [], prompt
     if not ids:
-        return "", sorted(tokenizer.tokens)
+        return start, sorted(tokenizer.tokens)
     last = tokenizer.tokens[ids[-1]]
+    special = tokenizer.special_tokens.values()
     fitting = [
         number
         for number, token in tokenizer.tokens.items()
-        if token.startswith(last)
+        if number not in special and token.startswith(last)
     ]
-    return tokenizer.decode(ids[:-1]), sorted(fitting)
+    return start, sorted(fitting)

@@ -31,10 +31,10 @@ def keep_copy(folder: Path, step: int, count: int) -> None:
     The copy gets its name at the end, so that one that has the name is
     whole; the oldest go only after that.
     """
-    name = f"{folder.name}-{step:06d}"
-    partial = folder.with_name(name + ".partial")
-    shutil.copytree(folder, partial, dirs_exist_ok=True)
-    partial.rename(folder.with_name(name))
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # what a crash has left
+    shutil.copytree(folder, partial)
+    partial.rename(folder.with_name(f"{folder.name}-{step:06d}"))
     digits = "[0-9]" * 6
     copies = sorted(folder.parent.glob(f"{folder.name}-{digits}"))
     for old in copies[:-count]:

@@ -262,3 +262,55 @@ def test_prints_are_caught_and_cut(
     assert "printed   here here" in out
     assert out.count("here") < 110  # of 10,000
     assert len(out.splitlines()) <= 25
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (
+            "self.queries(x)",
+            "there is no queries: 'SingleHeadAttention' object",
+        ),
+        ("self.query((x, None))", "TypeError: linear(): argument 'input'"),
+    ],
+)
+def test_a_slip_that_torch_reports_is_the_readers(
+    wrong: str, said: str, site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    break_it(site, "self.query(x)", wrong)
+    assert main(["attention"], site) == 1
+    words = " ".join(capsys.readouterr().out.split())
+    assert said in words
+    assert "the check asks for" not in words
+    assert "called in a way" not in words
+
+
+@pytest.mark.parametrize("name", ["attention", "heads"])
+@pytest.mark.parametrize("line", [b"# caf\xe9\n", b"name = 'caf\xe9'\n"])
+def test_bytes_that_are_no_text_are_told(
+    line: bytes, name: str, site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where Python refuses them, which it may not do in a comment."""
+    path = site.path(site.topics["attention"])
+    path.write_bytes(line + path.read_bytes())
+    code = main([name], site)
+    out = capsys.readouterr().out
+    assert ("Python cannot read this line" in out) is bool(code)
+    assert code or line.startswith(b"#")
+
+
+@pytest.mark.skipif(not process.FORK, reason="there are no forks")
+@pytest.mark.parametrize("card", [True, False])
+def test_beside_a_card_no_notebook_is_forked(
+    card: bool, monkeypatch: pytest.MonkeyPatch, book: Site
+) -> None:
+    job = process.Job(book, book.topics["attention"], book.sources)
+    before = process.run(job)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: card)
+    assert process.forks()
+    monkeypatch.setattr("builtins.get_ipython", None, raising=False)
+    assert process.forks() is not card
+    titles = [check["title"] for check in before["checks"]]
+    after = process.run(job)
+    assert failures(after) == failures(before) == {}
+    assert [check["title"] for check in after["checks"]] == titles

@@ -212,6 +212,23 @@ def test_a_reader_has_the_marks_of_all_topics(site: Site, book: Site) -> None:
         assert all(ours.values())
 
 
+def test_an_error_of_other_words_is_another_mistake(site: Site) -> None:
+    """What was compared before it went well, and says nothing."""
+    topic = site.topics["heads"]
+    ways = known_ways(site, topic, lambda text: None)
+    bug, way = next(
+        (bug, way)
+        for bug, way in ways.items()
+        if "ValueError" in (f["told"]["kind"] for f in failures(way).values())
+    )
+    mine = json.loads(json.dumps(way))
+    assert bug in compare(failures(mine), ways).names
+    for failed in failures(mine).values():
+        failed["told"]["message"] = "something else"
+        failed["told"]["kind"] = "ValueError"
+    assert compare(failures(mine), ways).names == ()
+
+
 def test_how_many_are_left_is_said_beside_a_cause() -> None:
     cause = Cause(("the scale is missing",), 0.0, 3, False, 7)
     assert cause.text == (

@@ -12,6 +12,7 @@ import pytest
 from check.commands import main
 from check.mine import Mine, read_mine
 from check.places import Site
+from check.running import watched
 from check.watch import changes, times
 
 SINGLE = """\
@@ -529,3 +530,28 @@ def test_what_it_returns_is_its_own_fault(
     found = re.search(r"^      in +my_model\.py:(\d+)", out, re.M)
     assert found, out
     assert int(found[1]) in (3, 5)
+
+
+def test_what_the_file_imports_from_the_book_is_not_its_own(
+    site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = write(tmp_path, APART)
+    text = adapter.read_text(encoding="utf-8")
+    given = "from scratchlm.model.attention import causal_mask\n"
+    adapter.write_text(given + text, encoding="utf-8")
+    assert main(["attention", "--mine", str(adapter)], site) == 0
+    assert "do not run your code" in capsys.readouterr().out
+
+
+def test_code_that_runs_in_another_thread_has_run() -> None:
+    def work() -> None:
+        """What is watched."""
+
+    with watched(frozenset([work.__code__])) as called:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert called == ["work"]
+    with watched(frozenset([work.__code__])) as called:
+        pass
+    assert called == []

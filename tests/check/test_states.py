@@ -16,10 +16,13 @@ import pytest
 from check import places, progress
 from check.closing import last_run
 from check.commands import Desk, main
+from check.errors import Told
 from check.holes import functions, stub
+from check.lessons import riddle
 from check.mine import Mine
-from check.places import Site
+from check.places import Site, Topic
 from check.values import distance, freeze
+from check.verdict import Verdict
 from check.watch import changes
 from press import build
 
@@ -76,6 +79,9 @@ def test_a_topic_goes_from_todo_to_regressed(
 def test_a_module_that_others_break_is_blocked(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """By that which is broken, not by one that is right in its own way."""
+    other = site.path(site.topics["embeddings"])  # of what heads needs
+    other.write_text(other.read_text(encoding="utf-8") + "# mine\n")
     change(site, "attention", SCALE, "scores")
     assert main(["heads"], site) == 1
     assert state(site, "heads") == "blocked"
@@ -113,6 +119,69 @@ def test_results_for_programs(
     data = json.loads(capsys.readouterr().out)
     assert data["topics"]["attention"] == "fail"
     assert [t["name"] for t in data["tests"]] == ["attention"]
+
+
+def test_what_waits_is_no_failure_for_programs(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reset", "attention", "--stub", "--yes"], site) == 0
+    capsys.readouterr()
+    assert main(["attention", "--json"], site) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["status"], data["tests"]) == ("pass", [])
+    assert data["topics"] == {"attention": "todo"}
+
+
+def test_results_are_the_same_in_every_encoding(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(site, "attention", SCALE, "print('\N{GRINNING FACE} é ×') or scores")
+    assert main(["attention", "--json"], site) == 1
+    out = capsys.readouterr().out
+    assert out.isascii()
+    printed = {test["output"] for test in json.loads(out)["tests"]}
+    assert "\N{GRINNING FACE} é ×" in "".join(printed)
+
+
+def test_what_is_not_written_is_named_behind_another_failure(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first check that fails is not the one that finds it."""
+    change(
+        site,
+        "attention",
+        "    if causal:\n",
+        "    scores = scores + torch.arange(float(scores.shape[-1]))\n"
+        "    if q.shape[-1] == 4:\n        raise NotImplementedError\n"
+        "    if causal:\n",
+    )
+    path = site.path(site.topics["attention"])
+    lines = path.read_text(encoding="utf-8").splitlines()
+    line = 1 + next(i for i, x in enumerate(lines) if "NotImplemented" in x)
+    assert main(["attention"], site) == 0
+    out = capsys.readouterr().out
+    assert f"attention.py:{line}\n" in out
+
+
+def test_code_saved_while_the_checks_ran_has_not_passed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what another run has found meanwhile is still there."""
+    path = site.path(site.topics["attention"])
+
+    def saving(site: Site, topic: Topic, *rest: object) -> Verdict:
+        path.write_text(path.read_text(encoding="utf-8") + "# later\n")
+        known = progress.read(site)
+        progress.enter(site, known, site.topics["bpe"], "pass")
+        progress.write(site, known)
+        report = {"checks": [], "broken": None, "printed": "", "title": ""}
+        return Verdict(topic, "pass", report)
+
+    monkeypatch.setattr("check.commands.judge", saving)
+    assert main(["attention"], site) == 0
+    assert state(site, "attention") == "stale"
+    assert not progress.holds_still(site, site.topics["attention"])
+    assert state(site, "bpe") == "pass"
 
 
 def test_hints_grow_stronger(
@@ -172,7 +241,9 @@ def test_when_all_passes_the_last_page_has_numbers(
     progress.write(site, known)
     run = site.root / "runs" / "1"
     run.mkdir(parents=True)
-    (run / "log.jsonl").write_text('{"step": 1, "validation_loss": 2.5}\n')
+    (run / "log.jsonl").write_text(
+        '{"step": 1, "validation_loss": 2.5}\n{"step": 2, "valid'
+    )
     (run / "config.json").write_text(
         '{"data": {"entropy_nats": 30.0, "validation_tokens": 21}}'
     )
@@ -181,6 +252,40 @@ def test_when_all_passes_the_last_page_has_numbers(
     assert "Everything passes." in out
     assert f"{len(site.topics)} topics" in out
     assert "a validation loss of 2.500 nats; no model can be below 1.500" in out
+    path = site.path(site.topics["bpe"])
+    path.write_text(path.read_text(encoding="utf-8") + "# mine\n")
+    assert main(["characters"], site) == 0
+    out = capsys.readouterr().out
+    assert "Everything passes" not in out
+    assert "changed since they passed: bpe\nnext: python -m check\n" in out
+    assert main([], site) == 0
+    assert "Everything passes." in capsys.readouterr().out
+
+
+def test_a_riddle_has_its_question(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines with the answer are left out, and none that begins like them."""
+    told = Told("CheckFailed", "reading what is no number")
+    ended = {"checks": [], "broken": None, "ended": told.as_data()}
+    report = {"printed": "", "title": "", **ended}
+    monkeypatch.setattr("check.lessons.run", lambda job: report)
+    topic = site.topics["attention"]
+    _, lines = riddle(site, topic, 1)
+    assert "      reading what is no number" in lines
+    labels = {line[6:16].strip() for line in lines if line[:6].isspace()}
+    assert not labels & {"in", "next", "read"}
+
+
+def test_relative_imports_are_seen(site: Site) -> None:
+    text = "from .files import a\nfrom ..model import gpt\n"
+    found = places.imported(text, ("scratchlm", "text"))
+    assert {"scratchlm/text/files.py", "scratchlm/model/gpt.py"} <= {*found}
+    path = site.path(site.topics["bpe"])
+    text = path.read_text(encoding="utf-8")
+    path.write_text(f"{text}from . import shards\n", encoding="utf-8")
+    inside = places.closure(site.sources, path)
+    assert site.path(site.topics["shards"]) in inside
 
 
 def test_the_tenth_run_is_newer_than_the_ninth(site: Site) -> None:

@@ -92,6 +92,35 @@ def test_without_an_end_it_stops_anyway(
     assert said.endswith("> \n")  # Ctrl-D, in the middle of a line
 
 
+def test_what_was_said_is_read_again_where_answers_may_be_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    mark, one = MARKED.special_tokens, MARKED.encode("e")[0]
+    says = {mark[ASSISTANT]: one, one: mark[STOP]}
+    write_run(Path("answers"), parrot(MARKED, says), MARKED, {})
+    seen, answer = [], chat.answer
+
+    def recorded(*values: Any) -> Any:
+        seen.append(list(values[2]))
+        return answer(*values)
+
+    monkeypatch.setattr(chat, "answer", recorded)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("Who?\nWhat?\n" * 9))
+    words = ["--run", "answers", "--temperature", "0", "--tokens", "64"]
+    assert main(["chat", *words]) == 0
+    assert seen[1][: len(seen[0])] == seen[0]
+    assert 24 < max(map(len, seen)) <= 32
+
+
+def test_a_byte_that_is_no_letter_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, fails: Callable[[list[str]], str]
+) -> None:
+    write_run(Path("answers"), parrot(MARKED, {}), MARKED, {})
+    monkeypatch.setattr(sys, "stdin", io.StringIO("caf\udce9\n"))
+    said = fails(["chat", "--run", "answers"])
+    assert "udce9" in said or "surrogates" in said
+
+
 def test_a_model_that_was_never_taught_goes_on(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:

@@ -35,6 +35,18 @@ def test_a_card_is_held_against_the_processor(
     gaps = {"loss": 0.0, "head.weight": 0.5}
     monkeypatch.setattr(doctor, "disagreement", lambda *_: gaps)
     assert doctor.agreement("cpu").startswith("WRONG: head.weight differs")
+    monkeypatch.setattr(doctor, "bfloat16_speed", lambda: 2.5)
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "cpu:0 gives wrong numbers" in text
+    assert "nothing is missing" not in text
+
+
+def test_a_container_s_limit_is_free_at_most(monkeypatch: Any) -> None:
+    monkeypatch.setattr(doctor, "machine_memory", lambda _: 10**9)
+    assert doctor.free_memory() <= 10**9
+    advised = " ".join(doctor.advice(Path("runs"), 1.5))
+    assert "less than 2 GB" in advised
 
 
 def test_bfloat16_is_measured(monkeypatch: Any) -> None:
@@ -44,9 +56,8 @@ def test_bfloat16_is_measured(monkeypatch: Any) -> None:
 
 
 def test_it_says_what_to_do(monkeypatch: Any, tmp_path: Path) -> None:
-    monkeypatch.setattr(
-        psutil, "virtual_memory", lambda: SimpleNamespace(available=1e9)
-    )
+    memory = SimpleNamespace(available=1e9, total=4e9)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     monkeypatch.setenv("SCRATCHLM_MIRROR", str(tmp_path / "gone"))
     narrow = SimpleNamespace(encoding="cp1252")
     monkeypatch.setattr(doctor.sys, "stdout", narrow)
@@ -59,9 +70,8 @@ def test_it_says_what_to_do(monkeypatch: Any, tmp_path: Path) -> None:
 
 
 def test_it_can_be_content(monkeypatch: Any, tmp_path: Path) -> None:
-    monkeypatch.setattr(
-        psutil, "virtual_memory", lambda: SimpleNamespace(available=9e9)
-    )
+    memory = SimpleNamespace(available=9e9, total=9e9)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     monkeypatch.setenv("SCRATCHLM_MIRROR", str(tmp_path))
     monkeypatch.setattr(doctor.sys, "stdout", SimpleNamespace(encoding="UTF-8"))
     assert doctor.advice(Path("runs"), 1.5) == []

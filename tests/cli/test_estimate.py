@@ -11,12 +11,15 @@ import torch
 
 from scratchlm.cli import estimate
 from scratchlm.cli.errors import UserError
+from scratchlm.model.flash import PeakMemory
 from scratchlm.model.gpt import (
     GPT,
     flops_per_token,
     gpt2_config,
     memory_estimate,
 )
+from scratchlm.training.memory import accumulate_gradients
+from scratchlm.training.optimizer import AdamW, parameter_groups
 from scratchlm.training.trainer import TrainConfig
 
 SHAPE = gpt2_config(300, 16, 3, 2, 16)
@@ -63,10 +66,38 @@ def test_recomputed_blocks_keep_their_input_alone() -> None:
     less = replace(LOOP, checkpoint_activations=True)
     one = estimate.peak_memory(replace(BIG, layers=1), less, 8)
     assert one == memory_estimate(replace(BIG, layers=1), 8).peak
-    assert estimate.peak_memory(BIG, less, 8) < plain / 2
+    assert estimate.peak_memory(BIG, less, 8) == memory_estimate(BIG, 0).peak
+    wide = memory_estimate(BIG, 64).peak
+    assert estimate.peak_memory(BIG, less, 64) < wide / 2
 
 
-def test_what_cannot_fit_is_refused_with_a_way_out(memory: Any) -> None:
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+def test_gradients_of_earlier_batches_are_there(accumulate: int) -> None:
+    shape = gpt2_config(1024, 128, 4, 4, 256)
+    batch = torch.zeros(2, 4, 128, dtype=torch.int64)
+    with PeakMemory() as memory:
+        model = GPT(shape)
+        optimizer = AdamW(parameter_groups(model, 0.1))
+        for _ in range(2):  # the moments come with the first step
+            model.zero_grad()
+            accumulate_gradients(model, [tuple(batch)] * accumulate)
+            optimizer.step()
+    loop = replace(LOOP, accumulate=accumulate)
+    need = estimate.peak_memory(shape, loop, 4)
+    assert memory.peak == pytest.approx(need, rel=0.03)
+
+
+def test_timing_takes_no_more_than_the_run() -> None:
+    shape = gpt2_config(60_000, 128, 1, 1, 16)
+    with PeakMemory() as memory:
+        model = GPT(shape)
+        estimate.measure(model, estimate.exercise(128, 1), LOOP)
+    assert memory.peak < estimate.peak_memory(shape, LOOP, 1)
+
+
+def test_what_cannot_fit_is_refused_with_a_way_out(
+    memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     need = estimate.peak_memory(BIG, LOOP, 64)
     memory(2 * need)
     said = estimate.check_memory(BIG, LOOP, 64, "cpu")
@@ -75,8 +106,12 @@ def test_what_cannot_fit_is_refused_with_a_way_out(memory: Any) -> None:
     memory(1.1 * need)
     said = estimate.check_memory(BIG, LOOP, 64, "cpu")
     assert "--batch-size 32 --accumulate 2 does the same" in said
-    memory(estimate.peak_memory(BIG, LOOP, 16))
+    four = replace(LOOP, accumulate=4)
+    memory(estimate.peak_memory(BIG, four, 16))
     with pytest.raises(UserError, match="--batch-size 16 --accumulate 4"):
+        estimate.check_memory(BIG, LOOP, 64, "cpu")
+    monkeypatch.setenv("WORLD_SIZE", "4")  # the option is that of all
+    with pytest.raises(UserError, match="--batch-size 64 --accumulate 4"):
         estimate.check_memory(BIG, LOOP, 64, "cpu")
     memory(1000)
     with pytest.raises(UserError, match="a smaller --batch-size"):
@@ -86,12 +121,20 @@ def test_what_cannot_fit_is_refused_with_a_way_out(memory: Any) -> None:
 def test_slices_share_what_is_held(memory: Any) -> None:
     deep = replace(BIG, layers=64)
     found = memory_estimate(deep, 8)
-    held = found.weights + found.gradients + found.moments
+    held = found.weights + found.moments  # no gradients yet, at the peak
     passing = 2 * memory_estimate(replace(deep, layers=1), 1).weights
     for count in (2, 4):
         need = estimate.peak_memory(deep, LOOP, 8, count)
         gone = held * (count - 1) // count
         assert need == found.peak - gone + passing
+        kept = held // count + found.activations
+        assert need > kept  # what is there all the time
+    often = replace(LOOP, accumulate=2)
+    more = estimate.peak_memory(deep, often, 8, 4)
+    assert more - need == found.gradients // 4
+    least = memory_estimate(deep, 0).peak
+    gone = (held + found.gradients) * 3 // 4
+    assert estimate.peak_memory(deep, LOOP, 0, 4) == least - gone + passing
     assert estimate.peak_memory(deep, LOOP, 8, 1) == found.peak
     half = estimate.size(estimate.peak_memory(deep, LOOP, 4, 2))
     third = estimate.size(estimate.peak_memory(deep, LOOP, 3, 3))
@@ -191,5 +234,29 @@ def test_slow_choices_are_named(
     monkeypatch.setattr(estimate, "slowdown", lambda *_: 0.5)
     monkeypatch.setattr(estimate, "devices", lambda: ["cpu", "cuda"])
     memory(100)
-    [only] = estimate.slow_choices(model, slow, 4)
+    assert estimate.slow_choices(model, slow, 4) == []  # it was measured
+    [only] = estimate.slow_choices(model, slow, 4, SHAPE, 1, "cpu")
     assert only == "there is a faster device: --device cuda"
+
+
+def test_a_run_is_judged_as_often_as_its_trainer_does() -> None:
+    facts = {"batch_size": 4, "corpus": "a", "train_tokens": 900}
+    facts |= {"validation_tokens": 16 * estimate.JUDGED}
+    speed = estimate.Speed(0.0, 10.0)
+    for steps, judged in ((800, "10 s"), (801, "20 s"), (799, "10 s")):
+        config = replace(LOOP, steps=steps, evaluate_every=800)
+        said = estimate.describe_run(SHAPE, config, facts, speed)
+        assert f"measured, and {judged} for evaluations" in said
+
+
+def test_with_dropout_attention_keeps_its_weights_but_on_a_card() -> None:
+    without = gpt2_config(64, 64, layers=2, heads=2, channels=16)
+    model = replace(without, dropout=0.1)
+    assert estimate.as_kept(model, "cuda:1") is model
+    assert estimate.as_kept(without, "cpu") is without
+    assert not estimate.as_kept(model, "cpu").fused
+    need = [
+        estimate.check_memory(form, LOOP, 64, "cpu").partition(" at the")[0]
+        for form in (without, model)
+    ]
+    assert need[0] != need[1]

@@ -111,6 +111,8 @@ def test_another_text(
     assert "entropy" not in one
     assert one["tokens"] != scores(capsys, "--run", str(run))["tokens"]
     words = ["evaluate", "--run", str(run), "--text"]
+    files[0].write_text('{"text": ""}\n' * 3)
+    assert "too little text" in fails([*words, str(files[0])])
     for text, message in (("", "too little text"), (None, "a.txt")):
         files[2].unlink(missing_ok=True)
         if text is not None:

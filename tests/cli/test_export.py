@@ -12,6 +12,7 @@ from scratchlm.serving.export import import_folder, write_run
 from scratchlm.text.files import SEAL, read_seal, verify
 from scratchlm.text.tokenizer import Tokenizer
 from scratchlm.training.checkpoint import load_model
+from scratchlm.training.trainer import read_log
 
 Fails = Callable[[list[str]], str]
 Capture = pytest.CaptureFixture[str]
@@ -23,7 +24,7 @@ def exported(run: Path, *words: str) -> Path:
     return Path("new")
 
 
-def test_there_and_back(run: Path, capsys: Capture) -> None:
+def test_there_and_back(run: Path, capsys: Capture, fails: Fails) -> None:
     folder = exported(run)
     said = capsys.readouterr().out
     size = sum(path.stat().st_size for path in folder.iterdir())
@@ -49,6 +50,17 @@ def test_there_and_back(run: Path, capsys: Capture) -> None:
     kept = Path("third/LICENSE").read_text()
     assert kept == (folder / "LICENSE").read_text()
     assert "gpt2, imported" in Path("third/README.md").read_text()
+    Path("own.txt").write_text("Mrs Pell has six loaves. " * 40)
+    scored = []
+    for place in (str(run), "again"):
+        capsys.readouterr()
+        assert main(["evaluate", "--run", place, "--text", "own.txt"]) == 0
+        scored.append(capsys.readouterr().out.split("precision")[0])
+    assert scored[0] == scored[1]
+    assert main(["page", "--run", "again"]) == 0
+    assert "by which fewer bits" in fails(["quantize", "--run", "again"])
+    error = fails(["train", "--resume", "--out", "again"])
+    assert "again was not trained here" in error
 
 
 def test_fewer_bits_and_a_license(run: Path, capsys: Capture) -> None:
@@ -62,6 +74,39 @@ def test_fewer_bits_and_a_license(run: Path, capsys: Capture) -> None:
     assert "written as: bfloat16" in (folder / "README.md").read_text()
 
 
+def test_a_card_tells_of_the_weights_beside_it(run: Path) -> None:
+    folder = exported(run, "--snapshot", "0")
+    assert "not measured" in (folder / "README.md").read_text()
+    [loss] = [x["validation_loss"] for x in read_log(run) if x["step"] == 6]
+    words = ["export", "--run", str(run), "--to", "last", "--snapshot", "6"]
+    assert main(words) == 0
+    assert f"{loss:.4f} nats per token" in Path("last/README.md").read_text()
+
+
+def test_a_run_in_this_folder_has_a_name(
+    run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(run)
+    words = ["export", "--run", ".", "--to", str(tmp_path / "new")]
+    assert main([*words, "--form", "gguf"]) == 0
+    fields = gguf.GGUFReader(tmp_path / "new/toytown-float32.gguf").fields
+    assert fields["general.name"].contents() == "toytown"
+
+
+def test_what_is_no_run_is_not_called_damaged(
+    run: Path, fails: Fails, capsys: Capture
+) -> None:
+    exported(run)
+    words = ["quantize", "--run", str(run), "--group", "8", "--out", "small"]
+    assert main(words) == 0
+    capsys.readouterr()
+    for folder, way in (("new", "with import"), ("small", "load_quantized")):
+        error = fails(["sample", "--run", folder])
+        assert f"{folder} is no run but" in error
+        assert way in error
+        assert "damaged" not in error
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "q8_0"])
 def test_a_file_for_llama_cpp(dtype: str, run: Path) -> None:
     folder = exported(run, "--form", "gguf", "--dtype", dtype)
@@ -72,7 +117,9 @@ def test_a_file_for_llama_cpp(dtype: str, run: Path) -> None:
     assert (folder / "README.md").exists()
 
 
-def test_a_habit_of_an_import_goes_on_to_llama_cpp(run: Path) -> None:
+def test_a_habit_of_an_import_goes_on_to_llama_cpp(
+    run: Path, fails: Fails
+) -> None:
     """Its token in front of each text, by the number that it has here."""
     tokenizer = Tokenizer.load(run / "tokenizer.json")
     for begin in ([], [tokenizer.end_id - 1]):
@@ -84,6 +131,10 @@ def test_a_habit_of_an_import_goes_on_to_llama_cpp(run: Path) -> None:
         fields = gguf.GGUFReader(path).fields
         known = fields["tokenizer.ggml.bos_token_id"].contents()
         assert fields["tokenizer.ggml.add_bos_token"].contents() == bool(begin)
+        if begin:  # which the other form does not write
+            words = ["export", "--run", str(place), "--to", "hf"]
+            assert "does more (begin)" in fails(words)
+            assert not Path("hf").exists()
         assert known == (begin or [tokenizer.end_id])[0]
 
 

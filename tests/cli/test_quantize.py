@@ -1,6 +1,7 @@
 """A run in fewer bytes, from the command line."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,23 @@ def test_quantize(
 def test_a_name_of_its_own(run: Path) -> None:
     assert main(["quantize", "--run", str(run), "--group", "row"]) == 0
     assert load_quantized(run.with_name("toytown-int8")).config.layers == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "made"),
+    [("quantize --group 8", "copy-int8"), ("page", "copy.html")],
+)
+def test_a_run_in_this_folder_has_a_name(
+    command: str,
+    made: str,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(run, "copy")
+    monkeypatch.chdir("copy")
+    assert main([*command.split(), "--run", "."]) == 0
+    assert (tmp_path / made).exists()
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from scratchlm.cli import serve as command
 from scratchlm.cli.app import main
 from scratchlm.cli.serve import KEY, find_key, is_local
-from scratchlm.serving.server import Service
+from scratchlm.serving.export import write_run
+from scratchlm.serving.server import Service, served
+from scratchlm.text.tokenizer import Tokenizer
+from scratchlm.training.checkpoint import load_model
 
 
 class Asked:
@@ -62,6 +66,16 @@ def test_serve(
     service = service_of(asked.app)
     assert (service.name, service.key) == ("toytown", "sesame")
     assert service.worker.engine.rows == 3
+
+
+def test_the_habits_of_an_import_are_kept(asked: Asked, run: Path) -> None:
+    """Its token in front of each text, and its form of Unicode."""
+    tokenizer = Tokenizer.load(run / "tokenizer.json")
+    habits = {"begin": [tokenizer.end_id], "normal": "NFC"}
+    write_run(Path("imported"), load_model(run), tokenizer, habits)
+    assert main(["serve", "--run", "imported", "--port", "0"]) == 0
+    found = service_of(asked.app).encode("cafe\u0301")
+    assert found == [tokenizer.end_id, *tokenizer.encode("caf\u00e9")]
 
 
 def test_other_machines_need_a_key(
@@ -115,6 +129,25 @@ def test_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         find_key(None)
     monkeypatch.delenv(KEY)
     assert find_key(None) is None
+    (tmp_path / "key").write_bytes(b"\xef\xbb\xbfsesame\r\n")
+    assert find_key(tmp_path / "key") == "sesame"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
+def test_each_local_address_is_answered(
+    host: str, asked: Asked, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--run", str(run), "--port", "0", "--host", host]
+    monkeypatch.setattr(command, "listen", lambda *_: socket.socket())
+    assert main(["serve", *words]) == 0
+    with served(asked.app) as address:
+        found = [
+            requests.get(
+                f"{address}/health", headers={"Host": name}, timeout=60
+            ).status_code
+            for name in (f"{host}:8000", "town.example")
+        ]
+    assert found == [200, 400]
 
 
 def test_which_addresses_are_local() -> None:

@@ -5,8 +5,10 @@ import re
 import shlex
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -225,6 +227,7 @@ def test_stop_and_resume(run: Path, monkeypatch: Any, capsys: Capture) -> None:
         ["--corpus", "shakespeare"],
         ["--seed", "5"],
         ["--config", "more.toml"],
+        ["--preset", "llama"],
     ],
 )
 def test_what_a_resumed_run_cannot_change_is_refused(
@@ -232,8 +235,10 @@ def test_what_a_resumed_run_cannot_change_is_refused(
 ) -> None:
     Path("more.toml").write_text("steps = 9\n")
     error = fails(["train", "--resume", "--out", str(run), *words])
-    name = words[0] if words[0] != "--config" else "--steps"
-    assert error.startswith(f"error: {name} cannot change")
+    name = {"--config": "--steps", "--preset": "--norm"}.get(words[0], words[0])
+    refused = error.partition(" cannot change")[0].removeprefix("error: ")
+    assert name in refused.split(", ")
+    assert words[0] == "--preset" or refused == name
     assert f"train --from {run} --out NEW" in error
 
 
@@ -268,6 +273,23 @@ def test_a_branch_is_what_a_longer_run_would_be(
     )
 
 
+def test_a_branch_takes_the_steps_that_did_not_fit(monkeypatch: Any) -> None:
+    def within(job: train.Job, *_: Any) -> train.Job:
+        return replace(job, training=replace(job.training, steps=4))
+
+    words = [*SMALL, "--snapshots", "0", "5", "--out", "few"]
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "within", within)
+        assert main(["train", *words]) == 0
+    assert len(read_log(Path("few"))) == 4
+    words = ["--from", "few", "--steps", "6", "--out", "more"]
+    assert main(["train", *words]) == 0
+    assert len(read_log(Path("more"))) == 6
+    for step in (5, 6):
+        assert load_model(Path("more"), snapshot=step).config.layers == 1
+    assert main(["train", "--resume", "--out", "more"]) == 0
+
+
 @pytest.mark.judge
 def test_a_branch_that_no_longer_run_would_be(
     run: Path, capsys: Capture
@@ -297,8 +319,17 @@ def steps_of(speed: estimate.Speed, judge: float, gone: float) -> int:
 def test_fewer_steps_where_minutes_are_few() -> None:
     assert steps_of(estimate.Speed(1.0, 0.0), 0.0, 0.0) in (56, 57)
     assert steps_of(estimate.Speed(1.0, 0.0), 0.0, 30.0) in (28, 29)
-    assert steps_of(estimate.Speed(1.0, 0.0), 3.0, 0.0) in (28, 29)
+    assert steps_of(estimate.Speed(1.0, 0.0), 3.0, 0.0) in (26, 27)
     assert steps_of(estimate.Speed(1e-6, 0.0), 0.0, 0.0) == 1000
+
+
+@pytest.mark.parametrize("judge", [0.0, 1.0, 20.0, 50.0])
+def test_the_last_evaluation_is_in_time(judge: float) -> None:
+    for every in (1, 7, 100):
+        steps = estimate.steps_in(1.5, every, estimate.Speed(1.0, 0.0), judge)
+        assert steps + -(-steps // every) * judge <= 90
+    left = estimate.steps_in(10, 100, estimate.Speed(1.0, 0.0), judge)
+    assert left > 340
 
 
 def test_minutes_that_do_not_do(monkeypatch: Any, fails: Fails) -> None:
@@ -414,7 +445,7 @@ def test_minutes_that_are_over_before_there_is_a_run(
 def test_minutes_that_no_clock_can_count() -> None:
     with TimeLimit(1e30) as limit:
         assert limit.timer is not None
-        assert limit.timer.interval == 1e6
+        assert limit.timer.interval == threading.TIMEOUT_MAX
     assert not limit.over
 
 
@@ -484,6 +515,27 @@ def test_a_dry_run_writes_nothing(capsys: Capture, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_dry_run_counts_the_steps_that_fit(
+    monkeypatch: Any, capsys: Capture
+) -> None:
+    speed = estimate.Speed(0.1, 0.0)
+    monkeypatch.setattr(estimate, "measure", lambda *_: speed)
+    words = [*SMALL, "--dry-run", "--steps", "100000000"]
+    assert main(["train", *words, "--max-minutes", "1"]) == 0
+    found = re.search(r"run +(\d+) steps of", capsys.readouterr().out)
+    assert found
+    assert 500 < int(found[1]) < 600
+
+
+def test_a_dry_run_knows_the_tokenizer_s_size(capsys: Capture) -> None:
+    CharTokenizer.train("".join(map(chr, range(200, 9000)))).save(
+        Path("wide.json")
+    )
+    words = ["train", *SMALL, "--dry-run"]
+    assert main([*words, "--tokenizer", "wide.json"]) == 0
+    assert "vocabulary 8,8" in capsys.readouterr().out
+
+
 # --- nothing half done -------------------------------------------------------
 
 
@@ -506,6 +558,8 @@ def test_before_the_first_step_nothing_is_left(
     def fail(*values: Any) -> None:
         original(*values)
         Path("new/x.partial").mkdir()
+        if there:
+            Path("new/later.txt").write_text("somebody else's")
         raise error
 
     monkeypatch.setattr(train, place, fail)
@@ -515,7 +569,7 @@ def test_before_the_first_step_nothing_is_left(
     code = main(["train", *SMALL, "--out", "new"])
     assert code == (130 if error is KeyboardInterrupt else 2)
     left = [p.name for p in Path("new").iterdir()] if there else []
-    assert left == ["notes.txt"] * there
+    assert sorted(left) == ["later.txt", "notes.txt"] * there
     assert Path("new").exists() == there
 
 
@@ -542,6 +596,67 @@ def test_out_of_memory_is_advice(monkeypatch: Any, fails: Fails) -> None:
     assert "ran out of memory: about" in text
     assert "--batch-size 2 --accumulate 2 does the same in" in text
     assert "--checkpoint-activations" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "device"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "cuda"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory"), "cpu"),
+        (MemoryError(), "cpu"),
+    ],
+)
+def test_the_device_that_ran_out_is_named(
+    error: Exception, device: str, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(train, "devices", lambda: ["cpu", "cuda"])
+    monkeypatch.setattr(estimate, "machine_memory", lambda _: 10**9)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    batch = train.BatchOptions(batch_size=64)
+    job = train.Job(
+        train.TextOptions(),
+        gpt2_config(),
+        TrainConfig(2),
+        batch,
+        train.RunOptions(),
+    )
+    need = estimate.size(estimate.peak_memory(job.model, job.training, 16))
+    said = f"{device} ran out of memory: about {need}"
+    with pytest.raises(UserError, match=said) as found, train.advising(job):
+        raise error
+    assert "--batch-size 32 --accumulate 2" in str(found.value)
+
+
+def test_a_device_without_room_is_not_tried(monkeypatch: Any) -> None:
+    room = {"cpu": 1, "cuda": 10**12}
+    monkeypatch.setattr(estimate, "devices", lambda: ["cpu", "cuda"])
+    monkeypatch.setattr(estimate, "machine_memory", lambda name: room[name])
+    monkeypatch.setattr(train, "make_model", lambda *_: GPT(gpt2_config(99)))
+    monkeypatch.setattr(estimate, "measure", lambda *_: estimate.Speed(1, 1))
+    job = train.Job(
+        train.TextOptions(),
+        gpt2_config(99),
+        TrainConfig(2),
+        train.BatchOptions(),
+        train.RunOptions(),
+    )
+    assert train.device_for(job) == "cuda"
+
+
+def test_a_run_goes_on_where_it_was(run: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(train, "devices", lambda: ["cpu", "meta"])
+    monkeypatch.setattr(train, "check_device", lambda name: name)
+    job = train.Job(
+        train.TextOptions(),
+        gpt2_config(99),
+        TrainConfig(2),
+        train.BatchOptions(),
+        train.RunOptions(),
+    )
+    assert train.later_device(job, run) == "cpu"
+    assert train.later_device(job) == "meta"
+    job = replace(job, run=train.RunOptions(device="meta"))
+    assert train.later_device(job, run) == "meta"
 
 
 # --- folders -----------------------------------------------------------------
@@ -620,6 +735,7 @@ def test_a_compiler_that_is_not_there(monkeypatch: Any, fails: Fails) -> None:
     error = fails(words)
     assert "--compile: torch cannot compile the model here" in error
     assert "No C++ compiler" in error
+    assert "cannot compile" in fails([*words, "--dry-run"])
     assert not Path("new").exists()
 
 
@@ -737,8 +853,31 @@ def test_a_tokenizer_that_is_there(capsys: Capture) -> None:
     assert made == Path("mine.json").read_bytes()
     assert load_model(Path("own")).config.vocab_size == 270
     capsys.readouterr()
+    Path("mine.json").unlink()  # the run has its own
     assert main(["train", "--resume", "--out", "own"]) == 0
     assert "resuming own after step 6" in capsys.readouterr().out
+
+
+def test_memory_is_that_of_the_tokenizer(capsys: Capture) -> None:
+    letters = "".join(map(chr, range(200, 9000)))
+    CharTokenizer.train(letters + TEXT + "\n").save(Path("wide.json"))
+    Path("own.txt").write_text(TEXT, encoding="utf-8")
+    words = [*SMALL, "--corpus", "own.txt", "--tokenizer", "wide.json"]
+    assert main(["train", *words, "--out", "own"]) == 0
+    config, loop = load_model(Path("own")).config, TrainConfig(6)
+    need = estimate.size(estimate.peak_memory(config, loop, 4))
+    assert config.vocab_size > 8000
+    assert f"memory   about {need} at" in capsys.readouterr().out
+
+
+def test_a_folder_called_toytown_is_not_the_text(run: Path) -> None:
+    shutil.copytree(run, "toytown")
+    assert main(["train", *SMALL, "--corpus-seed", "7", "--out", "new"]) == 0
+    data = [Path(f, "train.tokens").read_bytes() for f in ("new", "toytown")]
+    assert data[0] != data[1]
+    words = [*SMALL, "--corpus", "./toytown", "--out", "same"]
+    assert main(["train", *words]) == 0
+    assert Path("same/train.tokens").read_bytes() == data[1]
 
 
 @pytest.mark.judge

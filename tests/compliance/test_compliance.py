@@ -22,6 +22,8 @@ from compliance.rules import KINDS_OF, RULES, Site
 from scratchlm.cli import serve as command
 from scratchlm.model.gpt import GPT, flops_per_token, gpt2_config
 from scratchlm.serving import server
+from scratchlm.serving.export import export_folder, write_run
+from scratchlm.serving.quantize import Scheme, quantize_model, save_quantized
 from scratchlm.text.corpus import prepare
 from scratchlm.text.files import entry, write_json, write_seal
 from scratchlm.text.tokenizer import END, Tokenizer
@@ -360,6 +362,35 @@ def test_a_run_that_does_not_say_what_it_read_is_found(
     assert "cannot be counted" in rules[1]["findings"][0]["what"]
 
 
+def test_a_run_without_a_corpus_makes_none_of_this_folder(
+    site: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: Patch
+) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+    before = Site((site,)).corpora
+    tokenizer = Tokenizer.load(site / "runs/1/tokenizer.json")
+    write_run(site / "runs/answers", GPT(CONFIG), tokenizer, {})
+    assert Site((site,)).corpora == before != []
+
+
+def test_what_is_exported_or_imported_is_judged_as_what_it_is(
+    site: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = site / "runs/1"
+    tokenizer = Tokenizer.load(run / "tokenizer.json")
+    model = GPT(CONFIG)
+    write_run(site / "runs/again", model, tokenizer, {"corpus": "toytown"})
+    export_folder(site / "town-hf", model, tokenizer)
+    save_quantized(site / "town-int8", quantize_model(model, Scheme(8, 8)))
+    code, rules = report(capsys, str(site))
+    assert [rule["findings"] for rule in rules] == [[]] * len(PLANTED)
+    assert code == 0
+    looked = {rule["name"]: rule["looked"] for rule in rules}
+    assert (looked["seal"], looked["compute"]) == (4, 2)
+    (site / "town-hf" / "tokenizer.json").write_text("{}")
+    _, [rule] = report(capsys, str(site), "--only", "seal")
+    assert rule["findings"][0]["place"].endswith("town-hf/tokenizer.json")
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "notes.jsonl"])
 def test_text_that_nobody_described_is_found(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -432,6 +463,83 @@ def test_a_damaged_manifest_or_text_is_found(
     assert [len(rule["findings"]) for rule in rules] == [1, 0, 1]
     assert code == 1
     assert "is not UTF-8" in rules[2]["findings"][0]["what"]
+
+
+def bad_zip(site: Path) -> None:
+    path = site / "weights.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("page.html", "<p>")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"PK\x01\x02", b"PK\x01\x07"))
+
+
+def bad_manifest(site: Path, entry: str, value: Any) -> None:
+    path = site / "data/stories/manifest.json"
+    found = json.loads(path.read_text())
+    found["sources"][0][entry] = value
+    path.write_text(json.dumps(found))
+
+
+@pytest.mark.parametrize(
+    ("plant", "place"),
+    [
+        (bad_zip, ""),
+        (lambda site: bad_manifest(site, "license", ["MIT"]), "stories"),
+        (lambda site: bad_manifest(site, "origin", 5), "stories"),
+        (lambda site: write_card(site, full_card() | {"data": 3}), "card.yml"),
+        (lambda site: (site / "card.yml").write_text("[" * 3000), "card.yml"),
+    ],
+)
+def test_one_odd_file_does_not_end_all_rules(
+    plant: Callable[[Path], Any],
+    place: str,
+    site: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    plant(site)
+    code, rules = report(capsys, str(site))
+    found = [x["place"] for rule in rules for x in rule["findings"]]
+    assert code == bool(place)
+    assert any(place in where for where in found) == bool(place)
+    assert main(["cards", str(site / "card.yml")]) in (0, 1, 2)
+
+
+def test_a_mac_s_own_file_is_no_text(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (site / "data/stories/.DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    assert report(capsys, str(site), "--only", "manifest")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "line"),
+    [
+        ("machine x.example\nlogin me\npass" + "word abc\n\na\n", "utf-8", 3),
+        ("machine x.example login me pass" + "word abc\na\n", "utf-8", 1),
+        ("a = 1\nT = hf" + "_" + "aB3" * 11 + "\n", "utf-16", 2),
+    ],
+)
+def test_a_secret_may_take_three_lines_or_two_bytes_a_letter(
+    text: str,
+    code: str,
+    line: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / ".env").write_text(text, encoding=code)
+    _, [rule] = report(capsys, str(tmp_path), "--only", "secrets")
+    [found] = rule["findings"]
+    assert found["place"] == f"{tmp_path / '.env'}:{line}"
+
+
+def test_no_proxy_is_asked_about_this_machine(
+    tmp_path: Path, monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    words = ("--only", "nothing-kept", "told-so", "bounded")
+    assert report(capsys, str(tmp_path), *words)[0] == 0
 
 
 def test_a_pickle_is_known_by_what_it_is(
@@ -608,7 +716,12 @@ def test_a_card_of_what_is_not_released_may_be_open_but_not_wrong(
     write_card(site, card | {"standing": "large", "extra": 1})
     _, [rule] = report(capsys, str(site), "--only", "card")
     assert len(rule["findings"]) == 2
-    write_card(site, card | {"released": "perhaps"})
+    for unclear in ("perhaps", 1, "true"):
+        write_card(site, card | {"released": unclear})
+        _, [rule] = report(capsys, str(site), "--only", "card")
+        assert rule["findings"][0]["what"].startswith("released: ")
+    base = {"name": "theirs", "systemic": "true"}
+    write_card(site, card | {"base": base})
     assert report(capsys, str(site), "--only", "card")[0] == 1
 
 
@@ -707,6 +820,17 @@ def test_what_cannot_be_looked_at_is_one_sentence(
     error = capsys.readouterr().err
     assert why in error
     assert error.count("\n") == 1
+
+
+def test_an_error_of_the_network_has_words(
+    monkeypatch: Patch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(arguments: list[str]) -> int:
+        raise OSError("nobody answers")
+
+    monkeypatch.setattr("compliance.__main__.check", refuse)
+    assert main([]) == 2
+    assert capsys.readouterr().err == "error: nobody answers\n"
 
 
 def test_a_file_that_may_not_be_read_is_named(

@@ -1,7 +1,9 @@
 """Many texts at once: the same tokens as each alone, whoever else is there."""
 
+import math
 import random
 import threading
+from collections import deque
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from scratchlm.generation.batch import (
     BlockPool,
     Engine,
     Request,
+    Row,
     RowAttention,
     SlotStore,
     Written,
@@ -408,3 +411,73 @@ def test_a_store_says_where_its_tokens_stand() -> None:
     assert k[0, 0, :, 0].tolist() == [0, 1, 1]
     assert v[0, 0, :, 1].tolist() == [0, 2, 2]
     assert RowAttention.__doc__
+
+
+def without_token_2() -> GPT:
+    """A model that makes nothing but NaN of a text with token 2 in it."""
+    model = build(FORMS["llama"])
+    with torch.no_grad():
+        model.token.weight[2] = math.nan
+    return model
+
+
+def test_a_text_that_overflows_spoils_no_other() -> None:
+    model, request = without_token_2(), Request(4, GREEDY)
+    wanted = alone(model, [5, 6, 7], request)
+    assert 2 not in wanted
+    engine = Engine(model, blocks=7, block_size=4)
+    assert together(engine, [[2] * 9, [5, 6, 7]], request)[1] == wanted
+    for _ in range(3):  # in the blocks that it leaves behind
+        got = together(engine, [[5, 6, 7], [8] * 9], request)
+        assert got[0] == wanted
+
+
+def test_what_failed_once_fails_again_until_it_is_cancelled() -> None:
+    model, request = without_token_2(), Request(6, SamplingConfig(1.0))
+    engine = Engine(model)
+    engine.add([5, 6], request)
+    bad = engine.add([7, 2], request)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="probability tensor"):
+            engine.step()
+    engine.cancel(bad)
+    (row,) = (row for row in engine.running if row.id != bad)
+    while engine.busy:
+        engine.step()
+    assert row.tokens == [5, 6, *alone(model, [5, 6], request)]
+
+
+class Late(deque[Row]):
+    """Whenever it is found empty, another thread adds and cancels a text."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__()
+        self.engine, self.left = engine, 3
+
+    def __bool__(self) -> bool:
+        found = len(self) > 0
+        if not found and self.left:
+            self.left -= 1
+            self.engine.cancel(self.engine.add([1], Request(3)))
+        return found
+
+
+def test_no_cancellation_is_lost_between_two_looks() -> None:
+    engine = Engine(MODELS["gpt2"])
+    engine.incoming = Late(engine)
+    assert [engine.step() for _ in range(6)] == [[]] * 6
+    assert not engine.busy
+
+
+def test_an_engine_may_have_texts_of_others() -> None:
+    model, request = MODELS["gpt2"], Request(3, GREEDY)
+    engine = Engine(model)
+    with pytest.raises(ValueError, match="shape"):
+        together(engine, [[1], []], request)
+    assert together(engine, [[3]], request) == [alone(model, [3], request)]
+
+
+@pytest.mark.parametrize("size", ["blocks", "block_size", "rows"])
+def test_an_engine_of_nothing_is_refused(size: str) -> None:
+    with pytest.raises(ValueError, match="1 or more"):
+        Engine(MODELS["gpt2"], **{size: 0})

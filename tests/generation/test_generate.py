@@ -409,3 +409,24 @@ def test_nothing_asked_nothing_written() -> None:
 def test_refused(ids: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         next(generate(MODELS["gpt2"], ids, 3))
+
+
+def test_parts_that_do_not_train_stay_so() -> None:
+    model = build(gpt2_config(29, 16, 2, 2, 16, dropout=0.5)).train()
+    model.blocks[0].eval()  # frozen
+    before = [part.training for part in model.modules()]
+    next_logits(model, PROMPT)
+    assert [part.training for part in model.modules()] == before
+
+
+def test_padding_is_a_token_of_the_vocabulary() -> None:
+    model = MODELS["gpt2"]
+    for pad_id, known in ((28, True), (29, False), (-1, False)):
+        ids, lengths = pad_prompts([[7, 8, 9], [5]], pad_id)
+        steps = generate(model, ids, 1, lengths=lengths)
+        if known:
+            assert len(list(steps)) == 1
+        else:
+            with pytest.raises(ValueError, match=f"token {pad_id}"):
+                list(steps)
+    assert "of the vocabulary" in " ".join(str(pad_prompts.__doc__).split())

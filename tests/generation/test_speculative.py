@@ -425,3 +425,20 @@ def test_a_guess_that_costs_as_much_as_a_read_gains_nothing() -> None:
         assert speedup(alpha, 4, cost=1) <= 1
     assert speedup(0.8, 4, cost=0) == expected_tokens(0.8, 4)
     assert math.isclose(speedup(0.8, 4, 0.05), expected_tokens(0.8, 4) / 1.2)
+
+
+@torch.no_grad()
+def test_a_reader_forgets_what_it_could_not_read() -> None:
+    model = MODELS["gpt2"]
+    reader = Reader(model)
+    reader.logits([1, 2, 3, 4])
+    with pytest.raises(ValueError, match="token 999"):
+        reader.logits([1, 999])
+    got = reader.logits([1, 2, 3, 4, 5])
+    wanted = model(torch.tensor([[1, 2, 3, 4, 5]]))[0, -1:]
+    assert torch.allclose(got, wanted, atol=1e-4)
+
+
+def test_an_empty_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="B and T"):
+        list(speculate(MODELS["gpt2"], LookupDraft(29), [], 3))

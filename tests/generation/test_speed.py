@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scratchlm.generation.cache import KVCache
 from scratchlm.generation.generate import generate, next_logits
@@ -24,6 +24,7 @@ from scratchlm.generation.speed import (
     take_turns,
     without_module,
 )
+from scratchlm.model.embeddings import TokenEmbedding
 from scratchlm.model.gpt import (
     GPT,
     GPTConfig,
@@ -32,6 +33,7 @@ from scratchlm.model.gpt import (
     llama_config,
 )
 from scratchlm.model.layers import GELUMLP, LayerNorm, RMSNorm
+from scratchlm.model.window import use_window
 from scratchlm.training.trainer import make_optimizers
 
 FORMS = {
@@ -278,3 +280,51 @@ def test_the_iteration_of_muon_runs_in_bfloat16() -> None:
         moved.append((weight - before).flatten())
     likeness = torch.cosine_similarity(*moved, dim=0)
     assert 0.9 < likeness < 1 - 1e-6
+
+
+@torch.no_grad()
+def test_a_window_is_looked_through_by_a_fast_step_too() -> None:
+    model = use_window(build(FORMS["llama"]), 4)
+    slow, fast = KVCache(model.config), KVCache(model.config)
+    step, ids = FastStep(model), torch.randint(50, (1, 20))
+    for piece in ids.split([12, *[1] * 8], dim=1):
+        want = next_logits(model, piece, slow)
+        got = step(model, piece, fast)
+        assert torch.allclose(got, want, atol=1e-4)
+
+
+class Twice(nn.Linear):
+    """A matrix of another kind, by its type alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class TwiceNorm(LayerNorm):
+    """A norm of another kind."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class TwiceMLP(GELUMLP):
+    """A feed-forward layer of another kind."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class TwiceToken(TokenEmbedding):
+    """A table of another kind."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return 2 * super().forward(ids)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [Twice(8, 8), TwiceNorm(8), TwiceMLP(8, 16), TwiceToken(9, 8)],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_layer_of_another_kind_stays_as_it_is(layer: nn.Module) -> None:
+    assert without_module(layer) is layer

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -377,3 +378,34 @@ def test_it_learns_and_stays_balanced() -> None:
         optimizer.step()
     assert losses[-1] < losses[0] - 0.5
     assert all(load(r).max() < 0.9 for r in seen)
+
+
+def test_more_experts_than_there_are() -> None:
+    with pytest.raises(ValueError, match="5 of 3 experts: choose 1 to 3"):
+        route(torch.zeros(1, 3), k=5)
+
+
+def test_a_capacity_that_is_a_whole_number() -> None:
+    torch.manual_seed(0)
+    layers = [SwiGLU(4, 8) for _ in range(2)]
+    layer = Experts(Router(4, 2, k=1), layers, capacity_factor=1.15)
+    with torch.no_grad():  # the sign of the first number decides
+        layer.router.scores.weight.zero_()
+        layer.router.scores.weight[:, 0] = torch.tensor([1.0, -1.0])
+    rows = torch.randn(200, 4)
+    rows[:, 0] = torch.where(torch.arange(200) < 115, 1.0, -1.0)
+    out = layer(rows)  # 115 for the first, who takes 1.15 times 100
+    assert (out.abs().sum(dim=1) > 0).all()
+    rows[115, 0] = 1.0  # one too many
+    assert (layer(rows)[115] == 0).all()
+
+
+def test_experts_are_of_the_models_type_and_mode() -> None:
+    form = replace(SMALL, dropout=0.5)
+    model = add_experts(GPT(form).bfloat16().eval(), 4, k=2, hidden=24)
+    assert model(torch.zeros(1, 5, dtype=torch.long)).dtype == torch.bfloat16
+    assert not any(part.training for part in model.modules())
+    model = add_experts(GPT(form), 4, k=2, hidden=24)
+    layer, x = model.blocks[0].get_submodule("mlp"), drawn(1, 9, 32)
+    assert not torch.equal(layer(x), layer(x))  # dropout is on
+    assert torch.equal(layer.eval()(x), layer(x))

@@ -179,3 +179,23 @@ def test_views_have_no_memory_of_their_own() -> None:
         assert memory.held == 4 + 4
     assert memory.peak == 400
     assert pair.min == 0
+
+
+def test_sums_lose_nothing_in_a_narrow_type() -> None:
+    keys = 32_768
+    q, k = torch.zeros(1, 4), torch.zeros(keys, 4)
+    v = (torch.arange(keys) >= keys // 2).float()[:, None]
+    q, k, v = (x.bfloat16() for x in (q, k, v))
+    got = blockwise_attention(q, k, v, causal=False)
+    assert got.dtype == torch.bfloat16
+    assert got.item() == pytest.approx(0.5, abs=0.01)
+    q, k, v = (x[:1].half().expand(70_000, -1) for x in (q, k, v + 1))
+    got = blockwise_attention(q[:1], k, v, causal=False)
+    assert got.item() == pytest.approx(1, abs=0.01)
+
+
+def test_no_query_gives_nothing() -> None:
+    q, k, v = drawn(0, 3)
+    wanted = scaled_dot_product_attention(q, k, v)
+    got = blockwise_attention(q, k, v)
+    assert got.shape == wanted.shape == (2, 3, 0, 5)

@@ -20,6 +20,7 @@ from scratchlm.model.gpt import (
     GPT,
     GPTConfig,
     MemoryEstimate,
+    activation_floats,
     check_ids,
     count_parameters,
     flops_per_token,
@@ -30,6 +31,7 @@ from scratchlm.model.gpt import (
     parameter_table,
 )
 from scratchlm.model.layers import LayerNorm
+from scratchlm.training.memory import memory_use
 
 GPT2 = gpt2_config(40, 16, 2, 4, 32)
 LLAMA = llama_config(40, 16, 2, 4, 32, kv_heads=2)
@@ -155,6 +157,39 @@ def test_memory_estimate_equals_what_autograd_keeps(
     assert sum(kept.values()) == estimate.activations + 4
     assert estimate.weights == 4 * count_parameters(model)
     del loss
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fused": False},
+        {"fused": False, "dropout": 0.1},
+        {"fused": False, "position": "rotary"},
+        {"fused": False, "dropout": 0.1, "norm_order": "post"},
+    ],
+    ids=str,
+)
+def test_memory_estimate_of_attention_written_out(
+    change: dict[str, Any],
+) -> None:
+    config = replace(gpt2_config(256, 64, 3, 8, 64), **change)
+    ids, targets = torch.randint(250, (2, 4, 64))
+    measured = memory_use(GPT(config).train(), ids, targets)
+    computed = memory_estimate(config, 4)
+    kept, peak = computed.activations, computed.peak
+    assert 0.85 * kept < measured.activations < 1.02 * kept
+    assert 0.75 * peak < measured.peak < 1.02 * peak
+
+
+def test_what_dropout_multiplies_by_is_kept() -> None:
+    plain = replace(GPT2, fused=False)
+    more = activation_floats(replace(plain, dropout=0.1))
+    layers, heads, context = GPT2.layers, GPT2.heads, GPT2.context
+    masks = GPT2.channels * (1 + 2 * layers)
+    masks += 2 * layers * heads * context
+    assert more == activation_floats(plain) + masks
+    kernel = activation_floats(GPT2)
+    assert activation_floats(plain) == kernel + layers * heads * context
 
 
 def test_the_peak_is_where_most_is_held() -> None:

@@ -417,3 +417,11 @@ def test_maps_are_looked_at_without_gradients_and_leave_nothing() -> None:
     assert seen == [False]
     assert torch.is_grad_enabled()
     assert not layer._forward_pre_hooks
+
+
+def test_parts_that_do_not_train_stay_so() -> None:
+    model = nn.Sequential(build(dropout=0.5), build(dropout=0.5)).train()
+    model[0].eval()  # frozen
+    before = [part.training for part in model.modules()]
+    attention_maps(model, inputs())
+    assert [part.training for part in model.modules()] == before

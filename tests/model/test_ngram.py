@@ -200,3 +200,7 @@ def test_impossible_texts_are_refused() -> None:
         model.next_probabilities([1])
     with pytest.raises(ValueError, match="from 0 to 4"):
         model.next_probabilities([1, 5])
+
+
+def test_a_short_text_holds_a_window_to_be_judged_by() -> None:
+    assert choose_ngram([0, 1] * 7 + [0], 2, (1, 2, 3)).order == 2

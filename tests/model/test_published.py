@@ -9,7 +9,7 @@ import transformers
 from torch import Tensor
 
 from scratchlm.generation.cache import KVCache
-from scratchlm.model.gpt import GPT, parameter_table
+from scratchlm.model.gpt import GPT, GPTConfig, parameter_table
 from scratchlm.model.published import (
     PUBLISHED,
     from_published,
@@ -255,3 +255,27 @@ def test_the_mean_of_two_norms_is_not_the_norm_of_all_heads() -> None:
     both = GPT(replace(each, qk_norm="rmsnorm_all")).state_dict()
     assert both[name.format("q")].shape == (48,)
     assert both[name.format("k")].shape == (16,)
+
+
+def test_heads_that_do_not_divide_the_channels() -> None:
+    file = {
+        **SMALL,
+        "model_type": "qwen3",
+        "num_attention_heads": 10,  # of 48 channels
+        "rms_norm_eps": 1e-6,
+        "head_dim": 16,
+    }
+    form = read_form(file)
+    assert (form.channels, form.heads, form.channels_per_head) == (48, 10, 16)
+    odd = read_form({**file, "hidden_size": 30, "num_attention_heads": 2})
+    assert odd.channels_per_head == 16
+    with pytest.raises(ValueError, match="do not split"):
+        read_form({**file, "head_dim": None})
+
+
+def test_weights_without_a_published_place_are_refused() -> None:
+    config = GPTConfig(
+        64, 32, 1, 2, 16, norm="rmsnorm", mlp="swiglu", position="rotary"
+    )
+    with pytest.raises(ValueError, match=r"attention\.qkv\.bias"):
+        to_published(GPT(config).state_dict(), config)

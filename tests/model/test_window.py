@@ -537,3 +537,35 @@ def test_a_window_and_a_stretch_go_together() -> None:
     with torch.no_grad():
         got = torch.cat([ours(x, caches) for x in text.split(1, dim=1)], 1)
         torch.testing.assert_close(got, ours(text), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_rolling_cache_is_of_the_models_type() -> None:
+    made = use_window(model().bfloat16(), 5)
+    caches = rolling_caches(made, batch_size=2)
+    whole = made(ids())
+    parts = [made(part, caches) for part in ids().split([9, 1, 1, 13], dim=1)]
+    assert {cache.k.dtype for cache in caches} == {torch.bfloat16}
+    assert {cache.v.dtype for cache in caches} == {torch.bfloat16}
+    together = torch.cat(parts, dim=1)
+    torch.testing.assert_close(together, whole, atol=0.1, rtol=0.05)
+
+
+def test_waves_are_stretched_once() -> None:
+    made = stretch(model(), 48, partial(interpolate, factor=2.0))
+    with pytest.raises(ValueError, match="changed already"):
+        stretch(made, 96, partial(interpolate, factor=2.0))
+
+
+@torch.no_grad()
+def test_a_stretch_that_is_refused_changes_nothing() -> None:
+    made = model()
+    before = made(ids())
+    with pytest.raises(ValueError, match="context=0"):
+        stretch(made, 0, partial(interpolate, factor=2.0))
+    assert torch.equal(made(ids()), before)
+
+
+def test_yarn_needs_fast_and_slow_waves() -> None:
+    with pytest.raises(ValueError, match="equally fast"):
+        yarn(wave_frequencies(8, 1.0), 4.0, 32)

@@ -222,6 +222,49 @@ def test_by_force_a_folder_becomes_a_repository_of_the_books_files(
     assert (out / "train.py").is_file()
 
 
+def test_by_force_files_that_the_folder_ignores_come_too(
+    cloned: Path, capsys: Capture
+) -> None:
+    """Their names are the scaffold's, and nobody else's rules are for them."""
+    (cloned / ".gitignore").write_text("notes/\n*.toml\n", encoding="utf-8")
+    git(cloned, "add", "--all")
+    git(cloned, "commit", "-q", "-m", "Rules")
+    assert main([*BEGINNER, str(cloned), "--force"]) == 0
+    assert git(cloned, "ls-files", "notes", "config.toml").count("\n") > 1
+    assert f", commit {git(cloned, 'rev-parse', '--short=7', 'HEAD')}, " in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("--no-commit", "files, not committed, for "), ("--no-git", "files, for")],
+)
+def test_by_force_the_commit_of_another_is_not_named(
+    word: str, said: str, cloned: Path, capsys: Capture
+) -> None:
+    assert main([*BEGINNER, str(cloned), "--force", word]) == 0
+    assert said in capsys.readouterr().out
+
+
+def test_by_force_the_folder_above_may_be_another_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Nothing is written there; the folder itself has to take it all."""
+    out = tmp_path / "home"
+    out.mkdir()
+    (out / "mine.txt").write_text("mine", encoding="utf-8")
+    refused = [tmp_path]
+    monkeypatch.setattr(
+        "scaffold.emit.os.access", lambda path, mode: path not in refused
+    )
+    assert main([*BEGINNER, str(out), "--force", "--no-git"]) == 0
+    (out / ".scaffold.toml").unlink()
+    refused[0] = out
+    assert main([*BEGINNER, str(out), "--force"]) == 2
+    assert f"{out} cannot be written to" in capsys.readouterr().err
+
+
 def test_by_force_open_changes_and_a_made_one_are_refused(
     cloned: Path, tmp_path: Path, capsys: Capture
 ) -> None:

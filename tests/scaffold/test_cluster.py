@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -84,6 +85,23 @@ def test_a_submitted_run_is_one_of_two_processes_and_goes_on(
         printed.append(done.stdout)
     assert "resuming" not in printed[0]
     assert "resuming runs/all after step 4" in printed[1]
+
+
+def test_each_machine_s_processes_have_the_cores_that_were_asked_for(
+    tmp_path: Path, submit: dict[str, str]
+) -> None:
+    """Since 22.05 srun takes them from this variable alone."""
+    srun = tmp_path / "bin" / "srun"
+    srun.write_text('#!/bin/sh\necho "$SRUN_CPUS_PER_TASK cores, $*"\n')
+    shutil.copyfile(SCRIPT, tmp_path / "cluster.sbatch")
+    (tmp_path / "runs" / "all" / "checkpoint").mkdir(parents=True)
+    done = sbatch(tmp_path, submit | {"SLURM_CPUS_PER_TASK": "32"})
+    assert done.stdout.startswith("32 cores, torchrun ")
+    assert "--resume" not in done.stdout  # it died before it had saved
+    (tmp_path / "runs" / "all" / "seal.json").touch()
+    done = sbatch(tmp_path, submit)
+    assert "--resume" in done.stdout
+    assert done.stdout.startswith(" cores, ")
 
 
 def on_a_processor(config: Path) -> None:

@@ -15,7 +15,7 @@ from press.edition import edition
 from scaffold.__main__ import main
 from scaffold.options import HELP, make_parser
 from scaffold.plan import Plan, budgets, tracks
-from scaffold.repository import git
+from scaffold.repository import belongs_to, git
 from scaffold.stamp import is_managed, managed, read_stamp
 from scaffold.wishes import LICENSES, Wishes, license_files
 
@@ -152,6 +152,17 @@ def test_the_same_commit_everywhere(
     assert git(out, "log", "--format=%T") == git(
         tmp_path / "a" / "llm", "log", "--format=%T"
     )
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")  # of few digits
+    out = tmp_path / "e" / "llm"
+    assert main([*BEGINNER, str(out), "--reproducible"]) == 0
+    assert git(out, "log", "--format=%at %ct") == "1 1"
+    # Somebody, whom the settings name, is the author of all that follows.
+    git(out, "commit", "-q", "--allow-empty", "--no-gpg-sign", "-m", "Mine")
+    found = git(out, "log", "--format=%an %ae").splitlines()
+    assert found == [
+        "Somebody somebody@example.org",
+        "scratchlm scaffold scaffold@example.invalid",
+    ]
 
 
 def test_a_time_that_is_none_is_refused(
@@ -182,7 +193,8 @@ def test_no_repository_is_made_in_another(
 def test_a_folder_that_the_other_ignores_is_free(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     (tmp_path / ".gitignore").write_text("_build/\n", encoding="utf-8")
-    out = tmp_path / "_build" / "llm"
+    for out in (tmp_path / "_build", tmp_path / "_build" / "llm"):
+        assert belongs_to(out) is None
     assert main([*BEGINNER, str(out)]) == 0
     assert (out / ".git").is_dir()
 
@@ -227,6 +239,28 @@ def test_a_hang_up_that_is_ignored_interrupts_nothing(
     finally:
         signal.signal(signal.SIGHUP, before)
     assert (tmp_path / "llm" / "README.md").is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError(28, "No space", "a/b"), "a/b: No space"),
+        (OSError("odd"), "odd"),
+    ],
+)
+def test_an_error_of_the_disk_is_one_sentence(
+    error: OSError,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr("scaffold.__main__.carry_out", fail)
+    assert main(["list"]) == 2
+    assert capsys.readouterr().err == f"error: {said}\n"
 
 
 def test_the_destination_is_looked_at_first(

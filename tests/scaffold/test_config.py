@@ -1,5 +1,6 @@
 """config.toml says why, by computed numbers, and ends a run in time."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -176,3 +177,46 @@ def test_the_trainer_knows_the_price(
     capsys.readouterr()
     assert scratchlm(words) != 0
     assert "max_usd must be above 0" in capsys.readouterr().err
+
+
+def test_a_run_that_goes_on_has_the_limits_of_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No run keeps them, and nobody wants to pay without an end."""
+    out = tmp_path / "llm"
+    words = ["--track", "practitioner", "--budget", "gpu8", "--no-git"]
+    assert main([*words, "--out", str(out), "--usd", "1", "-q"]) == 0
+    kept = tomlkit.parse((out / "config.toml").read_text(encoding="utf-8"))
+    spec = importlib.util.spec_from_file_location("own", out / "train.py")
+    assert spec is not None
+    assert spec.loader is not None
+    own = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(own)
+    names = ("device", "max_minutes", "max_usd", "usd_per_hour")
+    assert names == own.MACHINE
+    (out / "runs" / "1").mkdir(parents=True)
+    wanted = [f"--{n.replace('_', '-')}={kept[n]}" for n in names]
+    assert "--max-usd=1.0" in wanted
+    for asked in (["--resume"], ["--from", "runs/1", "--steps", "9"]):
+        said = own.command([*asked, "--device", "cpu"])
+        assert [word for word in said if word in wanted] == wanted
+        assert said[-2:] == ["--device", "cpu"]  # the last of two wins
+        assert "--config" not in said
+    assert not set(wanted) & set(own.command([]))
+    (out / "config.toml").write_text("device = ", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        own.command(["--resume"])
+    assert "config.toml cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("repeated", "often"), [(5_000, 1), (100_000, 14)])
+def test_the_last_evaluation_is_counted_too(
+    repeated: int, often: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"So they wrote, day after day. " * repeated)
+    plan = Plan("practitioner", "cpu", path)
+    steps, every = (plan.settings[n] for n in ("steps", "evaluate_every"))
+    judged = [n for n in range(1, steps + 1) if n % every == 0 or n == steps]
+    assert len(judged) == often
+    assert f"taken {often} times" in reasons(config(plan))["evaluate_every"]

@@ -23,7 +23,13 @@ from scaffold.__main__ import main
 from scaffold.emit import copies, emit
 from scaffold.holes import INIT, body, chosen, fill
 from scaffold.needs import requirements
-from scaffold.plan import Plan, budgets, parameters, tracks
+from scaffold.plan import (
+    CombinationError,
+    Plan,
+    budgets,
+    parameters,
+    tracks,
+)
 from scratchlm.model.gpt import gpt2_config, llama_config, memory_estimate
 
 ROOT = Path(__file__).parents[2]
@@ -295,6 +301,40 @@ def test_a_text_that_is_too_short_is_refused(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    ("budget", "size"),
+    [("cpu", 1_300), ("cpu", 1_500), ("gpu8", 5_300), ("gpu24", 11_000)],
+)
+def test_a_text_whose_words_do_not_fill_two_windows_is_refused(
+    budget: str, size: int, tmp_path: Path
+) -> None:
+    """Of a short text each word becomes one token, of five bytes and more."""
+    text = tmp_path / "short.txt"
+    words = (ROOT / "README.md").read_text(encoding="utf-8").split()
+    words = [word for word in words if word.isalpha() and len(word) > 3]
+    text.write_text(" ".join(words * 50)[:size], encoding="utf-8")
+    with pytest.raises(CombinationError, match="nine tenths of it may not"):
+        Plan("practitioner", budget, text)
+    text.write_text(" ".join(words * 50)[: 4 * size], encoding="utf-8")
+    assert Plan("practitioner", budget, text).settings["corpus"] == str(text)
+
+
+def test_a_prepared_folder_is_divided_already(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of the one file is learned from, and the other has to be there."""
+    line = '{"text": "' + "So they wrote, day after day. " * 40 + '"}\n'
+    (tmp_path / "train.jsonl").write_text(line * 40, encoding="utf-8")
+    words = ["estimate", "--track", "beginner", "--data", str(tmp_path)]
+    assert main(words) == 2
+    assert "validation.jsonl cannot be read" in capsys.readouterr().err
+    (tmp_path / "validation.jsonl").write_text('{"text": 5}\n')
+    assert main(words) == 2
+    assert "line 1" in capsys.readouterr().err
+    (tmp_path / "validation.jsonl").write_text(line, encoding="utf-8")
+    assert Plan("beginner", "cpu", tmp_path).tokens == 40 * len(line) // 4
+
+
 def test_steps_follow_from_the_size_of_the_text(tmp_path: Path) -> None:
     small, large = tmp_path / "small.txt", tmp_path / "large.txt"
     small.write_bytes(b"a" * 400_000)
@@ -475,6 +515,22 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
     out.mkdir()
     assert main(["--track", "beginner", "--out", str(out)]) == 0
     assert (out / "README.md").exists()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_what_a_link_leads_to_is_filled(there: bool, tmp_path: Path) -> None:
+    """And the link stays one, whether its folder is there yet or not."""
+    disk, link = tmp_path / "big" / "llm", tmp_path / "link"
+    disk.parent.mkdir()
+    if there:
+        disk.mkdir()
+    link.symlink_to(disk)
+    assert main(["--track", "beginner", "--out", str(link), "-q"]) == 0
+    assert link.is_symlink()
+    assert (disk / "README.md").exists()
+    assert (disk / ".git").is_dir()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["big", "link"]
+    assert [p.name for p in disk.parent.iterdir()] == ["llm"]
 
 
 def test_all_or_nothing(

@@ -142,6 +142,9 @@ def test_money_limits_nothing_where_nothing_is_paid() -> None:
     plan = Plan("beginner", "cpu", limits=Limits(usd=0.5))
     assert plan.settings == Plan("beginner", "cpu").settings
     assert "costs nothing" in plan.notes[0]
+    for hours in (0.02, 100.0):  # beside another limit, too
+        both = Plan("beginner", "cpu", limits=Limits(hours=hours, usd=0.5))
+        assert "costs nothing" in both.notes[0]
     rented = Plan("beginner", "cpu", limits=Limits(usd=0.5, hourly_usd=0.25))
     assert rented.settings["max_minutes"] == 120.0
 

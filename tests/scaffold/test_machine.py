@@ -1,5 +1,8 @@
 """The doctor of the scaffold: each line says what to do."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,8 @@ from scaffold.machine import (
     largest,
 )
 from scaffold.plan import budgets
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_it_finds_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,6 +46,65 @@ def test_what_is_missing_ends_with_4(
     assert "https://git-scm.com" in printed.out
     assert "make setup" in printed.out
     assert "git, torch" in printed.err
+
+
+def test_a_git_that_only_says_how_to_get_one_is_none(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As on a Mac, where /usr/bin/git is there before its tools are."""
+    stub = tmp_path / "git"
+    stub.write_text("#!/bin/sh\necho xcode-select: note >&2\nexit 1\n")
+    stub.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert main(["doctor"]) == 4
+    printed = capsys.readouterr()
+    assert "✗ git" in printed.out
+    assert "disk" in printed.out
+    assert printed.err.startswith("error: git: ")
+
+
+def test_it_says_so_where_output_is_not_utf_8() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "scaffold", "doctor"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "\\u2713 git" in done.stdout
+    assert "output is not UTF-8" in done.stdout
+
+
+def test_without_the_libraries_it_says_which_python_has_them() -> None:
+    line = "import runpy, sys; sys.path = [p for p in sys.path if 'site-' "
+    line += f"not in p]; sys.path.insert(0, {str(ROOT)!r}); "
+    line += "sys.argv = ['scaffold', 'doctor']; "
+    line += "runpy.run_module('scaffold', run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", line],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4, done.stderr
+    assert "is not installed for" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_library_that_a_command_lacks_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lacks(_: object) -> int:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("scaffold.__main__.carry_out", lacks)
+    assert main(["list"]) == 4
+    error = capsys.readouterr().err
+    assert error.startswith("error: torch is not installed; ")
 
 
 def test_python_is_held_against_what_the_package_asks() -> None:

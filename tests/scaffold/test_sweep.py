@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from scaffold.emit import emit
 from scaffold.lab import sweep
 from scaffold.lab.sweep import Sweep, SweepError, digest, read_sweep
 from scaffold.plan import Plan
+from scratchlm.cli.errors import UserError
 from scratchlm.model.gpt import GPTConfig, flops_per_token
 
 SWEEPS = sorted((Path(sweep.__file__).parent / "sweeps").glob("*.toml"))
@@ -95,6 +97,67 @@ def test_a_setting_is_an_option_and_a_switch_has_two() -> None:
     settings = {"learning_rate": 0.001, "bias": False, "tied": True}
     wanted = ["--learning-rate", "0.001", "--no-bias", "--tied"]
     assert sweep.options(settings) == wanted
+
+
+SLOW = """\
+import signal, sys, time
+def save(*_):
+    time.sleep(1)
+    print("saved", flush=True)
+    sys.exit(130)
+signal.signal(signal.SIGINT, save)
+print("begun", flush=True)
+time.sleep(60)
+"""
+
+
+def test_ctrl_c_leaves_a_run_the_time_to_save() -> None:
+    line = "import sys; from scaffold.lab import sweep; "
+    line += f"sys.exit(sweep.call([sys.executable, '-c', {SLOW!r}]))"
+    with subprocess.Popen(
+        [sys.executable, "-c", line],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # so that both have it, as from a keyboard
+    ) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == "begun\n"
+        os.killpg(started.pid, signal.SIGINT)
+        assert started.stdout.read() == "saved\n"
+    assert started.returncode == sweep.STOPPED
+
+
+def test_a_run_that_goes_on_has_the_settings_of_its_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No run keeps its device; and one that never saved begins anew."""
+    monkeypatch.setattr(sweep, "HERE", tmp_path)
+    called: list[list[str]] = []
+
+    def stop(words: list[str]) -> int:
+        called.append(words)
+        return sweep.STOPPED
+
+    monkeypatch.setattr(sweep, "call", stop)
+    settings = {"device": "cpu", "steps": 4, "seed": 1}
+    own = Sweep("own", {}, {"steps": [4]}, [1, 2, 3])
+    folder = tmp_path / "runs" / "own" / digest(settings)[:12]
+    (folder / "checkpoint" / "step-000000").mkdir(parents=True)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            sweep.train(own, settings)
+        (folder / "seal.json").write_text("{}", encoding="utf-8")
+    assert ["--resume" in words for words in called] == [False, True]
+    for words in called:
+        assert words[-6:] == sweep.options(settings)
+        assert words[words.index("--device") + 1] == "cpu"
+
+
+def test_without_git_there_is_no_commit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert sweep.commit() == "no commit"
 
 
 def test_a_line_that_is_no_entry_is_told(
@@ -217,6 +280,44 @@ def test_a_report_has_the_parts_of_a_paper(
     head = sweep.git("rev-parse", "HEAD")
     again = "\n".join(sweep.again(own, [{"commit": f"{head}+changes"}]))
     assert f"git worktree add ../again {head}\n" in again
+    inside = "scaffold/lab/"  # where this module is in its repository
+    assert f"\ncp sweeps/own.toml ../again/{inside}sweeps/\n" in again
+    assert f"\ncd ../again/{inside}\n" in again
+    nowhere = "\n".join(sweep.again(own, [{"commit": "no commit"}]))
+    assert "rm " not in nowhere  # it would be the only registry
+    assert "mv registry.jsonl runs ../before/\n" in nowhere
+
+
+def test_a_report_without_the_runs_says_that_they_are_not_here(
+    reported: tuple[Sweep, list[dict[str, Any]]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a clone: the registry is committed, and runs/ is not."""
+    own, entries = reported
+    monkeypatch.undo()  # the contamination that the fixture leaves out
+    monkeypatch.setattr(sweep, "HERE", tmp_path)
+    monkeypatch.setattr(sweep, "REGISTRY", tmp_path / "registry.jsonl")
+    monkeypatch.setattr(sweep, "REPORTS", tmp_path / "reports")
+    register([e | {"run": "runs/own/" + "0" * 12} for e in entries])
+    assert sweep.main(["report", str(tmp_path / f"{own.name}.toml")]) == 0
+    text = (tmp_path / "reports" / "own.md").read_text(encoding="utf-8")
+    assert f"- text {'t' * 12}: no run of it is here" in text
+
+
+def test_a_damaged_run_is_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def damaged(_: Sweep) -> str:
+        raise UserError("it is damaged")
+
+    monkeypatch.setattr(sweep, "report", damaged)
+    path = tmp_path / "own.toml"
+    path.write_text(SMALL, encoding="utf-8")
+    assert sweep.main(["report", str(path)]) == 2
+    assert capsys.readouterr().err == "error: it is damaged\n"
 
 
 def test_what_weakens_a_result_is_told(
@@ -273,6 +374,9 @@ def test_a_sweep_runs_registers_and_reports(tmp_path: Path) -> None:
     assert dry.returncode == 0, dry.stderr
     assert "6 runs to train, 0 registered" in dry.stdout
     assert not (folder / "registry.jsonl").exists()
+    first = digest(next(read_sweep(folder / "sweeps" / "own.toml").runs))
+    killed = folder / "runs" / "own" / first[:12]  # while it first saved
+    (killed / "checkpoint" / "step-000000").mkdir(parents=True)
     done = call(folder, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     text = (folder / "registry.jsonl").read_text(encoding="utf-8")

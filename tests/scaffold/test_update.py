@@ -89,6 +89,33 @@ def test_an_update_brings_the_books_files(
     assert all_of(older) == all_of(made)
 
 
+def test_what_comes_next_commits_the_new_files_too(
+    older: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["update", str(older)]) == 0
+    words = capsys.readouterr().out.split("next:  ")[1]
+    lines = [x.strip() for line in words.splitlines() for x in line.split("; ")]
+    commands = [line for line in lines if line.startswith("git ")]
+    assert commands[-1] == "git commit"
+    for command in [*commands[:-1], f"{commands[-1]} -qm 'The update'"]:
+        subprocess.run(["sh", "-c", command], cwd=older, check=True)
+    assert git(older, "status", "--porcelain") == ""
+    assert git(older, "ls-files", "check/verdict.py")
+
+
+def test_a_repository_that_git_does_not_read_is_left_alone(
+    older: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As that of another owner: nobody knows what is not committed there."""
+    before = all_of(older)
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    assert main(["update", str(older)]) == 2
+    assert "dubious ownership" in capsys.readouterr().err
+    assert all_of(older) == before
+
+
 def test_what_was_changed_is_kept(older: Path, made: Path) -> None:
     """The new one lies beside it, once; and yours becomes the book's again."""
     path = older / STALE

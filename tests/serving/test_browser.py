@@ -166,6 +166,11 @@ def test_choices(engine: MiniRacer) -> None:
     assert engine.call("pick", scores, 1, 1.1) == 1  # a sum rounded
 
 
+def test_any_number_of_scores(engine: MiniRacer) -> None:
+    count = engine.eval("softmax(new Float32Array(200000), 1).length")
+    assert count == 200_000
+
+
 # --- the tokenizer -----------------------------------------------------------
 
 

@@ -632,6 +632,19 @@ def test_a_cut_without_a_name_is_refused(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
+def test_numbers_without_a_token_are_refused(tmp_path: Path) -> None:
+    gap = Tokenizer([], {END: 300})
+    model = vivid(replace(FORMS["gpt2"], vocab_size=301))
+    with pytest.raises(ValueError, match="numbers without a token"):
+        export_gguf(tmp_path / "x.gguf", model, gap)
+
+
+def test_all_files_may_be_read_by_the_same_people(tmp_path: Path) -> None:
+    export_folder(tmp_path / "x", vivid(FORMS["gpt2"]), TOWN)
+    modes = {p.stat().st_mode for p in (tmp_path / "x").iterdir()}
+    assert len(modes) == 1
+
+
 def test_two_tokens_in_front_of_a_text_are_refused(tmp_path: Path) -> None:
     model = vivid(FORMS["gpt2"])
     with pytest.raises(ValueError, match="2 tokens in front of a text"):

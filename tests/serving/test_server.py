@@ -1,5 +1,6 @@
 """A service over a real socket, asked by the official client and by hand."""
 
+import asyncio
 import copy
 import http.client
 import json
@@ -28,6 +29,7 @@ from scratchlm.model.heads import attention_maps
 from scratchlm.serving import server
 from scratchlm.serving.server import (
     Choice,
+    Job,
     Limits,
     Service,
     TextStream,
@@ -389,6 +391,27 @@ def test_nothing_to_begin_with(real: Town) -> None:
         letters.encode("z")
 
 
+def test_a_prompt_as_an_imported_model_knows_it() -> None:
+    """In one form of Unicode, and behind the token before each text."""
+    theirs = Service(MODEL, BYTES, "town", begin=[256], normal="NFC")
+    assert theirs.encode("e\u0301") == [256, *BYTES.encode("\xe9")]
+    assert theirs.encode("") == [256]
+
+
+def test_who_names_no_length_of_an_answer_gets_what_is_allowed() -> None:
+    asked = {"messages": [{"role": "user", "content": "a"}]}
+    with town(Script(b"ab"), new_tokens=4) as found:
+        status, answer = found.post("/v1/chat/completions", **asked)
+        assert status == 200
+        assert answer["usage"]["completion_tokens"] == 4
+
+
+def test_half_a_character_in_a_dialogue_is_refused(real: Town) -> None:
+    asked = {"messages": [{"role": "user", "content": "\ud800"}]}
+    status, answer = real.post("/v1/chat/completions", **asked)
+    assert (status, answer["error"]["param"]) == (400, "messages")
+
+
 @pytest.mark.always
 def test_a_dialogue(real: Town) -> None:
     prompt = encode_request(BYTES, "Who?")
@@ -503,6 +526,14 @@ def test_where_the_last_token_looks(real: Town) -> None:
     assert wrong[0] == 401
 
 
+def test_a_long_look_is_refused() -> None:
+    with town(Script(b"a"), looked=4) as found:
+        for prompt, wanted in (("abcd", 200), ("abcde", 400)):
+            status, answer = found.post("/v1/attention", prompt=prompt)
+            assert status == wanted
+        assert answer["error"]["param"] == "prompt"
+
+
 def test_other_errors_have_the_same_form(real: Town) -> None:
     for status, found in {
         404: real.ask("GET", "/v2"),
@@ -511,10 +542,12 @@ def test_other_errors_have_the_same_form(real: Town) -> None:
     }.items():
         assert found[0] == status
         assert json.loads(found[2])["error"]["type"] == "invalid_request_error"
+        assert status != 405 or found[1]["allow"] == "POST"
     simple = real.ask(
         "POST", "/v1/completions", "{}", Content_Type="text/plain"
     )
     assert simple[0] == 400  # a form of some other site's page
+    assert "Content-Type: application/json" in simple[2]
 
 
 def test_a_body_that_is_too_large(real: Town) -> None:
@@ -679,6 +712,34 @@ def test_an_engine_that_fails_is_not_waited_for(
     assert "planted" in caplog.text
 
 
+def test_a_reader_who_does_not_read_holds_no_place() -> None:
+    """Nobody looks into the inbox, and still the time is up."""
+    engine: Any = Script(b"a", gate=True)
+    service = Service(MODEL, BYTES, "town", engine=engine)
+
+    async def wait() -> None:
+        choice = Choice(0, [97], Request(9), BYTES)
+        job = Job(service.worker, [choice], 0.05, service.metrics)
+        assert len(service.worker.inboxes) == 1
+        await asyncio.sleep(0.2)
+        assert not service.worker.inboxes
+        with pytest.raises(server.Refused, match="time is up"):
+            await anext(job.pieces())
+        job.close()
+
+    asyncio.run(wait())
+    assert engine.cancelled == [1]
+
+
+def test_an_app_may_be_served_again() -> None:
+    service = Service(MODEL, BYTES, "town", limits=Limits(seconds=20))
+    app = make_app(service)
+    for _ in range(2):
+        with served(app) as address:
+            found = Town(service, address, "any")
+            assert found.post(prompt="a", max_tokens=2)[0] == 200
+
+
 def test_what_the_engine_refuses_is_refused() -> None:
     engine = Engine(MODEL, blocks=2, block_size=4)
     with town(engine) as found:
@@ -707,6 +768,11 @@ def test_a_mistake_of_ours_is_not_explained(
         status, answer = found.post(prompt="a")
         assert (status, answer["error"]["type"]) == (500, "server_error")
         assert "planted" not in json.dumps(answer)
+        body = json.dumps({"model": "town", "prompt": "a"})
+        _, headers, _ = found.ask("POST", "/v1/completions", body)
+        assert server.SAFE.items() <= headers.items()
+        _, _, counts = found.ask("GET", "/metrics")
+        assert 'path="/v1/completions",status="500"} 2.0' in counts
     assert "planted" in capfd.readouterr().err
 
 

@@ -93,6 +93,7 @@ def test_who_is_asked(model: GPT, tokenizer: Tokenizer) -> None:
         ("start();\n</script>", "stop();\n</script>", "does not name"),
         ("<style>", '<link rel="x" href="//a.org/b"><style>', "//a.org/b"),
         ("</body>", "<script>go()</script></body>", "does not name"),
+        ("</body>", '<script type="module">go()</script></body>', "not name"),
     ):
         assert page.count(old) == 1
         [found] = asks_outside(page.replace(old, new))

@@ -34,6 +34,25 @@ def test_keep_copy(tmp_path: Path) -> None:
     assert copied.read_text() == "20"
 
 
+def test_what_a_crash_has_left_is_cleared_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    (folder / "new").write_text("20")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda *_: 1 / 0)  # and here it dies
+        (folder / "old").write_text("10")
+        with pytest.raises(ZeroDivisionError):
+            keep_copy(folder, 10, count=2)
+    (folder / "old").unlink()
+    keep_copy(folder, 20, count=2)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["checkpoint", "checkpoint-000020"]
+    kept = [path.name for path in (tmp_path / names[1]).iterdir()]
+    assert kept == ["new"]
+
+
 def test_best_interval() -> None:
     """Whatever else one tries costs more: saving, and half of it lost."""
 

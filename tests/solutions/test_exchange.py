@@ -33,6 +33,8 @@ def test_a_smaller_vocabulary_is_a_start_of_the_larger() -> None:
     assert small.merges == Tokenizer.train(TEXT, 400).merges
     with pytest.raises(ValueError, match="not between"):
         cut_vocabulary(TOWN, 10_000)
+    with pytest.raises(ValueError, match="256 is not between 257 and 600"):
+        cut_vocabulary(TOWN, 256)
 
 
 def test_other_pairs_exist_and_never_meet() -> None:

@@ -8,10 +8,13 @@ from scratchlm.model.attention import (
     scaled_dot_product_attention,
 )
 from scratchlm.model.flash import PeakMemory
+from scratchlm.model.window import window_mask
 from solutions.model.flash import (
     FlashAttention,
+    attend_in_window,
     attend_with_log_sum,
     merge,
+    tile_mask,
     tiles,
     traffic,
 )
@@ -47,6 +50,26 @@ def test_parts_merge_in_any_order() -> None:
     for a, b, c in ((0, 1, 2), (2, 0, 1), (1, 0, 2)):
         got, _ = merge(merge(parts[a], parts[b]), parts[c])
         torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
+        got, _ = merge(parts[a], merge(parts[b], parts[c]))
+        torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("queries", [3, 10])
+def test_a_tile_of_the_mask(queries: int) -> None:
+    mask, cpu = causal_mask(queries, 10), torch.device("cpu")
+    for now in (slice(0, 4), slice(4, 8), slice(8, 12)):
+        assert torch.equal(tile_mask(queries, 10, now, cpu), mask[:, now])
+
+
+@pytest.mark.parametrize("window", [1, 3, 8, 9, 37])
+@pytest.mark.parametrize("block", [1, 4, 5, 64])
+def test_a_window_in_blocks(window: int, block: int) -> None:
+    torch.manual_seed(2)
+    q, k, v = torch.randn(3, 2, 30, 8)
+    seen = window_mask(30, 30, window)
+    wanted, _ = attend_with_log_sum(q, k, v, seen)
+    got = attend_in_window(q, k, v, window, block)
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("block", [1, 4, 50])

@@ -57,8 +57,12 @@ def test_what_is_much_used_is_smaller() -> None:
 
 def test_the_parabola_finds_the_bottom_of_a_budget() -> None:
     n, _ = LAW.best_split(1e12)
-    sizes = [n * 2.0**k for k in range(-2, 3)]
-    losses = [LAW.loss(size, 1e12 / 6 / size) for size in sizes]
-    assert parabola_minimum(sizes, losses) == pytest.approx(n, rel=0.15)
+    off = {}
+    for factor in (2.0, 4.0):
+        sizes = [n * factor**k for k in range(-2, 3)]
+        losses = [LAW.loss(size, 1e12 / 6 / size) for size in sizes]
+        off[factor] = parabola_minimum(sizes, losses) / n - 1
+    assert 0.03 < off[2.0] < 0.05
+    assert 0.15 < off[4.0] < 0.2
     with pytest.raises(ValueError, match="rise at both ends"):
         parabola_minimum(sizes, list(-np.array(losses)))

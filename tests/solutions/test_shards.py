@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from scratchlm.text.prepare import MaterialError
 from scratchlm.text.shards import (
     Shard,
     TokenRow,
@@ -92,6 +93,29 @@ def test_a_mixture_has_its_shares() -> None:
     assert (len(row), int(row[:].sum())) == (244, 183)
 
 
+def test_a_mixture_copies_nothing() -> None:
+    stories = TokenRow([np.zeros(400, int), np.zeros(600, int)])
+    plays = TokenRow([np.ones(1700, int)])
+    row = mixture([stories, plays], [1, 1])
+    assert (len(row), int(row[:].sum())) == (3400, 1700)
+    whole = [*stories.parts, *plays.parts]
+    for part in row.parts:
+        assert not len(part) or any(np.shares_memory(part, w) for w in whole)
+
+
+def test_a_mark_may_begin_the_file_of_who_is_forgotten(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.jsonl"
+    for name, left in (("Ada", 2), ("Pell", 1)):
+        texts = ("bread", "by Mrs Pell")
+        lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        path.write_text(lines, encoding="utf-8-sig")
+        write_shards(tokenizer, [path], tmp_path / name, SIZE, 1)
+        forget(name, tokenizer, [path], tmp_path / name, SIZE)
+        assert len(list(cut_files([path])[0])) == left
+
+
 def test_who_is_forgotten_leaves_a_trace_in_few_shards(
     tokenizer: Tokenizer, files: list[Path], tmp_path: Path
 ) -> None:
@@ -115,6 +139,28 @@ def test_who_is_forgotten_leaves_a_trace_in_few_shards(
         first = len(cut_files(copies[:1], SIZE))
         assert len(changed) == 1 if keep else 1 < len(changed) <= first + 1
         assert len(before.shards) > first
+
+
+def test_a_folder_of_others_is_refused_before_anything_is_written(
+    tokenizer: Tokenizer,
+    files: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also by an engine that works as soon as it has a task."""
+    engine = SimpleNamespace(
+        remote=lambda step: SimpleNamespace(remote=step), get=list
+    )
+    monkeypatch.setitem(sys.modules, "ray", engine)
+    write_shards(tokenizer, files, tmp_path, SIZE, 1)
+    kept = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    other = Tokenizer.train(STORIES, 310)
+    with pytest.raises(MaterialError, match="another fingerprint"):
+        encode_by_ray(other, files, tmp_path, SIZE)
+    with pytest.raises(MaterialError, match="another fingerprint"):
+        encode_share(other, files, tmp_path, SIZE, 0, 2)
+    assert kept == {p: p.read_bytes() for p in tmp_path.iterdir()}
+    assert encode_by_ray(tokenizer, files, tmp_path, SIZE).shards
 
 
 def test_what_an_engine_is_asked_for(

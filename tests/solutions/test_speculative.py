@@ -18,6 +18,7 @@ from scratchlm.model.gpt import GPT, gpt2_config
 from solutions.generation.speculative import (
     Cautious,
     FirstOf,
+    ThreeAlike,
     best_guesses,
     best_temperature,
     dropped,
@@ -66,6 +67,26 @@ def test_the_first_with_something_to_say_is_asked() -> None:
     assert len(draft.propose([1, 2, 3], 2, GREEDY)[0]) == 2
     nobody = FirstOf(LookupDraft(13)).propose([1, 2, 3], 2, GREEDY)
     assert nobody[0] == []
+
+
+@pytest.mark.parametrize(
+    ("ids", "guesses"),
+    [
+        ([1, 2, 3, 4, 1, 2, 3], [4, 1]),
+        ([5, 2, 3, 4, 1, 2, 3], []),  # two match, and three do not
+        ([6, 6, 6, 6], [6]),
+        ([1, 2, 3], []),
+        ([2], []),
+    ],
+)
+def test_it_guesses_where_three_match(
+    ids: list[int], guesses: list[int]
+) -> None:
+    found, q = ThreeAlike(13).propose(ids, 2, GREEDY)
+    assert found == guesses
+    assert q.shape == (len(guesses), 13)
+    second = FirstOf(ThreeAlike(13), ModelDraft(model(1)))
+    assert len(second.propose(ids, 2, GREEDY)[0]) == len(guesses or "ab")
 
 
 @pytest.mark.parametrize("least", [0.0, 0.1, 1.1])

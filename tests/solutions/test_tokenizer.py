@@ -49,3 +49,23 @@ def test_a_healed_prompt_can_end_the_word() -> None:
     assert any(piece.startswith(b" l") and len(piece) > 3 for piece in pieces)
     assert prompt.startswith(start)
     assert healed_prompt(TOWN, "")[1] == sorted(TOWN.tokens)
+
+
+@pytest.mark.parametrize("prompt", ["caf\u00e9", "Hi \N{BREAD}", "\u00e9"])
+@pytest.mark.parametrize(
+    "tokenizer", [TOWN, Tokenizer([], TOWN.special_tokens)]
+)
+def test_a_healed_prompt_ends_with_a_whole_character(
+    tokenizer: Tokenizer, prompt: str
+) -> None:
+    start, numbers = healed_prompt(tokenizer, prompt)
+    assert prompt.startswith(start)
+    left = prompt.removeprefix(start).encode()
+    assert all(tokenizer.tokens[n].startswith(left) for n in numbers)
+
+
+def test_a_healed_prompt_does_not_end_the_text() -> None:
+    """The name of a special token is no spelling of it."""
+    start, numbers = healed_prompt(TOWN, "1 <")
+    assert "1 <".startswith(start)
+    assert TOWN.end_id not in numbers

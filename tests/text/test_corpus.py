@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,6 +60,7 @@ from scratchlm.text.corpus import (
     units,
     write_documents,
 )
+from scratchlm.text.files import FileError
 from scratchlm.text.toytown import write_corpus
 
 FEW = settings(deadline=None, max_examples=60)
@@ -288,6 +290,18 @@ def test_what_is_redacted(kind: str, found: str) -> None:
         ("pell@bakery.example-Pell", "pell@bakery.example-Pell"),
         ("030 901820 / 030 901821 / 030 901822", "<phone> / <phone> / <phone>"),
         ("\uff14111 1111 1111 111\uff11 12/27", "<card> 12/27"),
+        ("Phone #: (212) 736-5000", "Phone #: <phone>"),
+        ("Tel # 212-736-5000", "Tel # <phone>"),
+        ("Fax #: +44 20 7946 0958", "Fax #: <phone>"),
+        ("Room 4, call # 1-800-555-1234", "Room 4, call # <phone>"),
+        ("Section\n+44 20 7946 0958", "Section\n<phone>"),
+        ("Release\n8.8.8.8 was down", "Release\n<ip> was down"),
+        ("#212-736-5000, v8.8.8.8", "#212-736-5000, v8.8.8.8"),
+        ("-jane@example.com", "<email>"),
+        ("...jane@example.com", "<email>"),
+        ("+jane@example.com", "<email>"),
+        ("write:-jane@example.com now", "write:<email> now"),
+        ("x (.jane@example.com)", "x (<email>)"),
     ],
 )  # fmt: skip
 def test_what_stands_around_it_stays(before: str, after: str) -> None:
@@ -343,7 +357,7 @@ def test_redacting_twice_changes_nothing() -> None:
 
 ROWS = [
     "1", "1.", "1-", "0/", "12 34 ", "a@", "a.", ":", "+1-", "AB12 ",
-    "030 901820 / ", "+49 30 901820/", "2127365000/",
+    "030 901820 / ", "+49 30 901820/", "2127365000/", "-", ".-+a", "-a@",
 ]  # fmt: skip
 
 
@@ -804,6 +818,7 @@ def test_robots() -> None:
 
 def test_reservation() -> None:
     assert is_reserved({"tdm-reservation": "1"})
+    assert is_reserved({"TDM-Reservation": " 1 "})
     assert not is_reserved({"tdm-reservation": "0"})
     assert not is_reserved({})
 
@@ -1010,6 +1025,24 @@ def test_folders_and_personal_data(tmp_path: Path) -> None:
     assert prepare(folder, tmp_path / "b").redacted == {"phone": 90}
 
 
+def test_a_link_to_a_folder_stays_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be made anew is refused before the work."""
+    write_documents(tmp_path / "a.jsonl", [{"text": t} for t in stories(100)])
+    (tmp_path / "big").mkdir()
+    out = tmp_path / "out"
+    out.symlink_to(tmp_path / "big")
+    with monkeypatch.context() as patch:
+        patch.setattr(os.path, "ismount", lambda _: True)
+        patch.setattr(corpus, "read_documents", pytest.fail)
+        with pytest.raises(ValueError, match="made anew; name a folder in it"):
+            prepare(tmp_path / "a.jsonl", out)
+    prepare(tmp_path / "a.jsonl", out)
+    assert out.is_symlink()
+    assert (tmp_path / "big" / "train.jsonl").exists()
+
+
 def test_nothing_is_written_that_is_not_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1153,6 +1186,79 @@ def test_nothing_is_continued_without_a_checksum(
     assert Handler.log == [("plain", None)]
 
 
+class Answer:
+    """A response of another address, in place of a real one."""
+
+    status_code = 200
+    url = "https://nowhere.invalid/text.bin"
+    headers: ClassVar[dict[str, str]] = {}
+    history = ()
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        self.meanwhile = meanwhile
+
+    def __enter__(self) -> "Answer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """There is nothing to close."""
+
+    def raise_for_status(self) -> None:
+        """All is well."""
+
+    def iter_content(self, size: int) -> Iterator[bytes]:
+        yield BODY[:100_000]
+        self.meanwhile()
+        yield BODY[100_000:]
+
+
+def test_two_programs_that_fetch_one_file_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that breaks off takes nothing from the one that does not."""
+
+    def broken() -> None:
+        raise requests.ConnectionError("it broke off")
+
+    def second() -> None:
+        with pytest.raises(ConnectionError, match="it broke off"):
+            get(Answer.url, tmp_path)
+
+    answers = [Answer(second), Answer(broken)]
+    monkeypatch.setattr(requests, "get", lambda *_, **__: answers.pop(0))
+    assert get(Answer.url, tmp_path).read_bytes() == BODY
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "text.bin", "text.bin.source.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, PermissionError])
+def test_a_half_without_a_checksum_is_not_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def interrupted() -> None:
+        raise error
+
+    answer = Answer(interrupted)
+    monkeypatch.setattr(requests, "get", lambda *_, **__: answer)
+    with pytest.raises(error):
+        get(Answer.url, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_note_without_room_costs_no_download(
+    server: str, tmp_path: Path
+) -> None:
+    (tmp_path / "text.bin.source.json").mkdir()
+    address = f"{server}/plain/text.bin"
+    with pytest.raises(FileError, match="could not be written") as caught:
+        get(address, tmp_path, sha256=GOOD)
+    assert "has been changed" not in str(caught.value)
+    assert (tmp_path / "text.bin.part").read_bytes() == BODY
+    (tmp_path / "text.bin.source.json").rmdir()
+    assert get(address, tmp_path, sha256=GOOD).read_bytes() == BODY
+
+
 def test_a_checksum_of_the_user_counts(tmp_path: Path) -> None:
     """Also for a text whose checksum is known: that text may have changed."""
     mirror = tmp_path / "mirror"
@@ -1286,6 +1392,14 @@ def test_nothing_is_taken_unencrypted(server: str, tmp_path: Path) -> None:
     with pytest.raises(PermissionError, match="unencrypted"):
         get(f"{server}/plain/text.bin", tmp_path)
     assert list(tmp_path.iterdir()) == []
+    redirect, last = requests.Response(), requests.Response()
+    redirect.url = "http://example.org/a.txt"
+    last.url = "https://elsewhere.example/a.txt"
+    corpus.check_response(last, trusted=False)
+    last.history = [redirect]
+    with pytest.raises(PermissionError, match=r"example\.org.*unencrypted"):
+        corpus.check_response(last, trusted=False)
+    corpus.check_response(last, trusted=True)
 
 
 def test_reservations_are_respected(server: str, tmp_path: Path) -> None:

@@ -455,6 +455,8 @@ UNLIKE = [
     (r"\pL", "pL"),
     (r"(a)\1", "1"),
     (r"\ba", "b"),
+    (r"[a-z--b]+", "--"),
+    (r"[a~~b]", "~~"),
 ]
 
 
@@ -474,8 +476,9 @@ def test_patterns_that_mean_two_things_are_refused(
 
 @pytest.mark.parametrize(
     "pattern",
-    [PATTERN, GPT2_PATTERN, LLAMA, r"\p{L}+", "[a-e]+ ?|(?<!x)y", "(?:ab|a)c"],
-)
+    [PATTERN, GPT2_PATTERN, LLAMA, r"\p{L}+", "[a-e]+ ?|(?<!x)y", "(?:ab|a)c",
+     r"[a-c-]+|[~x]"],
+)  # fmt: skip
 @settings(deadline=None, max_examples=25)
 @given(text=st.one_of(ANY, st.text("abcxy1 \n")))
 def test_any_pattern_gives_one_and_the_same(pattern: str, text: str) -> None:
@@ -485,6 +488,70 @@ def test_any_pattern_gives_one_and_the_same(pattern: str, text: str) -> None:
     hug = tokenizers.Tokenizer.from_str(to_tokenizers(ours))
     assert tik.encode_ordinary(text) == ours.encode(text)
     assert hug.encode(text).ids == ours.encode(text, {END})
+
+
+@pytest.mark.parametrize("pattern", ["a?", r"\d*", "a{,2}"])
+def test_words_of_no_letters_are_too_little_for_tiktoken(pattern: str) -> None:
+    """It would panic, which is no error that a program catches."""
+    ours = Tokenizer(TOWN.merges, TOWN.special_tokens, pattern)
+    with pytest.raises(ExchangeError, match="also finds words of no letters"):
+        to_tiktoken(ours)
+    hug = tokenizers.Tokenizer.from_str(to_tokenizers(ours))
+    for text in ("bab", "a1b", "aab"):
+        assert hug.encode(text).ids == ours.encode(text)
+
+
+def added(text: str, number: int, normalized: bool) -> dict[str, object]:
+    """A token for the list of those that are added."""
+    token = json.loads(to_tokenizers(TOWN))["added_tokens"][0]
+    return {
+        **token, "content": text, "id": number, "special": False,
+        "normalized": normalized,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("cd", "xcd"), ("xcd", "cd"), ("abc", "cde"), ("cde", "abc"), ("z", "z")],
+)
+def test_added_tokens_of_two_rounds_are_refused_where_they_meet(
+    first: str, second: str
+) -> None:
+    """Those without "normalized" are cut out before the others are sought."""
+    number = TOWN.vocab_size
+    tokens = [added(first, number, False), added(second, number + 1, True)]
+    with pytest.raises(ExchangeError, match="looks for added tokens in two"):
+        from_tokenizers(changed(added_tokens=tokens))
+    for token in tokens:
+        token["normalized"] = True
+    if first != second:
+        from_tokenizers(changed(added_tokens=tokens))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    words=st.lists(
+        st.text("QXZ", min_size=2, max_size=4), unique=True, max_size=9
+    ),
+    rounds=st.lists(st.booleans(), min_size=9, max_size=9),
+    text=st.text("QXZd", max_size=30),
+)
+def test_added_tokens_are_the_same_or_refused(
+    words: list[str], rounds: list[bool], text: str
+) -> None:
+    tokens = [
+        added(word, TOWN.vocab_size + i, late)
+        for i, (word, late) in enumerate(zip(words, rounds))
+    ]
+    file = changed(added_tokens=tokens)
+    try:
+        ours, numbers = from_tokenizers(file)
+    except ExchangeError:
+        assert len({*rounds[: len(words)]}) == 2
+        return
+    theirs = tokenizers.Tokenizer.from_str(file)
+    ids = [numbers[i] for i in ours.encode(text, allowed_special="all")]
+    assert ids == theirs.encode(text, add_special_tokens=False).ids
 
 
 def test_merges_written_as_one_word_are_read_too() -> None:

@@ -1,11 +1,13 @@
 """Files are whole or not there, and what changed after sealing is named."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import resource
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,59 @@ def test_contents_before_the_name_and_the_name_before_we_return(
     assert calls[3:] == ["folder", "folder"]  # of a, and of b
 
 
+def test_a_mac_waits_for_the_memory_of_the_drive(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """There fsync only hands the bytes over; not every disk has the other."""
+    calls: list[str] = []
+
+    def refuse(file: Any, call: int) -> None:
+        calls.append(f"full {call}")
+        raise OSError(errno.ENOTSUP, "no such call")
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    monkeypatch.setattr(os, "replace", lambda *_: calls.append("rename"))
+    write_text(tmp_path / "x", "x")
+    assert calls == ["full 51", "rename"]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF, errno.ENOTSUP])
+def test_a_disk_without_that_call_is_written_to(
+    tmp_path: Path, monkeypatch: Any, number: int
+) -> None:
+    """Some that are reached by a network cannot sync a list of names."""
+    fsync = os.fsync
+
+    def no_folders(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, "no such call")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", no_folders)
+    write_text(tmp_path / "a" / "x", "new")
+    assert (tmp_path / "a" / "x").read_text() == "new"
+    number = errno.EIO
+    with pytest.raises(FileError, match="x could not be written"):
+        write_text(tmp_path / "x", "new")
+
+
+def test_a_folder_that_may_not_be_listed_is_written_to(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    opening = os.open
+
+    def no_folders(path: Any, flags: int, *mode: int) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opening(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", no_folders)
+    write_text(tmp_path / "a" / "x", "new")
+    assert (tmp_path / "a" / "x").read_text() == "new"
+
+
 @pytest.mark.parametrize("size", [0, 1, 5000, 9999])
 def test_a_full_disk_is_one_sentence(tmp_path: Path, size: int) -> None:
     path = tmp_path / "x.txt"
@@ -144,11 +199,28 @@ def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
         OSError("a request failed"),
         FileNotFoundError(errno.ENOENT, "no such file", "another/file"),
     ]
+    errors += [
+        FileNotFoundError(errno.ENOENT, "no such file", str(tmp_path / "x")),
+        OSError(errno.EIO, "input/output error", "another/file"),
+    ]
     for error in errors:
-        with pytest.raises(type(error)) as seen, replacing(tmp_path / "x"):
+        with pytest.raises(type(error)) as seen, replacing(tmp_path / "xy"):
             raise error
         assert seen.value is error
     assert names(tmp_path) == []
+
+
+def test_errors_of_the_file_and_of_folders_above_are_told(
+    tmp_path: Path,
+) -> None:
+    partial = tmp_path / "xy.partial"
+    for place in (str(partial), partial, str(tmp_path), tmp_path.parent):
+        for number in (errno.EIO, errno.EACCES):
+            with (
+                pytest.raises(FileError, match="xy could not be written"),
+                replacing(tmp_path / "xy"),
+            ):
+                raise OSError(number, "it refuses", place)
 
 
 def test_json_there_and_back(tmp_path: Path) -> None:

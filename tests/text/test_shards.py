@@ -1,13 +1,17 @@
 """Shards: the same tokens, whatever happens on the way."""
 
 import json
+import os
+import resource
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from scratchlm.text import shards
+from scratchlm.text.files import FileError
 from scratchlm.text.prepare import MaterialError, encode_to_file, whole_file
 from scratchlm.text.shards import (
     MANIFEST,
@@ -205,6 +209,102 @@ def test_one_bit_is_seen_and_can_be_overlooked(
     assert len(open_shards(tmp_path / "s", verify=False)) > 0
 
 
+def test_a_source_that_became_shorter_has_an_end(corpus: list[Path]) -> None:
+    """Its pieces were cut when there was more of it."""
+    pieces = cut_files(corpus[:1], 999)
+    whole = list(pieces[0])
+    corpus[0].write_bytes(corpus[0].read_bytes().partition(b"\n")[0])
+    assert len(list(islice(pieces[0].lines(), 9))) == 1
+    assert list(pieces[0]) == whole[:1]
+
+
+def test_what_changes_while_it_is_encoded_is_encoded_again(
+    tokenizer: Tokenizer, corpus: list[Path], tmp_path: Path
+) -> None:
+    text, encode = corpus[0].read_bytes(), encode_to_file
+
+    def changing(*given: object) -> object:
+        done = encode(*given)  # type: ignore
+        corpus[0].write_bytes(text.replace(b"One story", b"ONE STORY"))
+        return done
+
+    folder = tmp_path / "s"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "encode_to_file", changing)
+        write_shards(tokenizer, corpus[:1], folder, 999)
+    with pytest.MonkeyPatch.context() as patch:
+        names = counting(patch)
+        write_shards(tokenizer, corpus[:1], folder, 999)
+    assert names == ["00000.tokens"]
+    assert "ONE STORY" in tokenizer.decode(open_shards(folder)[:].tolist())
+
+
+def test_more_shards_than_files_that_may_be_open(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(lines(["bread"] * 90))
+    row = write_shards(tokenizer, [path], tmp_path / "s", 20, workers=1)
+    assert len(row.shards) > 80
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        tokens = open_shards(tmp_path / "s")
+        count = join_shards(tmp_path / "s", tmp_path / "joined.tokens")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(tokens) == count
+
+
+def test_the_limit_stays_where_there_is_none_or_no_more() -> None:
+    limit = resource.RLIMIT_NOFILE
+    soft, hard = resource.getrlimit(limit)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "name", "nt")  # which has none
+        shards.allow_files(1)
+    assert resource.getrlimit(limit) == (soft, hard)
+    try:
+        shards.allow_files(1 << 40)
+        assert resource.getrlimit(limit)[1] == hard
+    finally:
+        resource.setrlimit(limit, (soft, hard))
+
+
+def test_the_row_has_the_order_of_the_corpus(
+    tokenizer: Tokenizer,
+    corpus: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where names of shards have different lengths."""
+    monkeypatch.setattr(shards, "shard_name", "{}.tokens".format)
+    done = write_shards(tokenizer, corpus, tmp_path / "s", 40)
+    assert len(done.shards) > 10
+    wanted = encode_documents(tokenizer, SOME + SOME[::-1] * 2)
+    assert open_shards(tmp_path / "s")[:].tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_missing_shard_is_named(
+    tokenizer: Tokenizer, corpus: list[Path], tmp_path: Path, verify: bool
+) -> None:
+    write_shards(tokenizer, corpus, tmp_path / "s", 60)
+    (tmp_path / "s" / "00002.tokens").unlink()
+    told = r"00002\.tokens is not there; encode again"
+    with pytest.raises(TokenFileError, match=told):
+        open_shards(tmp_path / "s", verify=verify)
+
+
+def test_a_corpus_without_text_has_no_row(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    write_shards(tokenizer, [empty], tmp_path / "s")
+    with pytest.raises(TokenFileError, match="has no shards, since its texts"):
+        open_shards(tmp_path / "s")
+
+
 def test_a_corpus_may_grow_or_shrink(
     tokenizer: Tokenizer, corpus: list[Path], tmp_path: Path
 ) -> None:
@@ -239,10 +339,21 @@ def test_a_folder_keeps_to_what_it_was_begun_with(
     assert kept == {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
-@pytest.mark.parametrize("text", ["[]", '{"pieces": 1}', '{"shards": 3}'])
+@pytest.mark.parametrize(
+    "text", ["[]", '{"pieces": 1}', '{"shards": 3}', "{", "[" * 100_000]
+)
 def test_a_damaged_manifest_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / MANIFEST).write_text(text)
-    with pytest.raises(TokenFileError, match=r"shards\.json is damaged"):
+    told = r"shards\.json is damaged; delete it, and encode again"
+    with pytest.raises(TokenFileError, match=told):
+        Manifest.read(tmp_path)
+
+
+def test_a_manifest_that_is_not_there_is_not_damaged(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"shards\.json is not there"):
+        Manifest.read(tmp_path)
+    (tmp_path / MANIFEST).mkdir()
+    with pytest.raises(FileError, match="cannot be read: Is a directory"):
         Manifest.read(tmp_path)
 
 

@@ -493,16 +493,34 @@ def test_a_small_grammar(tmp_path: Path) -> None:
         ("past: {}", "", "its sections are to be people, tables, roles"),
         ("past: {}", "past: {", "line 8, column 8"),
         (GRAMMAR, "", "its sections are to be"),
+        ("{pet.a}", "{pet+pet.a}", "rules, story: a sum has no form 'a'"),
+        ("[goat]", "&a [*a, goat]", "recursion"),
+        ("past: {}", "past: {[a, b]: c}", "line 6: a name is to be a word"),
+        ("past: {}", "past: {{a: b}: c}", "line 6: a name is to be a word"),
+        ("past: {}", "past: {a: \udcff}", "can't decode byte 0xff"),
     ],
 )
 def test_mistakes_in_a_grammar_are_named(
     tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     path = tmp_path / "town.yaml"
-    path.write_text(GRAMMAR.replace(old, new))
+    text = GRAMMAR.replace(old, new)
+    path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         read_grammar(path)
     assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_goods_may_be_named_before_who_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "town.yaml"
+    path.write_text(GRAMMAR.replace("[no]", "[bun]"))
+    monkeypatch.setattr(toytown, "TOWN", read_grammar(path))
+    monkeypatch.setattr(toytown, "templates", toytown.templates.__wrapped__)
+    told = {story.text for story in write_corpus(2_000)}
+    assert "Bun and a goat!" in told
+    assert "Mrs Pell is baker." in told
 
 
 SCENE = "Friday comes, and fog hangs over the hill."

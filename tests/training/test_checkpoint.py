@@ -38,6 +38,7 @@ from scratchlm.training import checkpoint as module
 from scratchlm.training.checkpoint import (
     CheckpointError,
     Progress,
+    blaming,
     branch_names,
     checkpoint_folder,
     differences,
@@ -264,6 +265,11 @@ def test_other_settings_are_named(tmp_path: Path) -> None:
     other = {"model": {"channels": 32, "layers": 2}, "steps": 5}
     with pytest.raises(CheckpointError, match="channels: saved 16, now 32"):
         load_checkpoint(tmp_path / "c", model, optimizers, other)
+
+
+def test_a_full_device_does_not_blame_the_file(tmp_path: Path) -> None:
+    with pytest.raises(torch.OutOfMemoryError), blaming(tmp_path):
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_differences() -> None:

@@ -150,6 +150,18 @@ def test_copies_between_the_memories_are_waited_for_unless_told() -> None:
     assert counter.waits == [*2 * ["_to_copy"], "copy_", "_to_copy", "copy_"]
 
 
+def test_writing_by_a_mask_is_waited_for_unless_it_fills() -> None:
+    x = torch.ones(3, device="meta")
+    mask, values = x > 0, torch.ones(2, device="meta")
+    with WaitCounter() as counter:
+        x[mask] = values
+    assert counter.waits == ["index_put_"]
+    with WaitCounter() as counter:
+        x[mask] = 0.0
+        x[torch.zeros(2, dtype=torch.int64, device="meta")] = values
+    assert counter.waits == []
+
+
 def test_views_memory_and_the_processor_are_no_work_for_the_device() -> None:
     x, y = torch.ones(4, device=META), torch.ones(4)
     with WaitCounter() as counter:
@@ -461,6 +473,13 @@ def test_devices_are_known_by_what_torch_calls_them() -> None:
     }.items():
         assert promised(name) == peak
     assert promised("NVIDIA GeForce GTX 1080") is None
+    for other in (
+        "NVIDIA RTX A1000",
+        "NVIDIA GB200",
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+    ):
+        assert promised(other) is None
+    assert promised("NVIDIA H200 NVL") < promised("NVIDIA H200")
     assert all(promised(name) == peak for name, peak in PEAKS.items())
 
 

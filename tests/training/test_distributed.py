@@ -567,6 +567,12 @@ def test_other_errors_are_no_lost_rank() -> None:
         raise RuntimeError("Connection closed by peer [127.0.0.1]:5")
 
 
+def test_what_broke_a_connection_is_not_kept_quiet() -> None:
+    words = "NCCL error in: a.cpp\nLast error: No space left on device (28)"
+    with pytest.raises(RankLost, match=r"No space left.*\(28\)$"), noticing():
+        raise RuntimeError(words)
+
+
 # --- a model that no card holds ----------------------------------------------
 
 
@@ -792,6 +798,11 @@ def test_a_divided_model_refuses_muon(tmp_path: Path) -> None:
         fresh(ShardTrainer, tmp_path / "run", optimizer="muon")
 
 
+def test_a_divided_model_refuses_a_precision_left_open(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="name a precision"):
+        fresh(ShardTrainer, tmp_path / "run", precision="auto")
+
+
 def test_the_device_is_that_which_was_joined(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -831,6 +842,14 @@ def test_a_process_that_fails_ends_the_others() -> None:
     )
     with pytest.raises(RuntimeError, match="no more"):
         launch(2, "-c", words)
+
+
+def test_words_in_another_encoding_are_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    with pytest.raises(RuntimeError, match="t fehlt"):
+        launch(1, "-c", "raise SystemExit('Ger\\xe4t fehlt')")
 
 
 # --- under torchrun itself ---------------------------------------------------

@@ -484,7 +484,8 @@ def test_a_card_copies_from_pinned_memory_and_nobody_waits() -> None:
         def to(self, device: torch.device, non_blocking: bool) -> Any:
             return self.pinned, device.type, non_blocking
 
-    for kind, pinned in (("cuda", True), ("cpu", False)):
+    known = ("cuda", True, True), ("cpu", False, True), ("mps", False, False)
+    for kind, pinned, free in known:
         batch: Any = (Ids(), Ids())
         moved = module.to_device(batch, torch.device(kind))
-        assert moved == ((pinned, kind, True), (pinned, kind, True))
+        assert moved == ((pinned, kind, free), (pinned, kind, free))

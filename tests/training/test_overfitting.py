@@ -228,6 +228,35 @@ def test_what_is_recited_is_counted_by_whole_pieces() -> None:
     assert recited(Next(), at_the_seam, 3, 1) == 0.5
 
 
+class AsGiven(nn.Module):
+    """Says each token again; writes down how many rows it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[int] = []
+
+    def forward(self, ids: Tensor) -> Tensor:
+        self.rows.append(len(ids))
+        if ids.max() > 3:
+            raise ValueError("unknown token")
+        return F.one_hot(ids, 4).float()
+
+
+def test_a_long_text_is_read_in_batches() -> None:
+    model, text = AsGiven().train(), np.repeat([0, 1, 2, 3], 1000)
+    text[-5:] = 2
+    assert recited(model, text, 2, 2) == pytest.approx(1 - 1 / 1000)
+    assert sum(model.rows) == 1000
+    assert max(model.rows) < 500
+
+
+def test_a_failure_leaves_dropout_on() -> None:
+    model = AsGiven().train()
+    with pytest.raises(ValueError, match="unknown"):
+        recited(model, np.array([1, 2, 3, 4]), 2, 2)
+    assert model.training
+
+
 def test_one_pass_tells_what_writing_would_show() -> None:
     """Against the loop that writes: each token after those it wrote."""
     model, rows = small(0.5).train(), TOKENS[:96].astype(np.int64)

@@ -166,6 +166,11 @@ def test_what_has_no_next_token_is_refused() -> None:
             predict_next(short)
 
 
+def test_rows_without_room_are_refused() -> None:
+    with pytest.raises(ValueError, match="rows of 0"):
+        cut_anywhere([([1, 2], [2, 3])], 0)
+
+
 def test_rows_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"part 1 of row 0 has 3 tokens"):
         lay_out([[([1, 2], [2, 3]), ([1, 2, 3], [2, 3, 4])]], 4)

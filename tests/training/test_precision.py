@@ -3,12 +3,14 @@
 import doctest
 import math
 import struct
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from scratchlm.model.gpt import GPT, gpt2_config, next_token_loss
 from scratchlm.training import precision as module
@@ -160,6 +162,25 @@ def test_tf32_is_set_inside_and_only_there() -> None:
     with pytest.raises(KeyError):
         fails()
     assert torch.get_float32_matmul_precision() == before
+
+
+def test_the_way_back_is_that_of_training(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It goes to the weights and to the layer below: three products."""
+
+    class Once:
+        def __init__(self, statement: str, globals: Any, **_: Any) -> None:
+            self.names = globals
+
+        def blocked_autorange(self, **_: Any) -> Any:
+            with FlopCounterMode(display=False) as counter:
+                self.names["work"](self.names["precision"])
+            return SimpleNamespace(times=[counter.get_total_flops()])
+
+    monkeypatch.setattr(module, "Timer", Once)
+    found = module.product_seconds("cpu", 8, 4)
+    assert set(found.values()) == {3 * 2 * 8 * 4 * 16}
 
 
 def test_products_are_timed_in_each_precision() -> None:

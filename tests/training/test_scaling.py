@@ -235,6 +235,15 @@ def test_draws_without_a_law_are_drawn_again(
     assert "three sizes" in refused[0]
 
 
+@pytest.mark.always
+def test_runs_without_a_law_are_refused_at_once() -> None:
+    few = WEIGHTS[:5], READ[:5], EXACT[:5]
+    with pytest.raises(ValueError, match="six runs"):
+        resampled_laws(*few, draws=1)
+    with pytest.raises(ValueError, match=r"floor of 0\.0 has no logarithm"):
+        resampled_laws(WEIGHTS, READ, EXACT, draws=1, floor=0.0)
+
+
 # --- the plan ----------------------------------------------------------------
 
 GB = 2**30
@@ -374,6 +383,15 @@ def test_what_a_step_does_no_longer_grows_with_the_width() -> None:
     assert moved[False][0] == moved[True][0]  # at the base
     assert moved[False][1] > 2.5 * moved[False][0]
     assert 0.5 < moved[True][1] / moved[True][0] < 1.6
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "fused_adamw"])
+def test_another_optimizer_is_refused(tmp_path: Path, optimizer: Any) -> None:
+    config = TrainConfig(steps=9, optimizer=optimizer)
+    cursor = BatchCursor(TOKENS, 8, 4, seed=1)
+    trainer = Trainer(wide(32), cursor, TOKENS, config, tmp_path / "run")
+    with pytest.raises(ValueError, match="make the trainer with optimizer='a"):
+        use_mup(trainer, 16)
 
 
 def test_a_head_that_is_shared_is_refused() -> None:

@@ -27,7 +27,7 @@ from scratchlm.model.gpt import (
     gpt2_config,
     memory_estimate,
 )
-from scratchlm.text.files import FileError, read_json
+from scratchlm.text.files import FileError, read_json, write_json
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.training import checkpoint as checkpoint_module
 from scratchlm.training import trainer as module
@@ -526,6 +526,13 @@ def test_every_token_is_scored_once(
     assert scored == list(range(1, length))
 
 
+def test_a_text_that_cannot_be_scored_leaves_dropout_on() -> None:
+    model = random_gpt(dropout=0.5).train()
+    with pytest.raises(ValueError, match="it takes two"):
+        token_losses(model, [1], CONTEXT)
+    assert model.training
+
+
 def test_spans_refuse_what_cannot_be() -> None:
     for length in (0, 1):
         with pytest.raises(ValueError, match="two to predict one"):
@@ -987,6 +994,81 @@ def test_a_branch_leaves_later_weights_behind(tmp_path: Path) -> None:
     assert weights_file(tmp_path / "b").startswith("checkpoint/")
     branch.fit()
     assert weights_file(tmp_path / "b").startswith("best/step-000005")
+
+
+def test_a_best_loss_whose_weights_stay_behind_is_no_best_loss(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """The first best weights were replaced after the checkpoint."""
+    losses = iter([3.0, 2.0, 2.5, 1.5])
+    monkeypatch.setattr(Trainer, "judge", lambda _: next(losses))
+    source = tmp_path / "a"
+    make(source, evaluate_every=5, schedule="stable").fit()
+    losses = iter([2.4, 2.1, 2.2])
+    config = replace(read_train_config(source), steps=30)
+    branch = Trainer.branch(source, tmp_path / "b", config, cursor(), HELD_OUT)
+    assert branch.step == 16
+    assert branch.fit() == 2.1
+    assert weights_file(tmp_path / "b") == "best/step-000025.safetensors"
+
+
+def test_a_branch_with_precision_left_open_can_be_resumed(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(module, "fast_precision", lambda *_: "bfloat16")
+    source = stopped_at(tmp_path / "a", 4, steps=6)
+    config = replace(read_train_config(source), steps=7, precision="auto")
+    place = tmp_path / "b"
+    branch = Trainer.branch(source, place, config, cursor(), HELD_OUT)
+    assert branch.config.precision == "bfloat16"
+    Trainer.resume(place, cursor(), HELD_OUT).fit()
+    assert len(read_log(place)) == 7
+
+
+@pytest.mark.parametrize("seal", ["{}", None])
+def test_a_run_that_lost_its_seal_goes_on_unverified(
+    tmp_path: Path, seal: str | None
+) -> None:
+    whole, run = tmp_path / "whole", tmp_path / "a"
+    make(whole, steps=6, checkpoint_every=4).fit()
+    stopped_at(run, 4, steps=6)
+    inputs = ["tokenizer.json", "train.tokens", "validation.tokens"]
+    for name in inputs:
+        (run / name).write_text("{}")
+    (run / "checkpoint" / "rest.partial").write_text("")  # of a crash
+    (run / "seal.json").unlink()
+    if seal:
+        (run / "seal.json").write_text(seal)
+    before = {p for p in run.rglob("*.*") if p.suffix != ".partial"}
+    config = replace(read_train_config(run, verify=False), steps=7)
+    with pytest.raises(CheckpointError, match="--no-verify"):
+        Trainer.branch(run, tmp_path / "b", config, cursor(), HELD_OUT)
+    Trainer.branch(
+        run, tmp_path / "b", config, cursor(), HELD_OUT, verify=False
+    )
+    there = {path.name for path in (tmp_path / "b").iterdir()}
+    assert {"config.json", "log.jsonl", "checkpoint", *inputs} <= there
+    trainer = Trainer.resume(run, cursor(), HELD_OUT, verify=False)
+    assert before <= set(run.rglob("*.*"))
+    trainer.fit()
+    assert_same_run(whole, run)
+    Trainer.resume(run, cursor(), HELD_OUT)  # it has a seal again
+
+
+def test_a_run_with_fields_of_long_ago_goes_on(tmp_path: Path) -> None:
+    run = stopped_at(tmp_path / "a", 4, steps=6)
+
+    def as_it_was(model: dict[str, Any]) -> None:
+        model["post_norm"] = model.pop("norm_order") == "post"
+        model["qk_norm"] = model["qk_norm"] != "none"
+        del model["rope_original"]
+
+    for path in (run / "config.json", checkpoint_folder(run) / "state.json"):
+        saved = read_json(path)
+        as_it_was(saved.get("config", saved)["model"])
+        write_json(path, saved)
+    Trainer.resume(run, cursor(), HELD_OUT, verify=False).fit()
+    assert len(read_log(run)) == 6
 
 
 def test_a_finished_stable_run_is_extended_from_before_its_decay(

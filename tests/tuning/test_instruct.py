@@ -118,6 +118,7 @@ def test_marks_are_new_tokens(tokenizer: Tokenizer) -> None:
     ]
     text = STORIES[0].text
     assert tokenizer.encode_ordinary(text) == plain.encode_ordinary(text)
+    assert with_marks(tokenizer).special_tokens == tokenizer.special_tokens
 
 
 def test_a_dialogue_reads_as_it_should(tokenizer: Tokenizer) -> None:
@@ -271,3 +272,13 @@ def test_frozen_parameters_stay() -> None:
     batches = packed_batches(examples(20, 40), 32, 2, seed=1)
     fine_tune(model, batches, TuneConfig(steps=2))
     assert torch.equal(model.token.weight, before)
+
+
+def test_what_was_learned_before_does_not_count_in_clipping() -> None:
+    model = small(40)
+    batches = packed_batches(examples(20, 40), 32, 2, seed=1)
+    fine_tune(model, batches, TuneConfig(steps=1))
+    model.token.weight.requires_grad_(False)
+    assert model.token.weight.grad is not None
+    fine_tune(model, batches, TuneConfig(steps=1))
+    assert model.token.weight.grad is None

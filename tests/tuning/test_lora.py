@@ -14,6 +14,7 @@ from scratchlm.model.gpt import (
     gpt2_config,
     llama_config,
 )
+from scratchlm.serving.quantize import Scheme, quantize_model
 from scratchlm.training.checkpoint import (
     CheckpointError,
     read_tensors,
@@ -180,6 +181,32 @@ def test_small_changes_are_lost_in_bfloat16() -> None:
     assert lost > 0.3
     kept = layer.merged(torch.float32).weight - layer.base.weight.float()
     torch.testing.assert_close(kept, layer.change(), atol=1e-7, rtol=1e-2)
+
+
+def test_what_is_refused_has_changed_nothing() -> None:
+    model = learned(small())
+    with pytest.raises(ValueError, match="merge it before"):
+        add_lora(model, 2)
+    mine = [n for n, p in model.named_parameters() if p.requires_grad]
+    assert mine == list(adapter(model))
+    with pytest.raises(ValueError, match="q_proj"):
+        add_lora(small(), 2, names=["q_proj"])
+    with pytest.raises(ValueError, match="is no nn"):
+        add_lora(quantize_model(small(), Scheme()), 2)
+
+
+def test_a_merged_model_learns_again() -> None:
+    model = merge_lora(learned(small()))
+    frozen = [n for n, p in model.named_parameters() if not p.requires_grad]
+    assert frozen == []
+    model(IDS).sum().backward()
+    assert model.token.weight.grad.abs().sum() > 0
+
+
+def test_adapters_are_of_the_type_of_their_layer() -> None:
+    model = learned(small().bfloat16())
+    assert model(IDS).dtype == torch.bfloat16
+    assert {t.dtype for t in adapter(model).values()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("rank", [0, 17])

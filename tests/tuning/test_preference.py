@@ -142,7 +142,18 @@ def test_pairs_are_two_and_two(
     assert pairs == [compare(tokenizer, PIES, short, wrong)] * 2
     monkeypatch.setattr(preference, "draw_replies", lambda *_: [[short] * 3])
     with pytest.raises(ValueError, match="zip"):
+        make_pairs(small(), tokenizer, [PIES], draws=4, seed=0)
+    with pytest.raises(ValueError, match="an even number"):
         make_pairs(small(), tokenizer, [PIES], draws=3, seed=0)
+
+
+def test_a_reference_without_chance_and_of_some_pairs() -> None:
+    torch.manual_seed(0)
+    loose = GPT(gpt2_config(40, 32, 1, 1, 8, dropout=0.1))
+    with pytest.raises(ValueError, match="dropout"):
+        with_reference(loose, some_pairs())
+    with pytest.raises(ValueError, match="equally good"):
+        with_reference(small(), [])
 
 
 # --- the loss, against other computations ---

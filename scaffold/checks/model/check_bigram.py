@@ -43,6 +43,13 @@ def check_loss_by_hand() -> None:
         "the mean surprise at tokens believed in with 1/8 and 1/4",
         hint="logsumexp of the row less the logit of the target, the mean",
     )
+    far = torch.tensor([[1000.0, 0.0]])
+    close(
+        bigram.cross_entropy(far, torch.tensor([0])),
+        0.0,
+        "the surprise at a token whose logit is 1,000 above the other",
+        hint="exp(1000) is infinite; logsumexp is not",
+    )
 
 
 def check_gradient_by_hand() -> None:
@@ -92,6 +99,17 @@ def check_writing() -> None:
         [1, 2, 0, 1, 2],
         "what follows 0 where 0 leads to 1, 1 to 2 and 2 to 0",
         hint="the token just drawn is the last one now",
+    )
+    coin = bigram.BigramModel(2)
+    with torch.no_grad():
+        coin.table.copy_(torch.tensor([[-math.log(3), 0.0]] * 2))
+    drawn = bigram.generate(coin, 0, 2000, torch.Generator().manual_seed(0))
+    close(
+        sum(drawn) / len(drawn),
+        0.75,
+        "how often a token is drawn that has a share of 3/4",
+        tol=0.05,
+        hint="draw by the softmax of the row, not the likeliest each time",
     )
 
 

@@ -24,30 +24,43 @@ class Times(nn.Module):
 
 
 def made_of_factors(order: str = "pre") -> block.Block:
-    """Norms of +1 and +3, attention × 10, feed-forward × 100."""
-    parts = Times(1, plus=1), Times(10), Times(1, plus=3), Times(100)
+    """Norms · 2 + 1 and + 3, attention × 10, feed-forward × 100.
+
+    A norm that only added could stand before or behind a sum.
+    """
+    parts = Times(2, plus=1), Times(10), Times(1, plus=3), Times(100)
     return block.Block(*parts, order)  # type: ignore[arg-type]
 
 
 def check_pre_norm_by_hand() -> None:
     """With parts that add and multiply, the two lines can be computed."""
-    # 2 + 10 · (2 + 1) = 32;  32 + 100 · (32 + 3) = 3532
+    # 2 + 10 · (2 · 2 + 1) = 52;  52 + 100 · (52 + 3) = 5552
     close(
         made_of_factors()(torch.tensor([[[2.0]]])),
-        [[[3532.0]]],
-        "2 through norms +1 and +3, attention × 10, feed-forward × 100",
+        [[[5552.0]]],
+        "2 through norms · 2 + 1 and + 3, attention × 10, feed-forward × 100",
         hint="x + attention(norm1(x)), then x + mlp(norm2(x))",
     )
 
 
 def check_post_norm_by_hand() -> None:
-    """In the old order the norms stand after each sum."""
-    # (2 + 20) + 1 = 23;  (23 + 2300) + 3 = 2326
+    """In the old order the norms stand after each sum.
+
+    And in that of OLMo 2 on what is added.
+    """
+    # 2 · (2 + 20) + 1 = 45;  (45 + 4500) + 3 = 4548
     close(
         made_of_factors("post")(torch.tensor([[[2.0]]])),
-        [[[2326.0]]],
+        [[[4548.0]]],
         "2 through the same parts in the post-norm order",
         hint="norm1(x + attention(x)), then norm2(x + mlp(x))",
+    )
+    # 2 + (2 · 20 + 1) = 43;  43 + (4300 + 3) = 4346
+    close(
+        made_of_factors("branch")(torch.tensor([[[2.0]]])),
+        [[[4346.0]]],
+        "2 through the same parts, with norms on the branches",
+        hint="x + norm1(attention(x)), then x + norm2(mlp(x))",
     )
 
 

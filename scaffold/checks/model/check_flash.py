@@ -143,7 +143,7 @@ BUGS = {
         "last = end if causal else keys",
     ),
     "all queries are one block": (
-        "for start in range(0, queries, block):\n"
+        "for start in range(0, max(1, queries), block):\n"
         "        end = min(start + block, queries)",
         "for start in range(0, queries, queries):\n        end = queries",
     ),

@@ -398,8 +398,8 @@ BUGS = {
         "model(ids)",
     ),
     "the model stays in evaluation": (
-        "model.train(training)",
-        "model.train(False)",
+        "part.training = mode",
+        "part.training = False",
     ),
     "a norm for all heads mixes positions": (
         "rows = x.transpose(1, 2).flatten(2)  # (B, T, H · D)",

@@ -96,6 +96,14 @@ def check_few_bits() -> None:
             tol=1e-3,
             hint="square and sum in float32, then go back",
         )
+    wide = torch.tensor([-300.0, 300.0], dtype=torch.float16)
+    close(
+        layers.layer_norm(wide, torch.ones(2, dtype=wide.dtype)).float(),
+        [-1.0, 1.0],
+        "layer_norm of -300, 300 in float16",
+        tol=1e-3,
+        hint="square and sum in float32, then go back",
+    )
 
 
 def check_activations() -> None:

@@ -49,7 +49,7 @@ def check_an_interrupted_file_is_not_there() -> None:
 def check_contents_reach_the_disk_before_the_name() -> None:
     """fsync comes before the renaming, or a power cut leaves no bytes."""
     calls: list[str] = []
-    fsync, replace = os.fsync, os.replace
+    fsync, replace, rename = os.fsync, os.replace, os.rename
 
     def note_fsync(descriptor: Any) -> None:
         calls.append("fsync")
@@ -61,11 +61,11 @@ def check_contents_reach_the_disk_before_the_name() -> None:
 
     path = folder() / "x.txt"
     os.fsync = note_fsync  # type: ignore[assignment]
-    os.replace = note_replace  # type: ignore[assignment]
+    os.replace = os.rename = note_replace  # type: ignore[assignment]
     try:
         files.write_text(path, "new\n")
     finally:
-        os.fsync, os.replace = fsync, replace
+        os.fsync, os.replace, os.rename = fsync, replace, rename
     equal(calls[:2], ["fsync", "rename"], "the calls, in their order")
 
 

@@ -312,7 +312,7 @@ BUGS = {
     ),
     "the bias goes the wrong way": (
         "        bias -= rate",
-        "        bias += 1 + rate",
+        "        bias += rate",
     ),
     "a score is a sum, whatever the length": (
         " / max(len(row), 1) ** 0.5 + self.bias",

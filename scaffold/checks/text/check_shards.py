@@ -131,8 +131,8 @@ BUGS = {
         "file.seek(self.start)",
     ),
     "a document ends with its piece": (
-        "line = file.readline()\n",
-        "line = file.readline(self.stop - at)\n",
+        "line := file.readline()",
+        "line := file.readline(self.stop - at)",
     ),
     "nothing is skipped at a cut": (
         "            if self.start:\n",

@@ -162,9 +162,13 @@ BUGS = {
         "for part in blocks:",
     ),
     "the leftmost pair is joined first": (
-        "(ranks.get(pair, 1 << 60), i) for i, pair in enumerate(pairs)",
-        "(ranks.get(pair, 1 << 60) if pair not in ranks else "
-        "300 - len(ids) + i, i) for i, pair in enumerate(pairs)",
+        "        new, at = min(\n"
+        "            (ranks.get(pair, 1 << 60), i) for i, pair in "
+        "enumerate(pairs)\n"
+        "        )\n",
+        "        found = ((i, p) for i, p in enumerate(pairs) if p in ranks)\n"
+        "        at, pair = next(found, (0, None))\n"
+        "        new = ranks.get(pair, 1 << 60)\n",
     ),
     "places that are out of date are used": (
         "if ranks.get((ids[i], ids[j])) != new:",

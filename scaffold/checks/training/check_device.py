@@ -167,6 +167,8 @@ def check_the_stopwatch_waits_for_the_device() -> None:
 
     with (
         mock.patch.object(time, "perf_counter", read),
+        # where it was imported by its name
+        mock.patch.object(device, "perf_counter", read, create=True),
         mock.patch.object(torch.accelerator, "synchronize", synchronize),
     ):
         got = device.device_seconds(work, META, 3)
@@ -269,8 +271,8 @@ BUGS = {
         "        work()\n",
     ),
     "all cards of a family have one peak": (
-        "if all(word in name for word in words.split()):",
-        "if words.split()[0] in name:",
+        "if found.issuperset(words.split()):",
+        "if words.split()[0] in found:",
     ),
     "the way back is not counted": (
         "return flops_per_token(config) * rate / peak",

@@ -216,7 +216,7 @@ BUGS = {
     ),
     "the square is corrected with the other beta": (
         'math.sqrt(1 - beta2 ** state["step"])',
-        'math.sqrt(1 - beta2 ** max(2, state["step"]))',
+        'math.sqrt(1 - beta1 ** state["step"])',
     ),
     "decay is added to the gradient": (
         "        torch._foreach_mul_(parameters, 1 - lr * group"

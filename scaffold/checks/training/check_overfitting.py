@@ -77,25 +77,28 @@ def check_patience() -> None:
 
 
 class Counter(nn.Module):
-    """Writes the next number, always."""
+    """Writes the next number, always; in training it drops most."""
 
     def __init__(self) -> None:
         super().__init__()
         self.place = nn.Parameter(torch.zeros(1))  # tells the device
+        self.dropout = nn.Dropout(0.9)
 
     def forward(self, ids: Tensor) -> Tensor:
-        return F.one_hot(ids + 1, 40).float()
+        return self.dropout(F.one_hot(ids + 1, 40).float())
 
 
 def check_reciting() -> None:
     """Of two pieces one goes on as a counter does: a half."""
     tokens = np.array([1, 3, 4, 5, 6, 11, 12, 13, 14, 30, 7])
+    model = Counter()
     close(
-        overfitting.recited(Counter(), tokens, 2, 3),
+        overfitting.recited(model, tokens, 2, 3),
         0.5,
         "share of 1 3 | 4 5 6 and 11 12 | 13 14 30 that is recited",
-        hint="a piece counts if all of its tokens are right",
+        hint="a piece counts if all of its tokens are right; no dropout",
     )
+    true(model.training, "after that, the model is in training mode again")
     close(
         overfitting.recited(Counter(), np.array([1, 2, 9, 10]), 2, 2),
         0.0,
@@ -151,24 +154,20 @@ BUGS = {
         "if now >= patience:",
     ),
     "one right token is enough": (
-        "(likeliest == ids[:, prompt:]).all(dim=1)",
-        "(likeliest == ids[:, prompt:]).any(dim=1)",
+        "(likeliest == some[:, prompt:]).all(dim=1)",
+        "(likeliest == some[:, prompt:]).any(dim=1)",
     ),
     "the prompt is to be guessed, too": (
-        "model(ids)[:, prompt - 1 : -1].argmax(-1)  # (rows, length)\n"
-        "    model.train(was_training)\n"
-        "    return (likeliest == ids[:, prompt:])",
-        "model(ids)[:, :-1].argmax(-1)\n"
-        "    model.train(was_training)\n"
-        "    return (likeliest == ids[:, 1:])",
+        "model(some)[:, prompt - 1 : -1].argmax(-1)\n"
+        "            right.append((likeliest == some[:, prompt:])",
+        "model(some)[:, :-1].argmax(-1)\n"
+        "            right.append((likeliest == some[:, 1:])",
     ),
     "the last token of all is not looked at": (
-        "prompt - 1 : -1].argmax(-1)  # (rows, length)\n"
-        "    model.train(was_training)\n"
-        "    return (likeliest == ids[:, prompt:])",
+        "prompt - 1 : -1].argmax(-1)\n"
+        "            right.append((likeliest == some[:, prompt:])",
         "prompt - 1 : -2].argmax(-1)\n"
-        "    model.train(was_training)\n"
-        "    return (likeliest == ids[:, prompt:-1])",
+        "            right.append((likeliest == some[:, prompt:-1])",
     ),
     "the loss on seen text is that on unseen text": (
         "seen.append(validation_loss(model, text, context))",

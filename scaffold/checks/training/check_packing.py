@@ -64,6 +64,14 @@ def check_best_fit() -> None:
         hint="begin with the largest thing; of the rows with room for it, "
         "take the fullest",
     )
+    sizes = [8, 6, 5, 1]
+    rows = packing.best_fit(sizes, 12)
+    equal(
+        sorted(sum(sizes[i] for i in row) for row in rows),
+        [8, 12],
+        "what rows with room for 12 hold of 8, 6, 5 and 1",
+        hint="of the rows with room for it, take the fullest, not the first",
+    )
 
 
 def check_cut() -> None:

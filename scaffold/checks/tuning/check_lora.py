@@ -159,11 +159,11 @@ def check_rank() -> None:
 
 BUGS = {
     "B begins at random": (
-        "self.lora_b = nn.Parameter(torch.zeros(out, rank))",
+        "self.lora_b = nn.Parameter(base.weight.new_zeros(out, rank))",
         "self.lora_b = nn.Parameter(torch.randn(out, rank))",
     ),
     "both begin at zero": (
-        "self.lora_a = nn.Parameter(torch.randn(rank, size) / math.sqrt(size))",
+        "self.lora_a = nn.Parameter(start.to(base.weight))",
         "self.lora_a = nn.Parameter(torch.zeros(rank, size))",
     ),
     "alpha is not divided by the rank": (

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 import torch
 from cyclopts import Parameter
 
-from scratchlm.cli.errors import UserError
+from scratchlm.cli.errors import UserError, users_input
 from scratchlm.cli.runs import (
     TOYTOWN,
     Device,
@@ -149,22 +149,27 @@ def talk(
 ) -> None:
     """Answer line after line, until there is none.
 
-    When the context is full, the oldest turns are forgotten.
+    When the context is full, the oldest turns are forgotten. An answer that
+    may be long is left half of the context, and pushes out what it must.
     """
     last = layout.marks(tokenizer)[-1]
     stops = (tokenizer.special_tokens[last], tokenizer.end_id)
+    context = model.config.context
+    room = max(context - count, context // 2)
     begin, turns = list(data.get("begin", ())), list[Turn]()
     for text in prompts("Ask something; an empty line ends this."):
         request = as_trained(text, data)
         while True:
-            ids = begin + encode_dialogue(tokenizer, layout, turns, request)
-            if not turns or len(ids) + count <= model.config.context:
+            with users_input():  # bytes that are no text
+                said = encode_dialogue(tokenizer, layout, turns, request)
+            ids = begin + said
+            if not turns or len(ids) <= room:
                 break
             del turns[0]
-        said = show_answer(
+        found = show_answer(
             answer(model, tokenizer, ids, count, stops, sampling, generator)
         )
-        turns.append(Turn(request, said))
+        turns.append(Turn(request, found))
 
 
 def chat(

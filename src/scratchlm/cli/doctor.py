@@ -20,6 +20,7 @@ from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.training.device import disagreement
 
 TOLERATED = 1e-3  # of the largest number; float32 is far below
+WRONG = "WRONG"
 
 
 def bfloat16_speed(size: int = 512) -> float:
@@ -38,13 +39,19 @@ def agreement(device: str) -> str:
     ids, targets = torch.randint(512, (2, 4, 64))
     gaps = disagreement(model, (ids, targets), device)
     worst = max(gaps, key=lambda name: gaps[name])
-    words = "as on the processor" if gaps[worst] < TOLERATED else "WRONG"
+    words = "as on the processor" if gaps[worst] < TOLERATED else WRONG
     return f"{words}: {worst} differs by {gaps[worst]:.0e} of its largest"
 
 
 def nearest(path: Path) -> Path:
     """The path, or what of the way to it is there."""
     return next(p for p in (path, *path.absolute().parents) if p.exists())
+
+
+def free_memory() -> int:
+    """Bytes that are free, of those that a container is allowed."""
+    free = int(psutil.virtual_memory().available)
+    return min(free, machine_memory("cpu"))
 
 
 def findings(out: Path, ratio: float) -> dict[str, str]:
@@ -57,7 +64,7 @@ def findings(out: Path, ratio: float) -> dict[str, str]:
         "devices": ", ".join(devices()),
         "cores": f"{psutil.cpu_count(logical=False)} ({os.cpu_count()} "
         f"threads), torch uses {torch.get_num_threads()}",
-        "memory": f"{size(psutil.virtual_memory().available)} free of "
+        "memory": f"{size(free_memory())} free of "
         f"{size(machine_memory('cpu'))}",
         "disk": f"{size(free.free)} free for {out}",
         "bfloat16": f"{ratio:.1f} times as fast as float32 on the processor",
@@ -78,7 +85,7 @@ def advice(out: Path, ratio: float) -> list[str]:
         found.append(f"SCRATCHLM_MIRROR names {text}, which is no folder")
     if ratio < 1:
         found.append("this processor has no bfloat16: use float32")
-    if psutil.virtual_memory().available < 2e9:
+    if free_memory() < 2e9:
         found.append("less than 2 GB of memory is free: close some programs")
     letters = sys.stdout.encoding or "utf-8"
     if letters.lower().replace("-", "") != "utf8":
@@ -108,7 +115,13 @@ def doctor(
     Book: Setting up
     """
     ratio = bfloat16_speed()
-    for name, value in findings(out, ratio).items():
+    found = findings(out, ratio)
+    for name, value in found.items():
         print(f"{name:9} {value}")
+    wrong = [
+        f"{name} gives wrong numbers: renew its driver, or use --device cpu"
+        for name in devices()[1:]
+        if found[name].startswith(WRONG)
+    ]
     print()
-    print("\n".join(advice(out, ratio)) or "nothing is missing")
+    print("\n".join([*advice(out, ratio), *wrong]) or "nothing is missing")

@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from scratchlm.cli.errors import UserError
-from scratchlm.cli.runs import devices
+from scratchlm.cli.runs import devices, ranks
 from scratchlm.model.gpt import (
     GPT,
     GPTConfig,
@@ -21,6 +21,7 @@ from scratchlm.model.gpt import (
     parameter_table,
 )
 from scratchlm.text.tokens import BatchCursor
+from scratchlm.training.memory import batch_loss
 from scratchlm.training.precision import autocast, slowdown
 from scratchlm.training.trainer import TrainConfig, seconds_per_step
 
@@ -73,20 +74,35 @@ def peak_memory(
     Of several shards each has its part of weights, gradients and moments;
     one block, and what is no block, are whole for a while.
     """
-    found = memory_estimate(model, batch)
-    peak = found.peak
+    found, gradients = memory_estimate(model, batch), 0
+    least = memory_estimate(model, 0).peak  # while the optimizer works
+    peak = found.peak  # when the loss is made, if that is higher
+    if peak == least:
+        peak = found.total - found.gradients
+    if config.accumulate > 1:  # those of the batches before are there
+        gradients = found.gradients
+    peak += gradients
     if config.checkpoint_activations:
         one = activation_floats(replace(model, layers=1))
         inside = activation_floats(model) - one
         inputs = (model.layers - 1) * model.channels
-        saved = 4 * batch * model.context * (inside - inputs)
-        least = memory_estimate(model, 0).peak  # while the optimizer works
-        peak = max(peak - saved, least)
+        peak -= 4 * batch * model.context * (inside - inputs)
     if shards > 1:
-        held = found.weights + found.gradients + found.moments
+        fixed = found.weights + found.moments
         passing = 2 * memory_estimate(replace(model, layers=1), 1).weights
-        peak += passing - held * (shards - 1) // shards
-    return peak
+        peak += passing - (fixed + gradients) * (shards - 1) // shards
+        held = fixed + found.gradients
+        least += passing - held * (shards - 1) // shards
+    return max(peak, least)
+
+
+def as_kept(model: GPTConfig, device: str) -> GPTConfig:
+    """The form by which memory is counted on a device.
+
+    With dropout, the library's attention keeps all weights, but on a card.
+    """
+    keeps = bool(model.dropout) and not device.startswith("cuda")
+    return replace(model, fused=False) if keeps else model
 
 
 def on_each(
@@ -114,12 +130,12 @@ def smaller_batch(
     """Options that do the same with less memory, as far as they go."""
     for pieces in (2, 4, 8, 16, 32, 64):
         if batch % pieces == 0 and batch >= pieces:
-            need = peak_memory(model, config, batch // pieces, shards)
+            loop = replace(config, accumulate=config.accumulate * pieces)
+            need = peak_memory(model, loop, batch // pieces, shards)
             if need <= limit:
                 return (
-                    f"--batch-size {batch // pieces} --accumulate "
-                    f"{config.accumulate * pieces} does the same in "
-                    f"{size(need)}"
+                    f"--batch-size {batch // pieces * ranks()} --accumulate "
+                    f"{loop.accumulate} does the same in {size(need)}"
                 )
     more = "--shard with more processes" if shards > 1 else "--shard"
     return (
@@ -137,6 +153,7 @@ def check_memory(
     shards: int = 1,
 ) -> str:
     """How much memory the run needs, in words; refuses what cannot fit."""
+    model = as_kept(model, device)
     need = peak_memory(model, config, batch, shards)
     limit = machine_memory(device)
     if need > limit:
@@ -185,17 +202,19 @@ def advice_on_memory(
     shards: int = 1,
 ) -> str:
     """What to say when memory ran out all the same."""
+    model = as_kept(model, device)
     need = peak_memory(model, config, batch, shards)
     limit = machine_memory(device)
     ways = ["a smaller model or --context needs less"]
     if not config.checkpoint_activations:
         ways.insert(0, "--checkpoint-activations costs a third more time")
     if batch % 2 == 0:
-        half = size(peak_memory(model, config, batch // 2, shards))
+        loop = replace(config, accumulate=2 * config.accumulate)
+        half = size(peak_memory(model, loop, batch // 2, shards))
         ways.insert(
             0,
-            f"--batch-size {batch // 2} --accumulate {2 * config.accumulate} "
-            f"does the same in {half}",
+            f"--batch-size {batch // 2 * ranks()} --accumulate "
+            f"{loop.accumulate} does the same in {half}",
         )
     return (
         f"{device} ran out of memory: about {size(need)} were expected, of "
@@ -241,7 +260,7 @@ def measure(model: GPT, train: BatchCursor, config: TrainConfig) -> Speed:
     with torch.inference_mode(), autocast(device.type, config.precision):
         for _ in range(2):  # the first one warms up
             start = time.perf_counter()
-            model(ids).sum().item()  # waits for the device
+            batch_loss(model, ids, ids, "none").sum().item()  # waits
             batch = time.perf_counter() - start
     model.train()
     return Speed(step, batch)
@@ -264,10 +283,12 @@ def slow_choices(
     batch_size: int,
     shape: GPTConfig | None = None,
     shards: int = 1,
+    wanted: str = "auto",
 ) -> list[str]:
     """What was chosen and costs time here, a sentence each.
 
-    The configuration is as it was asked for: an "auto" chose well enough.
+    Configuration and device are as they were asked for: an "auto" chose well
+    enough.
     `shape` is that of the run's model, if this one stands for it.
     """
     shape = shape or model.config
@@ -281,7 +302,7 @@ def slow_choices(
                 f"{config.precision} takes {times:.1f} times as long as "
                 "float32 here, where it is only imitated: --precision auto"
             )
-    if device == "cpu" and (better := devices()[1:]):
+    if wanted == "cpu" and (better := devices()[1:]):
         found.append(f"there is a faster device: --device {better[0]}")
     room = machine_memory(device) // 2
     without = replace(config, checkpoint_activations=False)
@@ -298,9 +319,10 @@ def steps_in(minutes: float, every: int, speed: Speed, judge: float) -> int:
     """How many steps fit, with the evaluations among them.
 
     >>> steps_in(1.0, 10, Speed(2.0, 0.0), 10.0)
-    19
+    15
     """
-    return int(0.95 * 60 * minutes / (speed.step + judge / every))
+    left = 0.95 * 60 * minutes - judge  # the last step is judged as well
+    return int(left / (speed.step + judge / every))
 
 
 def describe_run(
@@ -314,7 +336,7 @@ def describe_run(
     judging = 0.0
     if "train_tokens" in facts:
         judge = speed.evaluation(facts["validation_tokens"], shape.context)
-        judging = judge * (config.steps // config.evaluate_every + 1)
+        judging = judge * -(-config.steps // config.evaluate_every)
         lines.append(
             f"text     {facts['corpus']}: {facts['train_tokens']:,} tokens to "
             f"learn from, {facts['validation_tokens']:,} to be judged by"

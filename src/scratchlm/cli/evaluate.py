@@ -16,6 +16,8 @@ from scratchlm.cli.runs import (
     check_device,
     kind_of,
     open_run,
+    read_settings,
+    run_tokenizer,
 )
 from scratchlm.evaluation.perplexity import bits_per_byte, perplexity
 from scratchlm.evaluation.perplexity import evaluate as score
@@ -66,21 +68,24 @@ def evaluate(
     if batch_size < 1:
         raise UserError(f"--batch-size {batch_size}: choose 1 or more")
     device = check_device(device)
-    opened = open_run(run, verify)
+    settings = read_settings(run)
     model = load_model(run, snapshot, verify).to(device)
-    context, data = model.config.context, opened.settings["data"]
+    context = model.config.context
     if stride is not None and not 1 <= stride <= context:
         raise UserError(
             f"--stride {stride}: choose 1 to {context}, the context, or "
             "tokens are left out"
         )
-    with blaming(run / "config.json"):
-        tokens, size = opened.validation, int(data["validation_bytes"])
-        floor = entropy_floor(data) if text is None else None
-    if text is not None:
+    floor = None
+    if text is not None:  # an imported run has no other
         with users_input():
-            tokens, size = read_tokens(text, opened.tokenizer)
-    trained_in = opened.settings["training"].get("precision")
+            tokens, size = read_tokens(text, run_tokenizer(run, verify))
+    else:
+        opened, data = open_run(run, verify), settings["data"]
+        with blaming(run / "config.json"):
+            tokens, size = opened.validation, int(data["validation_bytes"])
+            floor = entropy_floor(data)
+    trained_in = settings["training"].get("precision")
     precision: Precision = "float32"
     if trained_in in supported(kind_of(device)):
         precision = trained_in
@@ -108,6 +113,6 @@ def read_tokens(path: Path, tokenizer: AnyTokenizer) -> tuple[np.ndarray, int]:
         parts.append(ids)
         size += batch.bytes
     tokens = np.concatenate(parts).astype(np.int64)
-    if len(tokens) < 2:
+    if len(tokens) < 2 or not size:
         raise MaterialError(f"{path} holds too little text to score")
     return tokens, size

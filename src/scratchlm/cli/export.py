@@ -49,12 +49,15 @@ def read_license(folder: Path, own: Path | None) -> str | None:
         return None if own is None else read_bytes(own).decode()
 
 
-def known_facts(run: Path, dtype: str) -> dict[str, Any]:
-    """What the card of a run's model says of it."""
+def known_facts(
+    run: Path, dtype: str, snapshot: int | None = None
+) -> dict[str, Any]:
+    """What the card of a run's model says of it, or of one of its steps."""
     data = read_settings(run)["data"]
     facts = {"corpus": data.get("corpus", "not known"), "dtype": dtype}
     if (run / "log.jsonl").exists():
-        losses = [line.get("validation_loss") for line in read_log(run)]
+        lines = [x for x in read_log(run) if snapshot in (None, x["step"])]
+        losses = [line.get("validation_loss") for line in lines]
         if known := [loss for loss in losses if loss is not None]:
             facts["loss"] = f"{min(known):.4f} nats per token"
     return facts
@@ -105,20 +108,28 @@ def export(
             f"--dtype {dtype}: --form {form} has {', '.join(NUMBERS[form])}"
         )
     tokenizer = own_tokenizer(run, verify)
+    data = read_settings(run)["data"]
+    habits = [name for name in ("begin", "normal") if data.get(name)]
+    if form == "hf" and habits:
+        raise UserError(
+            f"{run} was imported, and its tokenizer does more ({habits[0]}) "
+            "than --form hf writes; give others the folder it came from"
+        )
     model = load_model(run, snapshot, verify)
+    called = run.resolve().name
     with users_input():  # a form or a pattern that others do not have
-        card = model_card(model, run.resolve().name, known_facts(run, dtype))
+        card = model_card(model, called, known_facts(run, dtype, snapshot))
         text = read_license(run, license) or NO_LICENSE
         others = {"README.md": card, "LICENSE": text}
         if form == "hf":
             numbers = getattr(torch, dtype)
             export_folder(to, model, tokenizer, numbers, others)
         else:
-            name = f"{run.resolve().name}-{dtype}.gguf"
-            begin = read_settings(run)["data"].get("begin", ())
+            name = f"{called}-{dtype}.gguf"
+            begin = data.get("begin", ())
             with new_folder(to) as half:
                 export_gguf(
-                    half / name, model, tokenizer, dtype, run.name, begin
+                    half / name, model, tokenizer, dtype, called, begin
                 )
                 for other, said in others.items():
                     write_text(half / other, said)

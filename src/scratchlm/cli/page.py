@@ -41,12 +41,14 @@ def page(
 
     Book: A page that is the model: in your browser
     """
+    run = run if run.stem.strip(".") else run.resolve()  # "." has no name
     out = out or run.with_name(f"{run.name}.html")
     if out.exists():
         raise UserError(f"{out} is there already; name a new file with --out")
     tokenizer = run_tokenizer(run, verify)
     model = load_model(run, snapshot, verify)
     with users_input():
-        text = model_page(model, tokenizer, title, opening(run))
+        begins = opening(run) if (run / "validation.tokens").exists() else "The"
+        text = model_page(model, tokenizer, title, begins)
     write_text(out, text)
     print(f"{out}: {len(text.encode()):,} bytes; open it in a browser")

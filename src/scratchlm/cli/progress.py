@@ -92,7 +92,7 @@ class TimeLimit:
 
     def make_timer(self, seconds: float) -> threading.Timer:
         """A thread that waits and ends with the process."""
-        longest = 1e6  # days enough, and no system's clock runs over
+        longest = threading.TIMEOUT_MAX  # or the system's clock runs over
         timer = threading.Timer(min(max(0.0, seconds), longest), self.expire)
         timer.daemon = True
         return timer

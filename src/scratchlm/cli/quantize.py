@@ -23,7 +23,7 @@ from scratchlm.serving.quantize import (
     quantize_model,
     save_quantized,
 )
-from scratchlm.training.checkpoint import load_model
+from scratchlm.training.checkpoint import has_run, load_model
 
 
 def quantize(
@@ -51,9 +51,15 @@ def quantize(
 
     Book: A weight in half a byte: quantization
     """
+    run = run if run.stem.strip(".") else run.resolve()  # "." has no name
     out = out or run.with_name(f"{run.name}-int{bits}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is there already; name a new folder with --out")
+    if has_run(run) and not (run / "validation.tokens").exists():
+        raise UserError(
+            f"{run} holds no validation text, by which fewer bits are judged; "
+            "use quantize_model and save_quantized in Python"
+        )
     opened = open_run(run, verify)
     model = load_model(run, snapshot, verify)
     with users_input():

@@ -31,6 +31,10 @@ from scratchlm.training.checkpoint import (
 LOCK = ".lock"  # in a run's folder, while somebody trains there
 OURS = {"config.json", "log.jsonl", "loss.svg", "seal.json", "tensorboard"}
 OURS |= {"tokenizer.json", "train.tokens", "validation.tokens", *OWN}
+OTHERS = {  # what a config.json has that is none of a run
+    "scheme": "a quantized model, which load_quantized reads in Python",
+    "model_type": "an exported model; make a run of it with import",
+}
 
 
 def folder_of(corpus: str) -> Path:
@@ -64,6 +68,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
         )
     path = folder / "config.json"
     found = read_json(path)
+    for name, what in OTHERS.items():
+        if isinstance(found, dict) and name in found:
+            raise UserError(f"{folder} is no run but {what}")
     for name in ("model", "training", "data"):
         if not isinstance(found, dict) or not isinstance(found.get(name), dict):
             raise UserError(

@@ -16,6 +16,7 @@ from scratchlm.cli.runs import (
     Snapshot,
     Verify,
     check_device,
+    read_settings,
     run_tokenizer,
 )
 from scratchlm.generation.batch import Engine
@@ -41,7 +42,7 @@ def find_key(path: Path | None) -> str | None:
     if path is not None:
         if not path.is_file():
             raise UserError(f"{path}: there is no such file to read a key from")
-        key = path.read_text(encoding="utf-8")
+        key = path.read_text(encoding="utf-8-sig")  # an editor's mark goes
     if key is not None and not key.strip():
         raise UserError(f"the key is empty; write one, or unset {KEY}")
     return key.strip() if key else None
@@ -125,8 +126,10 @@ def serve(
         engine = Engine(model, blocks, rows=rows)
     limits = Limits(waiting=waiting)
     name = name or run.resolve().name
-    service = Service(model, tokenizer, name, key, limits, engine)
-    app = make_app(service, LOCAL if local else ["*"], origin)
+    data = read_settings(run)["data"]
+    habits = data.get("begin", ()), data.get("normal")
+    service = Service(model, tokenizer, name, key, limits, engine, *habits)
+    app = make_app(service, (*LOCAL, host) if local else ["*"], origin)
     try:
         door = listen(host, port)
     except OSError as error:

@@ -2,8 +2,8 @@
 
 An option wins over the file that `--config` names. Under both lies, for a
 new run, the preset; for a run that is gone on with, what that run was asked
-for. So a setting is written once, in its dataclass, and whatever nobody says
-has a value that somebody chose.
+for, and above that a preset that is named. So a setting is written once, in
+its dataclass, and whatever nobody says has a value that somebody chose.
 
 Help for a field is the comment beside it, so that a class fits on a page.
 """
@@ -234,8 +234,16 @@ def fill_in(
     if is_on(arguments, "--resume"):
         text = value_of(arguments, "--corpus", "toytown")
         run = value_of(arguments, "--out", "") or str(folder_of(text))
+    layers = []
+    if not run or find(arguments, "--preset"):
+        layers.append(preset(value_of(arguments, "--preset", "small")))
     if run:
-        settings = asked(Path(run), is_on(arguments, "--verify", True))
-    else:
-        settings = preset(value_of(arguments, "--preset", "small"))
-    fill({k: v for k, v in settings.items() if v is not None}, "the preset")
+        verify = is_on(arguments, "--verify", True)
+        layers.append(asked(Path(run), verify))
+        if "steps" not in layers[-1] and not find(arguments, "--steps"):
+            raise UserError(
+                f"{run} was not trained here, so no training goes on; name "
+                "a run that was"
+            )
+    for found in layers:
+        fill({k: v for k, v in found.items() if v is not None}, "the preset")

@@ -25,6 +25,7 @@ from scratchlm.cli.plot import print_plot, save_plot
 from scratchlm.cli.presets import PRESETS, WORDS
 from scratchlm.cli.progress import TimeLimit, share_of_peak, show_progress
 from scratchlm.cli.runs import (
+    OURS,
     Opened,
     alone,
     asked,
@@ -43,7 +44,7 @@ from scratchlm.cli.runs import (
 from scratchlm.cli.settings import describe, options
 from scratchlm.model.gpt import GPT, GPTConfig, flops_per_token
 from scratchlm.text import corpus
-from scratchlm.text.files import replacing
+from scratchlm.text.files import PARTIAL, read_json, replacing
 from scratchlm.text.prepare import (
     AnyTokenizer,
     Material,
@@ -56,7 +57,11 @@ from scratchlm.text.prepare import (
 )
 from scratchlm.text.shards import Manifest, join_shards
 from scratchlm.text.tokens import BatchCursor, open_tokens
-from scratchlm.training.checkpoint import has_run
+from scratchlm.training.checkpoint import (
+    blaming,
+    checkpoint_folder,
+    has_run,
+)
 from scratchlm.training.device import prefetched, tokens_per_second
 from scratchlm.training.precision import supported
 from scratchlm.training.trainer import (
@@ -110,11 +115,6 @@ class TextOptions:
             raise ValueError("characters must be 1 or more")
         if self.corpus_seed < 0:
             raise ValueError("corpus_seed must be 0 or more")
-        if self.tokenizer not in KINDS and not Path(self.tokenizer).is_file():
-            raise ValueError(
-                f"tokenizer {self.tokenizer!r} is no file here; choose "
-                f"{', '.join(KINDS)}, or a file that `tokenizer train` wrote"
-            )
 
 
 @dataclass(frozen=True)
@@ -244,9 +244,10 @@ def make_tokenizer(job: Job, material: Material) -> AnyTokenizer:
 def write_text(job: Job) -> dict[str, Any]:
     """Write tokenizer and tokens into the run's folder; return the facts."""
     name = job.text.corpus
-    if not corpus.is_address(name) and has_run(Path(name)):
+    here = name != "toytown" and not corpus.is_address(name)
+    if here and has_run(Path(name)):
         facts, tokenizer = take_text(job)
-    elif not corpus.is_address(name) and holds_shards(Path(name)):
+    elif here and holds_shards(Path(name)):
         facts, tokenizer = take_shards(job)
     else:
         material = read_material(job.text)
@@ -309,7 +310,7 @@ def take_shards(job: Job) -> tuple[dict[str, Any], AnyTokenizer]:
 def all_or_nothing(folder: Path) -> Iterator[None]:
     """Take away what was written, unless it became a run.
 
-    A folder that was there before stays, with what was in it.
+    A folder that was there before stays, with all in it that is not ours.
     """
     there = {path.name for path in folder.iterdir()}
     try:
@@ -317,7 +318,8 @@ def all_or_nothing(folder: Path) -> Iterator[None]:
     except BaseException:
         if not has_run(folder):
             for path in folder.iterdir():
-                if path.name not in there:
+                ours = path.name in OURS or path.name.endswith(PARTIAL)
+                if ours and path.name not in there:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
         raise
 
@@ -444,9 +446,15 @@ def check(job: Job) -> None:
             "--out NEW), or name another folder with --out"
         )
     check_folder(job.folder)
+    kind = job.text.tokenizer
+    if kind not in KINDS and not Path(kind).is_file():
+        raise UserError(
+            f"tokenizer {kind!r} is no file here; choose "
+            f"{', '.join(KINDS)}, or a file that `tokenizer train` wrote"
+        )
     if any(step < 0 for step in job.training.snapshots):
         raise UserError("--snapshots are steps, 0 or more")
-    if job.text.tokenizer == "bpe" and job.model.vocab_size < BYTES:
+    if kind == "bpe" and job.model.vocab_size < BYTES:
         raise UserError(
             f"--vocab-size {job.model.vocab_size}: byte pairs begin with the "
             f"256 bytes and the end token, so {BYTES} is the least"
@@ -481,10 +489,13 @@ def device_for(job: Job) -> str:
         known = ("auto", *supported(device))
         if job.training.precision not in known:
             return math.inf
+        size = job.batch.batch_size
+        need = estimate.peak_memory(job.model, job.training, size)
+        if need > estimate.machine_memory(device):
+            return math.inf
         model = make_model(job, job.model.vocab_size, device)
-        batch = job.batch.batch_size
-        batches = estimate.exercise(job.model.context, batch)
-        training = settle(job.training, model, batch)
+        batches = estimate.exercise(job.model.context, size)
+        training = settle(job.training, model, size)
         return estimate.measure(model, batches, training).step
 
     if job.run.device != "auto":
@@ -533,18 +544,24 @@ def dry_run(job: Job) -> None:
     device = later_device(job) if job.run.shard else device_for(job)
     check_precision(job, device)
     shape, loop, batch = job.model, job.training, job.batch.batch_size
+    if job.text.tokenizer not in KINDS:
+        known = load_tokenizer(Path(job.text.tokenizer))
+        shape = replace(shape, vocab_size=known.vocab_size)
+        job = replace(job, model=shape)
     if job.run.shard:
         memory = estimate.on_each(shape, loop, batch, (2, 4, 8))
     else:
         memory = estimate.check_memory(shape, loop, batch, device)
     model = stand_in(job, shape.vocab_size, device)
     training = settle(loop, model, batch)
-    batches = estimate.exercise(shape.context, batch)
+    batches, start = estimate.exercise(shape.context, batch), time.monotonic()
     speed = estimate.measure(model, batches, training)
     speed = speed.of(model.config, shape, 1)
+    job = within(replace(job, training=training), speed, 0.0, start)
     facts = {"batch_size": batch}
-    print(estimate.describe_run(shape, training, facts, speed))
-    for line in estimate.slow_choices(model, loop, batch, shape):
+    print(estimate.describe_run(shape, job.training, facts, speed))
+    wanted = job.run.device
+    for line in estimate.slow_choices(model, loop, batch, shape, 1, wanted):
         print(f"slow     {line}")
     print(f"memory   {memory}")
     print(f"nothing is written; the run would go to {job.folder}")
@@ -584,15 +601,18 @@ def new_trainer(job: Job, start: float) -> Trainer:
     device, batch = device_for(job), rows(job.batch.batch_size)
     check_precision(job, device)
     parts = shards(job)
-    memory = estimate.check_memory(job.model, loop, batch, device, parts)
+    estimate.check_memory(job.model, loop, batch, device, parts)
     facts = write_text(job)
     tokenizer = load_tokenizer(job.folder / "tokenizer.json")
+    shape = replace(job.model, vocab_size=tokenizer.vocab_size)
+    memory = estimate.check_memory(shape, loop, batch, device, parts)
     cursor, validation = cursors(job, tokenizer)
     timed = stand_in(job, tokenizer.vocab_size, device)
     training = settle(loop, timed, batch)
     job = replace(job, training=training)
     speed = estimate.measure(timed, part(cursor), training)
-    slow = estimate.slow_choices(timed, loop, batch, job.model, parts)
+    wanted = job.run.device
+    slow = estimate.slow_choices(timed, loop, batch, shape, parts, wanted)
     model = timed
     if job.run.shard:  # in main memory; the trainer divides it
         model = make_model(job, tokenizer.vocab_size, "cpu")
@@ -637,10 +657,15 @@ def refuse(names: list[str], why: str) -> None:
         raise UserError(f"{options} cannot change when a run {why}")
 
 
-def later_device(job: Job) -> str:
-    """The device of a run that goes on: the one named, or the first here."""
-    device = job.run.device
-    return check_device(devices()[-1] if device == "auto" else device)
+def later_device(job: Job, run: Path | None = None) -> str:
+    """The device that is named, the run's own, or the first here."""
+    device, found = job.run.device, devices()
+    if device == "auto" and run is not None:
+        path = checkpoint_folder(run, job.run.verify) / "state.json"
+        with blaming(path):
+            device = read_json(path)["random"]["device"][0]
+        device = device if device in found else "auto"
+    return check_device(found[-1] if device == "auto" else device)
 
 
 def later_memory(
@@ -659,7 +684,7 @@ def later_memory(
 
 def resumed_trainer(job: Job) -> Trainer:
     """The trainer of a run that goes on, unless other settings are asked."""
-    run, device = job.run, later_device(job)
+    run, device = job.run, later_device(job, job.folder)
     refuse(
         changed(job, job.folder),
         "is resumed; leave it out, or branch the run: "
@@ -684,7 +709,7 @@ def resumed_trainer(job: Job) -> Trainer:
 
 def branched_trainer(job: Job, source: Path) -> Trainer:
     """The trainer of a new run that begins where another one is."""
-    run, device = job.run, later_device(job)
+    run, device = job.run, later_device(job, source)
     if run.out is None:
         raise UserError(f"--from {source} needs a new folder: add --out NEW")
     fixed = asdict(job.model) | asdict(job.text) | asdict(job.batch)
@@ -692,7 +717,9 @@ def branched_trainer(job: Job, source: Path) -> Trainer:
     refuse([n for n in names if n in fixed], "is branched; train a new one")
     opened = open_run(source, run.verify)
     old = read_train_config(source, run.verify)
+    names += ["steps", "snapshots"]  # fewer may have fitted
     config = replace(old, **{n: getattr(job.training, n) for n in names})
+    config = kept(config)
     memory = later_memory(opened, config, device, shards(job))
     with users_input():  # no more steps, another optimizer
         trainer = trainer_class(job).branch(
@@ -751,7 +778,8 @@ def carry_out(job: Job, start: float) -> tuple[Trainer, float | None]:
 @contextlib.contextmanager
 def advising(job: Job) -> Iterator[None]:
     """Say what to do where memory or the compiler is not enough."""
-    training, batch = job.training, job.batch.batch_size
+    training = job.training
+    batch = math.ceil(job.batch.batch_size / ranks())  # of one process
     try:
         yield
     except Exception as error:
@@ -759,7 +787,10 @@ def advising(job: Job) -> Iterator[None]:
             raise UserError(estimate.advice_on_compiling(error)) from error
         if not estimate.is_out_of_memory(error):
             raise
-        device = "cpu" if job.run.device == "auto" else job.run.device
+        device = job.run.device
+        if device == "auto":
+            main = isinstance(error, MemoryError) or "CPUAll" in str(error)
+            device = "cpu" if main else devices()[-1]
         raise UserError(
             estimate.advice_on_memory(
                 job.model, training, batch, device, shards(job)
@@ -865,7 +896,8 @@ def train(
     if run.tensorboard:
         find_tensorboard()
     if run.dry_run:
-        return dry_run(job)
+        with advising(job):
+            return dry_run(job)
     if ranks() > 1:
         return train_together(job, start)
     train_alone(job, start)

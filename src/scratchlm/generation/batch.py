@@ -92,8 +92,13 @@ class SlotStore:
         return self.places.positions
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store (B, K, T, D) each; return the texts' own, (B, K, S, D)."""
+        """Store (B, K, T, D) each; return the texts' own, (B, K, S, D).
+
+        What has overflowed is stored as 0: no mask would hide it from the
+        texts of others, since 0 times NaN is NaN.
+        """
         new, slots = self.places.new, self.places.slots
+        k, v = (x.nan_to_num(0, posinf=0, neginf=0) for x in (k, v))
         self.k[new], self.v[new] = k.transpose(1, 2), v.transpose(1, 2)
         return self.k[slots].transpose(1, 2), self.v[slots].transpose(1, 2)
 
@@ -330,6 +335,8 @@ class Engine:
 
         Not `continuous`, it lets nobody in before all others are through.
         """
+        if min(blocks, block_size, rows) < 1:
+            raise ValueError("choose 1 or more for blocks, block_size and rows")
         weight = next(model.parameters())
         self.model, self.config = by_rows(model), model.config
         self.pool = BlockPool(
@@ -396,13 +403,14 @@ class Engine:
 
     def read_notes(self) -> None:
         """Who has come since the last step waits; who was cancelled leaves."""
+        gone: set[int] = set()  # first, since all of these came before
+        while self.cancelled:
+            gone.add(self.cancelled.popleft())
         while self.incoming:
             self.waiting.append(self.incoming.popleft())
-        while self.cancelled:
-            id = self.cancelled.popleft()
-            for row in [r for r in self.running if r.id == id]:
-                self.leave(row)
-            self.waiting = deque(r for r in self.waiting if r.id != id)
+        for row in [r for r in self.running if r.id in gone]:
+            self.leave(row)
+        self.waiting = deque(r for r in self.waiting if r.id not in gone)
 
     def admit(self) -> None:
         """Let texts in, in their order, while there is room.
@@ -433,6 +441,8 @@ class Engine:
 
         Who loses them waits again, before all others, and is read again.
         """
+        if not row.pending:  # all was read, but then no token was chosen
+            row.stored -= 1
         start = window_start(len(row.tokens), self.config.context)
         if start != row.start:  # other positions: nothing stored is right
             self.forget(row)
@@ -521,5 +531,6 @@ def write_all(
         texts[engine.add(prompt, request)] = []
     while engine.busy:
         for new in engine.step():
-            texts[new.id].append(new.token)
+            if new.id in texts:  # others may have been there before
+                texts[new.id].append(new.token)
     return list(texts.values())

@@ -45,14 +45,15 @@ def next_logits(
     Dropout is off, whatever mode the model is in. The head works on the last
     position only.
     """
-    training = model.training
+    parts = model.modules() if model.training else ()
+    training = [part for part in parts if part.training]  # some may be frozen
     if training:
         model.eval()
     try:
         return model.head(model.features(ids, cache)[:, -1])
     finally:
-        if training:
-            model.train()
+        for part in training:
+            part.training = True
 
 
 def make_cache(model: GPT, ids: Tensor, new_tokens: int) -> KVCache:
@@ -68,8 +69,8 @@ def pad_prompts(
 ) -> tuple[Tensor, Tensor]:
     """Texts of different lengths as one batch: ids (B, T), lengths (B,).
 
-    Shorter rows are filled up behind their end. With which token does not
-    matter to `generate`, which never reads it.
+    Shorter rows are filled up behind their end. With which token of the
+    vocabulary does not matter to `generate`, which never reads it.
 
     >>> pad_prompts([[7, 8, 9], [5]])
     (tensor([[7, 8, 9],

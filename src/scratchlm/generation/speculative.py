@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from scratchlm.generation.cache import KVCache
 from scratchlm.generation.generate import window_start
 from scratchlm.generation.sampling import SamplingConfig, probabilities
-from scratchlm.model.gpt import GPT
+from scratchlm.model.gpt import GPT, check_ids
 from scratchlm.model.ngram import NGram
 
 # --- the rule ----------------------------------------------------------------
@@ -202,6 +202,7 @@ class Reader:
         """
         known = min(common_length(self.known, ids), len(ids) - last)
         self.cache.rewind(known)
+        self.known = list(ids[:known])  # in case that reading fails
         new = torch.tensor([ids[known:]], device=self.device)
         x = self.model.features(new, self.cache)[0, -last:]
         self.known = list(ids)
@@ -250,11 +251,12 @@ def speculate(
     chosen itself. They have the distribution that `generate` draws from, and
     at temperature 0 are the same. After `stop_id` nothing comes. Tokens are
     chosen on the CPU. Raises ValueError, at the first step, for a repetition
-    penalty, whose p depends on the guesses.
+    penalty, whose p depends on the guesses, and for what `generate` refuses.
     """
     sampling = sampling or SamplingConfig()
     if sampling.repetition_penalty != 1:
         raise ValueError("no repetition penalty here: set it to 1")
+    check_ids(torch.tensor([list(ids)]), model.config.vocab_size)
     reader, context = Reader(model), model.config.context
     text, end = list(ids), len(ids) + new_tokens
     while len(text) < end:

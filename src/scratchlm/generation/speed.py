@@ -26,6 +26,7 @@ from scratchlm.generation.generate import next_logits
 from scratchlm.model.block import Block
 from scratchlm.model.embeddings import TokenEmbedding
 from scratchlm.model.gpt import GPT, GPTConfig
+from scratchlm.model.heads import MultiHeadAttention
 from scratchlm.model.layers import GELUMLP, LayerNorm
 from scratchlm.training.precision import Precision
 from scratchlm.training.trainer import TrainConfig
@@ -190,17 +191,17 @@ def without_module(module: nn.Module) -> Callable[[Tensor], Tensor]:
     here the weights are looked up once. Other modules, quantized ones say,
     stay as they are.
     """
-    if isinstance(module, nn.Linear):
+    if type(module) is nn.Linear:
         matrix, offset = module.weight, module.bias
         return lambda x: F.linear(x, matrix, offset)
-    if isinstance(module, TokenEmbedding):
+    if type(module) is TokenEmbedding:
         table = module.weight
         return lambda ids: F.embedding(ids, table)
-    if isinstance(module, LayerNorm):
+    if type(module) is LayerNorm:
         shape, eps = module.weight.shape, module.eps
         weight, bias = module.weight, module.bias
         return lambda x: F.layer_norm(x, shape, weight, bias, eps)
-    if isinstance(module, GELUMLP):
+    if type(module) is GELUMLP:
         up, down = without_module(module.up), without_module(module.down)
         approximate = module.approximate
         return lambda x: down(F.gelu(up(x), approximate=approximate))
@@ -245,13 +246,18 @@ class FastStep:
 
     Computes what `GPT` computes, from the same weights, without modules:
     no dropout, no hooks, no checks but that of the room. Where there is more
-    than one new token, or no cache, or a model that trains or normalizes
-    last, it lets `next_logits` do the work.
+    than one new token, or no cache, or a model that trains, normalizes last
+    or attends in another way, it lets `next_logits` do the work.
     """
 
     def __init__(self, model: GPT) -> None:
         """Take the weights of a model; later changes to them are seen."""
-        self.model, self.usual = model, model.config.norm_order == "pre"
+        plain = all(  # and not through a window, say
+            type(block.attention) is MultiHeadAttention
+            for block in model.blocks
+        )
+        self.model = model
+        self.usual = plain and model.config.norm_order == "pre"
         self.blocks = [FastBlock(cast(Block, b)) for b in model.blocks]
         self.norm = without_module(model.norm)
         self.token = without_module(model.token)

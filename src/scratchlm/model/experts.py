@@ -42,7 +42,8 @@ def route(scores: Tensor, k: int, renormalize: bool = True) -> Routing:
     tensor([[0.7311, 0.2689]])
     """
     if not 1 <= k <= scores.shape[-1]:
-        raise ValueError(f"{k} of {scores.shape[-1]} experts: choose 1 or more")
+        count = scores.shape[-1]
+        raise ValueError(f"{k} of {count} experts: choose 1 to {count}")
     shares = scores.float().softmax(dim=-1)
     weights, chosen = shares.topk(k, dim=-1)
     if renormalize:
@@ -148,7 +149,8 @@ class Experts(nn.Module):
         kept = None
         if self.capacity_factor is not None:
             even = routing.chosen.numel() / len(self.experts)
-            capacity = max(1, int(self.capacity_factor * even))
+            room = self.capacity_factor * even + 1e-9  # 1.15 · 100 is 114.99…
+            capacity = max(1, int(room))
             kept = within_capacity(routing, capacity)
         return mix_sorted(rows, routing, self.experts, kept).view_as(x)
 
@@ -163,13 +165,16 @@ def add_experts(
 ) -> GPT:
     """Give each block a mixture of SwiGLU layers for its feed-forward layer.
 
-    All weights of the model are drawn anew. Returns the model itself.
+    All matrices of the model are drawn anew. Returns the model itself.
     """
-    channels = model.config.channels
+    channels, dropout = model.config.channels, model.config.dropout
     for block in model.blocks:
-        layers = [SwiGLU(channels, hidden) for _ in range(experts)]
+        layers = [
+            SwiGLU(channels, hidden, dropout=dropout) for _ in range(experts)
+        ]
         router = Router(channels, experts, k, renormalize)
-        block.mlp = Experts(router, layers, capacity_factor)
+        layer = Experts(router, layers, capacity_factor).train(model.training)
+        block.mlp = layer.to(model.token.weight)  # its device and its type
     model.initialize()
     return model
 

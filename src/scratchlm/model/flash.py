@@ -76,7 +76,8 @@ def blockwise_attention(
 
     q (..., Tq, D), k (..., Tk, D), v (..., Tk, E) → (..., Tq, E). With
     `causal`, keys after the last query of a block are not visited at all.
-    Dao et al. (2022), algorithm 1, with the two loops exchanged.
+    Summed in float32 or better. Dao et al. (2022), algorithm 1, with the two
+    loops exchanged.
 
     >>> nothing = torch.zeros(3, 2)
     >>> values = torch.tensor([[1.0], [2.0], [6.0]])
@@ -87,9 +88,11 @@ def blockwise_attention(
     """
     if block < 1:
         raise ValueError(f"blocks of {block} hold nothing: choose 1 or more")
-    queries, keys = q.shape[-2], k.shape[-2]
+    queries, keys, kind = q.shape[-2], k.shape[-2], v.dtype
+    wide = torch.promote_types(kind, torch.float32)  # for sums of many keys
+    q, k, v = (x.to(wide) for x in (q, k, v))
     pieces = []
-    for start in range(0, queries, block):
+    for start in range(0, max(1, queries), block):
         end = min(start + block, queries)
         last = keys - queries + end if causal else keys  # keys in sight
         piece = attend_over_blocks(
@@ -100,7 +103,7 @@ def blockwise_attention(
             block,
         )
         pieces.append(piece)
-    return torch.cat(pieces, dim=-2)
+    return torch.cat(pieces, dim=-2).to(kind)
 
 
 class PeakMemory(TorchDispatchMode):

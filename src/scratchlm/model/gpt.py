@@ -447,8 +447,9 @@ class MemoryEstimate:
 def activation_floats(config: GPTConfig) -> int:
     """Numbers that autograd keeps of each token, loss and ids left out.
 
-    For this book's layers and fused attention, without dropout, QK-norm
-    and recomputation.
+    For this book's layers, without QK-norm and recomputation. Attention that
+    is not fused keeps its weights, and with dropout three forms of them; so
+    does the library's kernel on a processor, if there is dropout.
     """
     c = config
     attended = c.heads * c.channels_per_head
@@ -456,19 +457,23 @@ def activation_floats(config: GPTConfig) -> int:
     rms = c.norm == "rmsnorm"
     norm = 3 * c.channels + 1 if rms else 2 * c.channels + 2
     attention = 2 * attended + 2 * keys + c.heads
+    if not c.fused:
+        attention += c.heads * c.context * (3 if c.dropout else 1)
     if c.position == "rotary":  # turned queries and keys, and a copy
         attention += 2 * attended + keys
     mlp = 4 * c.inner if c.mlp == "swiglu" else 2 * c.inner
-    blocks = c.layers * (2 * norm + attention + mlp)
-    return blocks + (c.channels if c.norm_order == "post" else norm)
+    dropped = c.channels if c.dropout else 0  # what values are multiplied by
+    blocks = c.layers * (2 * norm + attention + mlp + 2 * dropped)
+    last = c.channels if c.norm_order == "post" else norm
+    return dropped + blocks + last
 
 
 def memory_estimate(config: GPTConfig, batch: int) -> MemoryEstimate:
     """What AdamW on (batch, context) ids will need, before it is tried.
 
     Gradients are as large as the weights, the two moments twice that. The
-    peak comes when the loss is made, at the end of the way back, or while
-    the optimizer works.
+    peak comes when the loss is made, when scores that were kept get their
+    gradients, at the end of the way back, or while the optimizer works.
     """
     c, tokens = config, batch * config.context
     table = parameter_table(c)
@@ -482,8 +487,9 @@ def memory_estimate(config: GPTConfig, batch: int) -> MemoryEstimate:
         kept += logits  # their log-softmax
         loss = 2 * logits
     decaying = table["attention"] + table["feed-forward"] + table["head"]
+    scores = 0 if c.fused else 2 * tokens * c.heads * c.context
     peak = max(
-        3 * weights + kept + loss,
+        3 * weights + kept + max(loss, scores),
         4 * weights + matrix * (2 if c.tied else 0),  # two gradients, a sum
         4 * weights + decaying,
     )

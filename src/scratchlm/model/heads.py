@@ -179,7 +179,8 @@ def attention_maps(model: nn.Module, ids: Tensor) -> list[Tensor]:
     model does meanwhile in other threads is not looked at.
     """
     maps: list[Tensor] = []
-    training, here = model.training, get_ident()
+    modes = [(part, part.training) for part in model.modules()]
+    here = get_ident()
 
     def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(layer, MultiHeadAttention)
@@ -195,7 +196,8 @@ def attention_maps(model: nn.Module, ids: Tensor) -> list[Tensor]:
         with torch.no_grad():
             model.eval()(ids)
     finally:
-        model.train(training)
+        for part, mode in modes:  # some may be frozen
+            part.training = mode
         for hook in hooks:
             hook.remove()
     return maps

@@ -106,9 +106,10 @@ def choose_ngram(
     best = (math.inf, 0, 0.0)
     for order in orders:
         model = NGram(order, vocab_size, SMOOTHINGS[0]).fit(row[:cut])
+        rest = row[min(cut, len(row) - order) :]  # one window, at least
         for smoothing in SMOOTHINGS:
             model.smoothing = smoothing
-            best = min(best, (model.nats(row[cut:]), order, smoothing))
+            best = min(best, (model.nats(rest), order, smoothing))
     _, order, smoothing = best
     return NGram(order, vocab_size, smoothing).fit(row)
 

@@ -103,20 +103,18 @@ def read_llama(config: Mapping[str, Any]) -> GPTConfig:
     refuse(config, "hidden_act", "silu")
     for extra in ("attention_bias", "mlp_bias", "use_sliding_window"):
         refuse(config, extra, False)
-    form = llama_config(
-        config["vocab_size"],
-        config["max_position_embeddings"],
-        config["num_hidden_layers"],
-        config["num_attention_heads"],
-        config["hidden_size"],
-        config.get("num_key_value_heads"),
-        config["intermediate_size"],
-        tied=config.get("tie_word_embeddings", False),
-    )
-    return replace(
-        form,
-        norm_eps=config["rms_norm_eps"],
+    return replace(  # all at once, since sizes are right together
+        llama_config(),
+        vocab_size=config["vocab_size"],
+        context=config["max_position_embeddings"],
+        layers=config["num_hidden_layers"],
+        heads=config["num_attention_heads"],
+        channels=config["hidden_size"],
+        kv_heads=config.get("num_key_value_heads"),
         head_size=config.get("head_dim"),
+        hidden=config["intermediate_size"],
+        tied=config.get("tie_word_embeddings", False),
+        norm_eps=config["rms_norm_eps"],
     )
 
 
@@ -283,9 +281,18 @@ LEFTOVERS = (".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq")
 def to_published(
     weights: Mapping[str, Tensor], config: GPTConfig
 ) -> dict[str, Tensor]:
-    """Our weights under the published names: the way back."""
+    """Our weights under the published names: the way back.
+
+    Raises ValueError for weights that no published model of the form has.
+    """
     d, theirs = config.channels_per_head, {}
     keys = config.key_heads * d
+    known = {"head.weight", *(place.ours for place in places(config))}
+    if rest := weights.keys() - known:
+        raise ValueError(
+            f"{', '.join(sorted(rest))}: a published model of this form has "
+            "no such weights, so choose a form without them"
+        )
     for place in places(config):
         whole = weights[place.ours]
         if len(place.theirs) == 3:

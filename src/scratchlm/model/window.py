@@ -195,6 +195,7 @@ class RollingCache:
                 f"keys {tuple(k.shape)} and values {tuple(v.shape)} do not "
                 f"fit a cache for {sizes} texts and heads"
             )
+        self.k, self.v = self.k.to(k), self.v.to(v)  # the model's type, device
         past = torch.arange(max(0, start - window), start) % window
         at = torch.arange(start, start + new)[-window:] % window
         self.length += new
@@ -289,6 +290,8 @@ def yarn(
         raise ValueError(
             f"fast={fast}: a fast wave turns more than once in the context"
         )
+    if frequencies[0] == frequencies[1]:
+        raise ValueError("all waves are equally fast: use interpolate")
     step = math.log(frequencies[0] / frequencies[1])  # in logarithms
     low, high = (
         math.log(original / (2 * math.pi * turns)) / step
@@ -353,11 +356,18 @@ def stretch(
         raise ValueError(
             f"rope_factor={c.rope_factor}: these waves are slowed already"
         )
+    first = model.blocks[0].get_submodule("attention")
+    if isinstance(first.rotary, StretchedRotary):
+        raise ValueError(
+            "these waves have been changed already: stretch the model as it "
+            "was trained"
+        )
+    config = replace(c, context=context)  # before the layers: it may refuse
     waves = change(wave_frequencies(c.channels_per_head, c.rope_base))
     rotary = StretchedRotary(waves, context, size).to(model.token.weight.device)
     for block in model.blocks:
         layer = block.get_submodule("attention")
         assert isinstance(layer, MultiHeadAttention)
         layer.rotary = rotary
-    model.config = replace(c, context=context)
+    model.config = config
     return model

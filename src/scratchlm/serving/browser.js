@@ -101,7 +101,7 @@ function normalize(x, kind, eps, weight, bias) {
 
 /** Scores as probabilities; at temperature 0 all for the highest. */
 function softmax(scores, temperature = 1) {
-  const top = Math.max(...scores); // exp(89) is infinite in float32
+  const top = highest(scores); // exp(89) is infinite in float32
   const warm = Math.max(temperature, 1e-9);
   const p = scores.map((score) => Math.exp((score - top) / warm));
   const sum = p.reduce((a, b) => a + b, 0);
@@ -135,6 +135,7 @@ function rotate(x, t, base) {
 
 const dot = (a, b) => a.reduce((sum, v, i) => sum + v * b[i], 0);
 const add = (a, b) => a.map((v, i) => v + b[i]);
+const highest = (scores) => scores.reduce((a, b) => Math.max(a, b));
 
 /** A model that reads token after token, and remembers keys and values. */
 class Model {
@@ -211,8 +212,7 @@ class Model {
   read(ids) {
     const context = this.form.context, hop = Math.max(1, context >> 1);
     const start = Math.ceil(Math.max(0, ids.length - context) / hop) * hop;
-    const seen = ids.slice(start);
-    let same = 0;
+    let seen = ids.slice(start), same = 0;
     while (same < seen.length - 1 && this.ids[same] === seen[same]) same++;
     this.ids.length = this.stored.length = same; // forget the rest
     return seen.slice(same).map((id) => this.step(id)).at(-1);
@@ -223,7 +223,7 @@ class Model {
 function choose(scores, temperature, random = Math.random) {
   let left = temperature ? random() : 0.5;
   const found = softmax(scores, temperature).findIndex((p) => (left -= p) < 0);
-  return found < 0 ? scores.indexOf(Math.max(...scores)) : found;
+  return found < 0 ? scores.indexOf(highest(scores)) : found;
 }
 
 // --- the page ----------------------------------------------------------------

@@ -4,8 +4,8 @@
 opens: weights in safetensors, and JSON that says their form, their tokens and
 how to sample. `export_gguf` writes the one file that llama.cpp runs.
 `import_folder` reads the folder of a published model, and `write_run` makes a
-run of it, on which every command works. No file that is read here is a
-program, and no folder that is there is written over.
+run of it, that writes, chats, is judged and is exported. No file that is read
+here is a program, and no folder that is there is written over.
 
 Left out: shards on the way out, matrices of fewer than 8 bits, tokenizers
 other than byte pairs, and chat templates of others.
@@ -24,7 +24,7 @@ from typing import Any
 import gguf
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from scratchlm.model.embeddings import (
@@ -272,7 +272,8 @@ def export_folder(
     tokens = to_tokenizers(tokenizer)
     facts = tokenizer_facts(tokenizer, context)
     with new_folder(folder) as half:
-        save_file(tensors, half / WEIGHTS, {"format": "pt"})
+        with replacing(half / WEIGHTS) as partial:
+            partial.write_bytes(save(tensors, {"format": "pt"}))
         write_json(half / CONFIG, config)
         write_text(half / TOKENS, tokens)
         write_json(half / "tokenizer_config.json", facts)
@@ -622,6 +623,9 @@ def add_tokens(
         raise ValueError(f"{len(begin)} tokens in front of a text: it takes 1")
     spelled = [to_letters(token) for token in spell(tokenizer.merges)]
     special = sorted(tokenizer.special_tokens.items(), key=lambda x: x[1])
+    first, size = len(spelled), tokenizer.vocab_size
+    if [number for _, number in special] != list(range(first, size)):
+        raise ValueError("numbers without a token lie between the special ones")
     types = [gguf.TokenType.NORMAL] * len(spelled)
     types += [gguf.TokenType.CONTROL] * len(special)
     pairs = [f"{spelled[a]} {spelled[b]}" for a, b in tokenizer.merges]

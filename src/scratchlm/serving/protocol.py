@@ -141,6 +141,8 @@ def explain_invalid(error: RequestValidationError) -> Refused:
     place = first["loc"][1:2]  # behind "body"
     param = place[0] if place and isinstance(place[0], str) else None
     said = "the body is no JSON" if "json" in first["type"] else first["msg"]
+    if first["type"] == "model_attributes_type" and not place:
+        said = "send an object, with Content-Type: application/json"
     return Refused(400, f"{param}: {said}" if param else said, param)
 
 
@@ -151,7 +153,8 @@ async def as_error(request: fastapi.Request, error: Exception) -> Response:
     elif isinstance(error, RequestValidationError):
         said = explain_invalid(error)
     elif isinstance(error, HTTPException):
-        said = Refused(error.status_code, error.detail)
+        headers = dict(error.headers or {})
+        said = Refused(error.status_code, error.detail, headers=headers)
     else:
         said = Refused(500, "an error of the server; its log says which")
     return JSONResponse(said.as_json(), said.status_code, said.headers)
@@ -350,10 +353,13 @@ CHAT = Style(
 )
 
 
+ENCODER = json.JSONEncoder(ensure_ascii=False)  # one for all
+
+
 def event(data: dict[str, Any]) -> str:
     r"""A server-sent event: one line of JSON, and an empty line.
 
     >>> event({"text": "two\nlines"})
     'data: {"text": "two\\nlines"}\n\n'
     """
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return f"data: {ENCODER.encode(data)}\n\n"

@@ -22,6 +22,7 @@ import re
 import socket
 import threading
 import time
+import unicodedata
 from collections.abc import (
     AsyncIterator,
     Callable,
@@ -33,7 +34,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import fastapi
 import torch
@@ -136,6 +137,8 @@ class TextStream:
         """What can be sent, now that a token is there; at the end, all."""
         new = self.decoder.decode(data, final)
         self.seen += len(new)
+        if not self.stops:
+            return new
         self.held += new
         at = first_stop(self.held, self.stops)
         if at is not None:
@@ -205,6 +208,8 @@ class Choice:
 
     def released(self) -> tuple[Score, ...]:
         """The scores of tokens whose text has been sent to its end."""
+        if not self.scores:
+            return ()
         end = self.start + self.sent
         ready = [score for score in self.scores if score.end <= end]
         self.scores = self.scores[len(ready) :]  # ends never decrease
@@ -213,8 +218,8 @@ class Choice:
 
 # --- the thread of the engine ------------------------------------------------
 
-Inbox = asyncio.Queue[Written | Refused]  # tokens, or why there is none
-TOGETHER = 0.02  # seconds: what is written within them is sent together
+Inbox = asyncio.Queue[list[Written] | Refused]  # tokens, or why there is none
+TOGETHER = 0.04  # seconds: what is written within them is sent together
 
 
 class Worker:
@@ -234,7 +239,7 @@ class Worker:
 
     def start(self) -> None:
         """Begin, in the running loop."""
-        self.loop = asyncio.get_running_loop()
+        self.loop, self.closing = asyncio.get_running_loop(), False
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
 
@@ -258,9 +263,12 @@ class Worker:
 
     def deliver(self, new: Sequence[Written]) -> None:
         """Put tokens where they are awaited; who has left gets none."""
+        letters: dict[Inbox, list[Written]] = {}
         for written in new:
             if inbox := self.inboxes.get(written.id):
-                inbox.put_nowait(written)
+                letters.setdefault(inbox, []).append(written)
+        for inbox, letter in letters.items():
+            inbox.put_nowait(letter)
 
     def fail(self) -> None:
         """Tell all who wait that nothing will come."""
@@ -297,6 +305,7 @@ class Limits:
     texts: int = 16  # written for one request
     waiting: int = 64  # texts that are written, or wait for it, in all
     seconds: float = 120.0  # for a request
+    looked: int = 512  # tokens of a text whose attention is shown
 
 
 class Metrics:
@@ -337,8 +346,7 @@ class Job:
         metrics.read.inc(sum(len(choice.prompt) for choice in choices))
         self.inbox: Inbox = asyncio.Queue()
         self.open: dict[int, Choice] = {}
-        late = Refused(504, "time is up; ask for fewer tokens")
-        self.alarm = loop.call_later(seconds, self.inbox.put_nowait, late)
+        self.alarm = loop.call_later(seconds, self.expire)
         try:
             for choice in choices:
                 self.open[worker.add(choice, self.inbox)] = choice
@@ -352,10 +360,10 @@ class Job:
         while not self.inbox.empty():
             found.append(self.inbox.get_nowait())
         new = list[Written]()
-        for written in found:
-            if isinstance(written, Refused):
-                raise written
-            new.append(written)
+        for letter in found:
+            if isinstance(letter, Refused):
+                raise letter
+            new += letter
         self.metrics.written.inc(len(new))
         if not self.waited:
             now = asyncio.get_running_loop().time()
@@ -376,6 +384,13 @@ class Job:
                     del self.open[new.id]
             for piece in joined(found):
                 yield piece
+
+    def expire(self) -> None:
+        """Time is up: the texts give their places back, read or not."""
+        late = Refused(504, "time is up; ask for fewer tokens")
+        self.inbox.put_nowait(late)
+        for id in self.open:
+            self.worker.let_go(id)
 
     def close(self) -> None:
         """Let go of whatever is not finished."""
@@ -514,11 +529,18 @@ class Service:
         key: str | None = None,
         limits: Limits | None = None,
         engine: Engine | None = None,
+        begin: Sequence[int] = (),
+        normal: Literal["NFC", "NFD", "NFKC", "NFKD"] | None = None,
     ) -> None:
-        """Without an engine, one for 16 texts of the model's context."""
+        """Without an engine, one for 16 texts of the model's context.
+
+        A prompt is brought to the form `normal` of Unicode, and gets the
+        tokens `begin` in front, as models of others were trained.
+        """
         blocks = 16 * (model.config.context // 16 + 2)
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.key, self.limits = key, limits or Limits()
+        self.begin, self.normal = list(begin), normal
         self.worker = Worker(engine or Engine(model, blocks))
         self.metrics = Metrics(lambda: len(self.worker.inboxes))
         self.begun = time.time_ns()
@@ -549,9 +571,11 @@ class Service:
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a prompt; of none, what stands before a text."""
+        if self.normal:
+            text = unicodedata.normalize(self.normal, text)
         try:
-            if text:
-                return self.tokenizer.encode(text)
+            if ids := [*self.begin, *self.tokenizer.encode(text)]:
+                return ids
             if isinstance(self.tokenizer, Tokenizer):
                 return [self.tokenizer.end_id]
             return self.tokenizer.encode("\n")
@@ -701,8 +725,12 @@ class Service:
                 code="not_instructed",
             )
         before, last = check_turns(asked.messages)
-        prompt = encode_request(tokenizer, last, before)
-        room = max(1, self.model.config.context - len(prompt))
+        try:
+            prompt = encode_request(tokenizer, last, before)
+        except ValueError as error:
+            raise Refused(400, str(error), "messages") from error
+        room = self.model.config.context - len(prompt)
+        room = max(1, min(room, self.limits.new_tokens))
         count = asked.max_completion_tokens or asked.max_tokens or room
         choices = self.choices(asked, [prompt], count, STOP, lead=" ")
         return await self.answer(request, asked, CHAT, choices)
@@ -713,8 +741,11 @@ class Service:
         OpenAI's protocol has no such thing. The answer names the T tokens,
         and has T weights for each layer, the means of its heads.
         """
-        prompt = self.encode(asked.prompt)
+        prompt, most = self.encode(asked.prompt), self.limits.looked
         self.check_prompts(asked.model, [prompt])
+        if len(prompt) > most:
+            said = f"a text of {len(prompt)} tokens; ask for {most} at most"
+            raise Refused(400, said, "prompt")
         device = next(self.model.parameters()).device
         ids = torch.tensor([prompt], device=device)  # (1, T)
         maps = await asyncio.to_thread(attention_maps, self.model, ids)
@@ -766,7 +797,7 @@ class Envelope:
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Pass on what comes and goes, and look at it on the way."""
-        size, service = 0, self.service
+        size, begun, service = 0, False, self.service
 
         async def limited() -> Message:
             nonlocal size
@@ -778,17 +809,25 @@ class Envelope:
             return message
 
         async def counted(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 headers = MutableHeaders(scope=message)
                 headers.update(SAFE)
                 path = scope["path"] if scope["path"] in PATHS else "other"
                 service.metrics.requests.labels(path, message["status"]).inc()
             await send(message)
 
-        if scope["type"] == "http":
-            await self.app(scope, limited, counted)
-        else:
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        try:
+            await self.app(scope, limited, counted)
+        except Exception as error:
+            if not begun:  # a mistake of ours, which the log will tell
+                said = await as_error(fastapi.Request(scope), error)
+                await said(scope, limited, counted)
+            raise
 
 
 async def read_page() -> Response:

@@ -19,6 +19,7 @@ import ipaddress
 import json
 import os
 import re
+import secrets
 import shutil
 import unicodedata
 from collections import Counter
@@ -40,6 +41,7 @@ from phonenumbers import Leniency, PhoneNumberMatcher
 from tqdm import tqdm
 
 from scratchlm.text.files import (
+    FileError,
     file_sha256,
     make_folder,
     read_json,
@@ -192,7 +194,7 @@ def normalize(text: str) -> str:
 Span = tuple[int, int]  # where something begins, and where it ends
 
 EMAIL = re.compile(
-    r"(?<![\w.+-])\w[\w.!#$%&'*+/=?^`{|}~-]{0,63}@"
+    r"(?<![\w.+-])[\w.+-][\w.!#$%&'*+/=?^`{|}~-]{0,63}@"
     r"(?:[\w-]{1,63}\.){1,8}(?:xn--[\w-]{1,59}|[^\W\d_]{2,63})(?!-?\w)"
 )
 IBAN = re.compile(r"(?<!\w)(?=([A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}))")
@@ -217,8 +219,8 @@ DIALED = re.compile(
     rf"[+(]?\d[\d ()./{DASH}]*\d(?: ?(?:x|ext\.?) ?\d{{1,5}})?"
 )
 IMPERSONAL = re.compile(
-    r"(?<!\w)(?:version|release|section|chapter|isbn|issn|doi|rfc|v|\xa7|\#)"
-    r"[ :.]{0,2}$",
+    r"(?<!\w)(?:version|release|section|chapter|isbn|issn|doi|rfc|v|\xa7)"
+    r"[ :.]{0,2}\Z|\#\Z",  # but not "Phone #: "
     re.I,
 )
 
@@ -832,7 +834,8 @@ def is_reserved(headers: Mapping[str, str]) -> bool:
     The header of the TDM Reservation Protocol, one of the machine-readable
     ways of Article 4(3) of Directive (EU) 2019/790.
     """
-    return headers.get("tdm-reservation", "0").strip() == "1"
+    small = {name.lower(): value for name, value in headers.items()}
+    return small.get("tdm-reservation", "0").strip() == "1"
 
 
 # --- From a text to a folder that can be learned from ------------------------
@@ -888,8 +891,9 @@ def prepare(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not empty; name another folder")
-    if not folder.name:
+    if not folder.name or os.path.ismount(folder.resolve()):
         raise ValueError(f"{folder} cannot be made anew; name a folder in it")
+    folder = folder.resolve()  # a link stays; what it names is made anew
     clean, redacted = clean_documents(read_documents(path), keep_pii)
     unique = remove_duplicates(clean)
     groups = group_near_duplicates(unique)
@@ -1108,11 +1112,18 @@ def download(target: Path, wanted: Wanted) -> None:
     """Fetch a file, verify it, and only then give it its name.
 
     What an earlier try left in TARGET.part is continued, if a checksum is
-    known that will tell whether the parts fit.
+    known that will tell whether the parts fit. Without one each try has a
+    part of its own, since another program may be at it, too.
     """
-    half = target.with_name(target.name + ".part")
+    trusted = wanted.sha256 is not None
+    own = "" if trusted else f"-{secrets.token_hex(4)}"
+    half = target.with_name(f"{target.name}.part{own}")
     try:
-        receive(wanted.origin, half, trusted=wanted.sha256 is not None)
+        receive(wanted.origin, half, trusted)
+        keep(half, target, wanted)
+        sync(half)
+        os.replace(half, target)
+        sync_folder(target.parent)
     except requests.RequestException as error:
         raise ConnectionError(
             f"{wanted.origin} could not be fetched: {error}\n"
@@ -1120,17 +1131,17 @@ def download(target: Path, wanted: Wanted) -> None:
             f"{target.name} into a folder and name it in SCRATCHLM_MIRROR; "
             f"give its SHA-256, or put its {target.name}{BESIDE} there too."
         ) from error
-    try:
-        keep(half, target, wanted)
+    except FileError:  # the note found no room; the file itself is right
+        raise
     except ValueError as error:
-        half.unlink()
+        half.unlink(missing_ok=True)
         raise ValueError(
             f"{error}\nIt came from {wanted.origin} and was not kept. Run "
             "again; if this stays so, the file there has been changed."
         ) from error
-    sync(half)
-    os.replace(half, target)
-    sync_folder(target.parent)
+    finally:
+        if not trusted:
+            half.unlink(missing_ok=True)
 
 
 def receive(address: str, half: Path, trusted: bool) -> None:
@@ -1194,8 +1205,9 @@ def check_response(response: requests.Response, trusted: bool) -> None:
             f"{response.url} reserves text and data mining (tdm-reservation: "
             "1); ask its owner for a license"
         )
-    if not trusted and not response.url.startswith("https://"):
-        raise PermissionError(
-            f"{response.url} comes unencrypted: anybody on the way can change "
-            "it. Give its SHA-256, or an address with https://"
-        )
+    for step in (*response.history, response):  # a redirect is an answer, too
+        if not trusted and not step.url.startswith("https://"):
+            raise PermissionError(
+                f"{step.url} comes unencrypted: anybody on the way can change "
+                "it. Give its SHA-256, or an address with https://"
+            )

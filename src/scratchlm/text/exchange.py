@@ -50,7 +50,7 @@ def byte_alphabet() -> list[str]:
 LETTERS = byte_alphabet()
 INNER = r"\\[pP]\{\w+\}|\\[sSdDrntf]|\\[^\w\s]"  # \p{L}, \s, \.
 ALIKE = regex.compile(  # what a pattern may be made of, to mean one thing
-    rf"(?:{INNER}|\[\^?(?:{INNER}|[^\\\[\]&])+\]"
+    rf"(?:{INNER}|\[\^?(?:{INNER}|(?!--|~~)[^\\\[\]&])+\]"
     r"|\((?:\?(?:[:=!>]|i:|<[=!])|(?!\?))|\{\d*,?\d*\}(?!\+)|[)|.?*+]"
     r"|[^\\\[\](){}|?*+^$.])*+"
 )
@@ -178,9 +178,27 @@ def check_equal(data: Mapping[str, Any]) -> None:
         problems[f"an added token looks at what is beside it ({name})"] = any(
             token.get(name) for token in added
         )
+    late = {t["content"] for t in added if t.get("normalized")}
+    early = {t["content"] for t in added if not t.get("normalized")}
+    problems["it looks for added tokens in two rounds (normalized)"] = any(
+        can_overlap(one, other) for one in early for other in late
+    )
     found = [problem for problem, there in problems.items() if there]
     if found:
         raise ExchangeError("; ".join(found) + "; ours does none of this")
+
+
+def can_overlap(one: str, other: str) -> bool:
+    """Whether some text holds both words and they share letters of it.
+
+    >>> can_overlap("abc", "cd"), can_overlap("abc", "d")
+    (True, False)
+    """
+    return any(
+        second in first
+        or any(second.startswith(first[at:]) for at in range(1, len(first)))
+        for first, second in ((one, other), (other, one))
+    )
 
 
 def check_alike(pattern: str) -> None:
@@ -298,6 +316,11 @@ def to_tiktoken(tokenizer: Tokenizer) -> dict[str, Any]:
     check_reached(tokenizer)
     check_alike(tokenizer.pattern)
     pattern = tokenizer.pattern
+    if regex.fullmatch(pattern, ""):
+        raise ExchangeError(
+            "its pattern also finds words of no letters, at which tiktoken "
+            "fails; put it in other words"
+        )
     if pattern not in COMPLETE:  # what it leaves out would be lost
         pattern = f"{pattern}|(?:(?!{pattern})(?s:.))+"
     ranks = {token: i for i, token in enumerate(spell(tokenizer.merges))}

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ from typing import Any
 PARTIAL = ".partial"  # the ending of a file that is being written
 SEAL = "seal.json"
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+NO_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP}  # for folders, on some
 CHUNK = 1 << 20  # bytes that are hashed at once
 
 
@@ -35,14 +37,25 @@ def sync(path: Path) -> None:
     """Wait until a file is on the disk, and not only on its way there."""
     with open(path, "r+b") as file:
         os.fsync(file.fileno())
+        if sys.platform == "darwin":  # there it may stay in the drive's memory
+            import fcntl  # Windows has none
+
+            with suppress(OSError):  # not every disk knows this call
+                fcntl.fcntl(file, fcntl.F_FULLFSYNC)
 
 
 def sync_folder(folder: Path) -> None:
     """The same for a folder's list of names; Windows has no such call."""
     if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except PermissionError:  # we may write there, and not look
+            return
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in NO_SYNC:
+                raise
         finally:
             os.close(descriptor)
 
@@ -66,9 +79,12 @@ def explaining(path: Path) -> Iterator[None]:
 
 def concerns(error: OSError, partial: Path) -> bool:
     """Whether an error is about this file, and not about another."""
-    if error.errno in FULL or error.filename is None:
+    if error.filename is None:
         return error.errno in FULL  # or else it was the network
-    return str(partial).startswith(str(error.filename))  # a folder above, too
+    if error.errno in FULL - {errno.EIO}:
+        return True
+    ours = map(str, (partial, *partial.parents))  # a folder above, too
+    return str(error.filename) in ours
 
 
 def cannot_write(path: Path, error: OSError) -> FileError:

@@ -9,9 +9,12 @@ Left out: mixtures of sources, and shards that lie on another machine.
 """
 
 import hashlib
+import json
+import os
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -20,7 +23,7 @@ from typing import Self
 import numpy as np
 
 from scratchlm.text.corpus import has_json_lines, parse_document
-from scratchlm.text.files import file_sha256, read_json, write_json
+from scratchlm.text.files import file_sha256, read_bytes, write_json
 from scratchlm.text.prepare import (
     MaterialError,
     Share,
@@ -52,8 +55,7 @@ class Piece(Share):
                 file.seek(self.start - 1)
                 file.readline()  # the rest of a line that began before
             at = file.tell()
-            while at < self.stop:
-                line = file.readline()
+            while at < self.stop and (line := file.readline()):
                 yield at, line
                 at += len(line)
 
@@ -121,10 +123,11 @@ def encode_piece(
 
     The file depends on tokenizer and piece alone, wherever it is written.
     """
+    source = piece.digest()  # first, so that a change meanwhile is seen
     done = encode_to_file(tokenizer, piece, True, path, workers)
     return Shard(
         path.name,
-        piece.digest(),
+        source,
         done.bytes,
         done.tokens,
         file_sha256(path),
@@ -149,11 +152,14 @@ class Manifest:
     def read(cls, folder: Path) -> Self:
         """The manifest of a folder; TokenFileError for one that is damaged."""
         path = folder / MANIFEST
+        text = read_bytes(path)
         try:
-            found = read_json(path)
+            found = json.loads(text)
             rows = found.pop("shards").items()
             return cls(**found, shards={k: Shard(**row) for k, row in rows})
-        except (AttributeError, KeyError, TypeError) as error:
+        except (
+            AttributeError, KeyError, RecursionError, TypeError, ValueError
+        ) as error:  # fmt: skip
             raise TokenFileError(
                 f"{path} is damaged; delete it, and encode again"
             ) from error
@@ -184,7 +190,7 @@ def begin(
 
 
 def shard_name(number: int) -> str:
-    """The name of a shard's file, so that names sort as numbers do."""
+    """The name of a shard's file; those of one length sort as numbers do."""
     return f"{number:05d}.tokens"
 
 
@@ -277,11 +283,39 @@ def open_shards(
             f"{folder} has {len(manifest.shards)} of {manifest.pieces} "
             "shards; encode again, and it goes on where it stopped"
         )
+    if not manifest.shards:
+        raise TokenFileError(
+            f"{folder} has no shards, since its texts are empty; encode some"
+        )
+    names = sorted(manifest.shards, key=lambda name: (len(name), name))
+    for path in (folder / name for name in names):
+        if not path.is_file():
+            raise TokenFileError(
+                f"{path} is not there; encode again, and this shard is made "
+                "anew"
+            )
     if verify:
         verify_shards(folder, manifest.shards)
+    allow_files(len(names))
     mark = fingerprint or manifest.fingerprint
-    names = sorted(manifest.shards)
     return TokenRow([open_tokens(folder / name, mark).tokens for name in names])
+
+
+def allow_files(count: int) -> None:
+    """Let so many more files be open than now, if the system permits it.
+
+    A mapped file stays open, and a Mac grants 256 unless it is asked.
+    """
+    if os.name != "posix":  # Windows has no such limit
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        more = soft + count
+        wanted = more if hard == resource.RLIM_INFINITY else min(more, hard)
+        with suppress(OSError, ValueError):  # then we may still be lucky
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def verify_shards(folder: Path, shards: Mapping[str, Shard]) -> None:

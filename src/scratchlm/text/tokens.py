@@ -246,7 +246,7 @@ class BatchCursor:
         mine = self.state_dict()
         for name in ("seed", "context", "tokens"):
             if state[name] != mine[name]:
-                raise ValueError(
+                raise FileError(
                     f"the saved cursor has {name} {state[name]}, this one "
                     f"{mine[name]}: they would not go the same way"
                 )

@@ -210,8 +210,10 @@ def to_plain(node: yaml.Node | None) -> Any:
     if isinstance(node, yaml.MappingNode):
         data: dict[str, Any] = {}
         for key, value in node.value:
+            line = key.start_mark.line + 1
+            if not isinstance(key, yaml.ScalarNode):
+                raise ValueError(f"line {line}: a name is to be a word")
             if key.value in data:
-                line = key.start_mark.line + 1
                 raise ValueError(f"line {line}: {key.value} is there twice")
             data[key.value] = to_plain(value)
         return data
@@ -262,8 +264,8 @@ def read_people(data: Mapping[str, Any]) -> tuple[Word, ...]:
 def read_grammar(path: Path) -> Grammar:
     """A grammar from YAML, checked; ValueError with file and place."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         data = to_plain(yaml.compose(text, loader))
         if not isinstance(data, dict) or list(data) != SECTIONS:
             raise ValueError(f"its sections are to be {', '.join(SECTIONS)}")
@@ -284,7 +286,7 @@ def read_grammar(path: Path) -> Grammar:
         }
         town = Grammar(words, data["roles"], data["past"], rules)
         check_grammar(town)
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         message = " ".join(str(error).split())
         raise ValueError(f"{path}: {message}") from error
     return town
@@ -332,6 +334,8 @@ def check_slot(town: Grammar, slot: Slot) -> None:
     for role in (slot.subject, slot.second):
         if role and role not in town.roles and role not in START:
             raise ValueError(f"{role} is no role")
+    if slot.sign and slot.form:
+        raise ValueError(f"a sum has no form {slot.form!r}")
     if slot.verb or slot.sign:
         return
     words = [START[slot.subject]] if slot.subject in START else []
@@ -413,7 +417,9 @@ def first_empty(slot: Slot, facts: Facts) -> str:
     tense = "tense" if slot.verb and not counted else ""
     for role in (slot.subject, slot.second, counted, tense):
         if role and role not in facts:
-            return role
+            owner = TOWN.roles[role]  # or a table, which nobody owns
+            first = owner not in TOWN.words and owner not in facts
+            return owner if first else role
     return ""
 
 

@@ -54,6 +54,7 @@ from scratchlm.text.files import (
 
 FORMAT = 2  # of a run's folder; a reader of another format refuses it
 OWN = ("checkpoint", "stable", "best", "snapshots")  # swept, if not sealed
+INPUTS = ("tokenizer.json", "train.tokens", "validation.tokens")
 FILES = ("model.safetensors", "optimizer.safetensors", "state.json")
 OURS = re.compile(  # what we write into them, and what is unfinished
     r"(checkpoint|stable)/step-\d{6,}(-again)?/"
@@ -148,8 +149,8 @@ def blaming(path: Path) -> Iterator[None]:
     """Let errors about what a file holds name the file."""
     try:
         yield
-    except FileError:
-        raise
+    except (FileError, torch.OutOfMemoryError):
+        raise  # a full device says nothing about the file
     except ERRORS as error:
         kind = type(error).__name__
         raise CheckpointError(
@@ -401,7 +402,23 @@ def sealed_names(run: Path, verify: bool = True) -> list[str]:
         if verify:
             raise CheckpointError(f"{error}. {WAY_OUT}") from error
     found = [p for part in OWN for p in (run / part).rglob("*.*")]
-    return sorted(p.relative_to(run).as_posix() for p in found)
+    top = [run / name for name in ("config.json", "log.jsonl", *INPUTS)]
+    found += [path for path in top if path.exists()]
+    names = sorted(p.relative_to(run).as_posix() for p in found)
+    return [name for name in names if not name.endswith(PARTIAL)]
+
+
+def reseal(run: Path) -> None:
+    """Seal what is there, if the seal is damaged or lost.
+
+    For a run that goes on unverified: without a seal nothing counts, and
+    `sweep` would remove it all.
+    """
+    try:
+        read_seal(run)
+    except FileError:
+        names = sealed_names(run, verify=False)
+        write_seal(run, {n: entry(run / n, n == "log.jsonl") for n in names})
 
 
 def under(names: Iterable[str], part: str) -> list[str]:
@@ -590,7 +607,10 @@ def read_state(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
                 f"reads format {FORMAT}"
             )
         now = json.loads(json.dumps(config))  # tuples become lists, as saved
-        if lines := differences(state["config"], now):
+        saved = dict(state["config"])
+        with suppress(LookupError, TypeError, ValueError):  # no model's form
+            saved["model"] = asdict(form_of(saved["model"]))
+        if lines := differences(saved, now):
             raise CheckpointError(
                 f"the settings are not those of the checkpoint in {path}; "
                 + "; ".join(lines)
@@ -681,6 +701,8 @@ def branch_run(
     if verify:
         check_seal(source, names)
     state = branch_state(folder / "state.json", training)
+    if not under(names, "best"):  # they are of a later step, and stay behind
+        state["progress"]["notes"] |= {"best": None, "waiting": 0}
     files = {name: name.replace(part, OWN[0], 1) for name in names}
     half = run.with_name(run.name + PARTIAL)
     try:

@@ -12,6 +12,7 @@ Left out: several devices (`scratchlm.training.distributed`), and kernels.
 
 import copy
 import math
+import re
 import statistics
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -38,6 +39,7 @@ SIZED = (  # the size of the result depends on the numbers
     aten.equal.default,
     aten._unique2.default,
 )
+WRITES = (aten.index_put.default, aten.index_put_.default)
 
 # --- the queue ---------------------------------------------------------------
 
@@ -136,18 +138,22 @@ def outside(part: Tensor) -> bool:
 def asks(func: Any, given: Sequence[Tensor], inputs: dict[str, Any]) -> bool:
     """Whether the program waits for the device until this is done.
 
-    It does where it needs a number, or the size of a result that depends on
-    numbers; and during a copy from one memory to the other, unless it goes
-    to the device and is said to be `non_blocking`.
+    It does where it needs a number, or a size that depends on numbers, as
+    when it reads or writes where a mask is true; and during a copy from one
+    memory to the other, unless it goes to the device and is said to be
+    `non_blocking`.
     """
     if func in COPIES:
         place = inputs.get("device") or given[0].device
         leaves, comes = outside(given[-1]), torch.device(place).type != "cpu"
         told = comes and inputs.get("non_blocking")
         return leaves != comes and not told
-    masked = func is aten.index.Tensor and any(
-        part.dtype == torch.bool for part in given[1:]
+    filled = func in WRITES and given[-1].numel() == 1  # nothing to count
+    masked = func in (aten.index.Tensor, *WRITES) and any(
+        isinstance(part, Tensor) and part.dtype == torch.bool
+        for part in tree_leaves(inputs["indices"])
     )
+    masked = masked and not filled
     return any(map(outside, given)) and (masked or func in (NUMBER, *SIZED))
 
 
@@ -312,6 +318,7 @@ PEAKS = {
     "H100 NVL": 835e12,
     "H100 PCIe": 756e12,
     "H100": 989e12,  # SXM
+    "H200 NVL": 835e12,
     "H200": 989e12,
     "A100": 312e12,
     "L40S": 362e12,
@@ -323,13 +330,17 @@ PEAKS = {
 def promised(name: str) -> float | None:
     """The peak of a device by its name, or None if we do not know it.
 
-    The name is that of ``torch.cuda.get_device_name()``.
+    The name is that of ``torch.cuda.get_device_name()``. A laptop's card
+    is not the one of that name.
 
     >>> promised("NVIDIA H100 PCIe"), promised("NVIDIA H100 80GB HBM3")
     (756000000000000.0, 989000000000000.0)
     """
+    found = set(re.findall(r"\w+", name))
+    if "Laptop" in found:
+        return None
     for words, peak in PEAKS.items():
-        if all(word in name for word in words.split()):
+        if found.issuperset(words.split()):
             return peak
     return None
 

@@ -298,9 +298,11 @@ def noticing() -> Iterator[None]:
     except RuntimeError as error:
         if not any(words in str(error) for words in LOST):
             raise
+        heard = " ".join(str(error).split())[-200:]  # the cause comes last
         raise RankLost(
-            "another process of this run is gone; nothing is lost up to the "
-            "last checkpoint: train --resume goes on from there"
+            "another process of this run is gone or out of reach; nothing is "
+            "lost up to the last checkpoint: train --resume goes on from "
+            f"there. The last words: {heard}"
         ) from error
 
 
@@ -533,11 +535,19 @@ class ShardTrainer(RankTrainer):
         *rest: Any,
         **options: Any,
     ) -> None:
-        """A `Trainer`; ValueError for Muon, which needs whole matrices."""
+        """A `Trainer`; ValueError for Muon, which needs whole matrices.
+
+        And for a precision left open, which would be that of the processor.
+        """
         if config.optimizer == "muon":
             raise ValueError(
                 "Muon makes each update from a whole matrix, and no process "
                 "holds one: choose adamw or fused_adamw for a divided model"
+            )
+        if config.precision == "auto":
+            raise ValueError(
+                "a divided model begins in main memory, so 'auto' would "
+                "measure the processor: name a precision"
             )
         plain = replace(config, compile=False)  # the whole is never trained
         super().__init__(model, train, validation, plain, *rest, **options)
@@ -687,7 +697,11 @@ def launch(processes: int, *command: str) -> None:
     """
     shared = os.environ | meeting_place()
     shared |= {"WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+    with tempfile.TemporaryFile(
+        "w+",
+        encoding="utf-8",
+        errors="replace",  # theirs may be another
+    ) as said:
         started = [
             subprocess.Popen(
                 [sys.executable, *command],

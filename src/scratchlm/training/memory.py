@@ -132,13 +132,15 @@ def to_device(batch: tuple[Tensor, Tensor], device: torch.device) -> Any:
     """Ids and targets where the model is; the program does not wait.
 
     A card copies from pinned memory by itself, while the program goes on.
-    A batch that was sent ahead brings its copy with it.
+    A batch that was sent ahead brings its copy with it. On a Mac the
+    program does wait.
     """
     if there := getattr(batch, "there", None):
         return there
     if device.type == "cuda":
         batch = batch[0].pin_memory(), batch[1].pin_memory()
-    return tuple(tensor.to(device, non_blocking=True) for tensor in batch)
+    free = device.type != "mps"  # torch may reuse the memory too soon there
+    return tuple(tensor.to(device, non_blocking=free) for tensor in batch)
 
 
 def accumulate_gradients(

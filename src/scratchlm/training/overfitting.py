@@ -91,12 +91,17 @@ def recited(
     size = prompt + length
     rows = len(tokens) // size
     whole = np.asarray(tokens[: rows * size]).astype(np.int64)
-    ids = torch.from_numpy(whole).view(rows, size)
-    was_training = model.training
+    device = next(model.parameters(), torch.empty(0)).device
+    ids = torch.from_numpy(whole).view(rows, size).to(device)
+    was_training, right = model.training, []
     model.eval()
-    likeliest = model(ids)[:, prompt - 1 : -1].argmax(-1)  # (rows, length)
-    model.train(was_training)
-    return (likeliest == ids[:, prompt:]).all(dim=1).float().mean().item()
+    try:
+        for some in ids.split(256):  # logits of all might not fit
+            likeliest = model(some)[:, prompt - 1 : -1].argmax(-1)
+            right.append((likeliest == some[:, prompt:]).all(dim=1))
+    finally:
+        model.train(was_training)
+    return torch.cat(right).float().mean().item()
 
 
 def drop(

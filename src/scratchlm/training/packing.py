@@ -129,6 +129,8 @@ def cut_anywhere(parts: Sequence[Part], length: int) -> Rows:
     >>> cut_anywhere([([1, 2, 3], [2, 3, 4]), ([7, 8], [8, 9])], length=4)
     [[([1, 2, 3], [2, 3, 4]), ([7], [8])], [([8], [9])]]
     """
+    if length < 1:
+        raise ValueError(f"rows of {length} tokens hold nothing: choose more")
     rows: Rows = []
     free = 0
     for ids, targets in parts:

@@ -199,6 +199,7 @@ def product_seconds(
     since whatever else the machine does can only add to the time.
     """
     x = torch.ones(min(rows, 512), channels, device=device_type)
+    x.requires_grad_()
     weight = torch.ones(4 * channels, channels, device=device_type)
     weight.requires_grad_()
 

@@ -203,6 +203,8 @@ def fit_law(
     lengths: ValueError for fewer. The search begins at several places,
     since it may end in a hollow, and the best end counts.
     """
+    if floor is not None and not floor > 0:
+        raise ValueError(f"a floor of {floor} has no logarithm: choose more")
     runs = torch.tensor([weights, tokens, losses], dtype=torch.float64)
     if runs.shape[1] < 6 or min(len(r.unique()) for r in runs[:2]) < 3:
         raise ValueError(
@@ -235,8 +237,10 @@ def resampled_laws(
     """Laws of R runs drawn from the R runs, with repetition: the bootstrap.
 
     What differs from one to the next is what the runs leave open. Draws
-    from which no law can be fitted are drawn again.
+    from which no law can be fitted are drawn again; ValueError where that
+    would never end.
     """
+    fit_law(weights, tokens, losses, floor=floor)  # or no draw has a law
     generator = torch.Generator().manual_seed(seed)
     rows = list(zip(weights, tokens, losses, strict=True))
     laws: list[Law] = []
@@ -411,8 +415,14 @@ def use_mup(trainer: Trainer, base: int) -> None:
     """Give a run that has not begun the start and the rates of μP.
 
     Its rate is then that of a model of `base` channels, and so may be
-    chosen there. At that width nothing changes.
+    chosen there. At that width nothing changes. ValueError unless the run
+    was made for AdamW.
     """
+    if trainer.config.optimizer != "adamw":
+        raise ValueError(
+            f"μP has rates for adamw, not for {trainer.config.optimizer}: "
+            "make the trainer with optimizer='adamw'"
+        )
     mup_initialize(trainer.model, base)
     config = trainer.config
     groups = mup_groups(trainer.model, base, config.weight_decay)

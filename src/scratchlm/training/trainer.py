@@ -16,6 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
@@ -38,6 +39,7 @@ from scratchlm.text.files import (
 )
 from scratchlm.text.tokens import BatchCursor
 from scratchlm.training.checkpoint import (
+    INPUTS,
     Progress,
     blaming,
     branch_run,
@@ -46,6 +48,7 @@ from scratchlm.training.checkpoint import (
     load_checkpoint,
     log_size,
     read_settings,
+    reseal,
     restore_log,
     save_checkpoint,
     sealed_names,
@@ -83,7 +86,6 @@ from scratchlm.training.schedule import (
 Rule = Literal["adamw", "fused_adamw", "muon"]
 Span = tuple[int, int, int]
 FIXED = ("optimizer", "weight_decay")  # what a branch cannot change
-INPUTS = ("tokenizer.json", "train.tokens", "validation.tokens")
 LOGGED = ("step", "train_loss", "seconds")  # in every line
 LogRecord = dict[str, Any]  # what the log says of one step
 
@@ -246,21 +248,23 @@ def token_losses(
     side unless told otherwise. Dropout is off meanwhile.
     """
     device = next(model.parameters(), torch.empty(0)).device
+    cuts = spans(len(tokens), context, context if stride is None else stride)
     was_training, losses = model.training, []
     model.eval()
-    cuts = spans(len(tokens), context, context if stride is None else stride)
-    with torch.inference_mode(), float32_products(precision):
-        for batch in span_batches(cuts, batch_size):
-            rows = [np.asarray(tokens[b : end + 1]) for b, _, end in batch]
-            ids = torch.from_numpy(np.stack(rows).astype(np.int64))
-            ids = ids.to(device)  # (B, T + 1)
-            with autocast(device.type, precision):
-                nats = batch_loss(model, ids[:, :-1], ids[:, 1:], "none")
-            for row, (b, fresh, _) in zip(
-                nats.view(len(batch), -1), batch, strict=True
-            ):
-                losses.append(row[fresh - b :])
-    model.train(was_training)
+    try:
+        with torch.inference_mode(), float32_products(precision):
+            for batch in span_batches(cuts, batch_size):
+                rows = [np.asarray(tokens[b : end + 1]) for b, _, end in batch]
+                ids = torch.from_numpy(np.stack(rows).astype(np.int64))
+                ids = ids.to(device)  # (B, T + 1)
+                with autocast(device.type, precision):
+                    nats = batch_loss(model, ids[:, :-1], ids[:, 1:], "none")
+                for row, (b, fresh, _) in zip(
+                    nats.view(len(batch), -1), batch, strict=True
+                ):
+                    losses.append(row[fresh - b :])
+    finally:
+        model.train(was_training)
     return torch.cat(losses).cpu()  # the one wait for the device
 
 
@@ -408,7 +412,9 @@ def settle(config: TrainConfig, model: GPT, batch_size: int) -> TrainConfig:
         return config
     shape, device = model.config, next(model.parameters()).device
     rows = batch_size * shape.context
-    fast = fast_precision(device.type, rows, shape.channels)
+    cuda = device.type == "cuda"  # this card, and not the first one
+    with torch.cuda.device(device) if cuda else nullcontext():
+        fast = fast_precision(device.type, rows, shape.channels)
     return replace(config, precision=fast)
 
 
@@ -549,6 +555,11 @@ class Trainer:
                 "the optimizer's moments belong to what was; train from the "
                 "beginning"
             )
+        if config.precision == "auto":  # what is written must be settled
+            form, _ = read_settings(source, verify)
+            blank = cls.blank(form, options.get("device", "cpu"))
+            config = settle(config, blank, train.batch_size)
+            del blank  # its memory is needed
         part = branch_part(source, old, config, verify)
         branch_run(source, folder, asdict(config), verify, part)
         return cls.resume(folder, train, validation, verify=verify, **options)
@@ -584,6 +595,8 @@ class Trainer:
             verify,
             self.device,
         )
+        if not verify:
+            reseal(self.folder)
         with blaming(checkpoint_folder(self.folder) / "state.json"):
             self.step = progress.step
             self.train.load_state_dict(progress.cursor)

@@ -110,9 +110,9 @@ def make_tasks(held_out: bool = False) -> list[Task]:
 
 def with_marks(tokenizer: Tokenizer) -> Tokenizer:
     """The same tokenizer with three more tokens, the marks of a dialogue."""
-    first = tokenizer.vocab_size
-    marks = {mark: first + i for i, mark in enumerate(MARKS)}
-    special = tokenizer.special_tokens | marks
+    first, special = tokenizer.vocab_size, tokenizer.special_tokens
+    new = [mark for mark in MARKS if mark not in special]
+    special = special | {mark: first + i for i, mark in enumerate(new)}
     return Tokenizer(tokenizer.merges, special, tokenizer.pattern)
 
 
@@ -229,6 +229,7 @@ def fine_tune(
     schedule = cosine(config.learning_rate, warmup, config.steps)
     losses = []
     model.train()
+    model.zero_grad()  # frozen weights, too: clipping would count them
     for step in range(config.steps):
         set_learning_rate([optimizer], schedule.rate(step))
         optimizer.zero_grad()

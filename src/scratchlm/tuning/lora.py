@@ -12,6 +12,7 @@ weights of four bits (QLoRA).
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +42,9 @@ class LoRALinear(nn.Module):
             )
         self.base = base.requires_grad_(False)
         self.scale = alpha / rank
-        self.lora_a = nn.Parameter(torch.randn(rank, size) / math.sqrt(size))
-        self.lora_b = nn.Parameter(torch.zeros(out, rank))
+        start = torch.randn(rank, size) / math.sqrt(size)
+        self.lora_a = nn.Parameter(start.to(base.weight))
+        self.lora_b = nn.Parameter(base.weight.new_zeros(out, rank))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) → (..., out)."""
@@ -84,24 +86,36 @@ def add_lora(
     In place; returns the model. The head is left alone: where it shares its
     matrix with the tokens, changing one would part the two.
     """
+    found: list[tuple[nn.Module, str, Any]] = [
+        (parent, name, layer)
+        for parent in model.blocks.modules()
+        for name, layer in parent.named_children()
+        if name in names
+    ]
+    if not found:
+        raise ValueError(f"no layer of a block is called {list(names)}")
+    for _, name, layer in found:
+        if isinstance(layer, LoRALinear):
+            raise ValueError(f"{name} has an adapter: merge it before")
+        if not isinstance(layer, nn.Linear):
+            raise ValueError(f"{name} is no nn.Linear: {type(layer).__name__}")
     model.requires_grad_(False)
-    for parent in list(model.blocks.modules()):
-        for name, layer in list(parent.named_children()):
-            if name not in names:
-                continue
-            if not isinstance(layer, nn.Linear):
-                raise ValueError(f"{name} has an adapter: merge it before")
-            setattr(parent, name, LoRALinear(layer, rank, alpha))
+    for parent, name, layer in found:
+        setattr(parent, name, LoRALinear(layer, rank, alpha))
     return model
 
 
 def merge_lora(model: GPT, dtype: torch.dtype | None = None) -> GPT:
-    """Add every change to its weights, in place: a plain model again."""
+    """Add every change to its weights, in place: a plain model again.
+
+    All of it can learn. A `dtype` is that of the merged layers alone; cast
+    the model before it is asked.
+    """
     for parent in list(model.blocks.modules()):
         for name, layer in list(parent.named_children()):
             if isinstance(layer, LoRALinear):
                 setattr(parent, name, layer.merged(dtype))
-    return model
+    return model.requires_grad_(True)
 
 
 def adapter(model: nn.Module) -> dict[str, Tensor]:

@@ -123,6 +123,8 @@ def make_pairs(
     seed: int,
 ) -> list[Pair]:
     """Compare a model's own replies, two and two; ties are left out."""
+    if draws % 2:
+        raise ValueError(f"draws={draws}: two make a pair, take an even number")
     drawn = draw_replies(model, tokenizer, tasks, draws, seed)
     found = [
         compare(tokenizer, task, first, second)
@@ -160,6 +162,10 @@ def with_reference(model: GPT, pairs: Sequence[Pair]) -> PairBatch:
 
     It is asked once, and its answers are numbers that no training moves.
     """
+    if model.config.dropout:
+        raise ValueError("with dropout, no two passes agree: switch it off")
+    if not pairs:
+        raise ValueError("there are no pairs: all replies were equally good")
     rows = [(pair.prompt, pair.chosen) for pair in pairs]
     rows += [(pair.prompt, pair.rejected) for pair in pairs]
     ids, targets = pad_pairs(rows, model.config.context)

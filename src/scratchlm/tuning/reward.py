@@ -90,6 +90,8 @@ def group_advantages(rewards: Tensor, scaled: bool = True) -> Tensor:
     if not rewards.isfinite().all():
         raise ValueError("a reward is NaN or infinite: mend what pays it")
     gained = rewards - rewards.mean(dim=1, keepdim=True)
+    same = (rewards == rewards[:, :1]).all(dim=1, keepdim=True)
+    gained = gained.masked_fill(same, 0)  # the mean of equals is rounded
     if not scaled:
         return gained
     spread = gained.square().mean(dim=1, keepdim=True).sqrt()
@@ -288,7 +290,8 @@ def collect(
         pay(task, read_reply(tokenizer, written, stop_id))
         for task, written in zip(asked, drawn, strict=True)
     ]
-    rewards = torch.tensor(paid).view(len(tasks), config.replies)
+    rewards = torch.tensor(paid, dtype=torch.float32)
+    rewards = rewards.view(len(tasks), config.replies)
     pairs = list(zip(prompts, drawn, strict=True))
     return make_rollout(model, pairs, rewards, config)
 
