@@ -384,8 +384,8 @@ BUGS = {
         "rewards.mean()",
     ),
     "equal pay divides by zero": (
-        "return gained / spread.clamp_min(1e-4)  # all equal: 0, not 0 / 0",
-        "return gained / spread",
+        "return gained / spread.clamp_min(1e-4) if scaled else gained",
+        "return gained / spread if scaled else gained",
     ),
     "NaN is let through": (
         "if not rewards.isfinite().all():",

@@ -137,8 +137,6 @@ class TextStream:
         """What can be sent, now that a token is there; at the end, all."""
         new = self.decoder.decode(data, final)
         self.seen += len(new)
-        if not self.stops:
-            return new
         self.held += new
         at = first_stop(self.held, self.stops)
         if at is not None:

@@ -92,10 +92,8 @@ def group_advantages(rewards: Tensor, scaled: bool = True) -> Tensor:
     gained = rewards - rewards.mean(dim=1, keepdim=True)
     same = (rewards == rewards[:, :1]).all(dim=1, keepdim=True)
     gained = gained.masked_fill(same, 0)  # the mean of equals is rounded
-    if not scaled:
-        return gained
     spread = gained.square().mean(dim=1, keepdim=True).sqrt()
-    return gained / spread.clamp_min(1e-4)  # all equal: 0, not 0 / 0
+    return gained / spread.clamp_min(1e-4) if scaled else gained
 
 
 # --- The loss, token by token ------------------------------------------------
