@@ -80,12 +80,10 @@ def test_it_says_so_where_output_is_not_utf_8() -> None:
 
 
 def test_without_the_libraries_it_says_which_python_has_them() -> None:
-    line = "import runpy, sys; sys.path = [p for p in sys.path if 'site-' "
-    line += f"not in p]; sys.path.insert(0, {str(ROOT)!r}); "
-    line += "sys.argv = ['scaffold', 'doctor']; "
-    line += "runpy.run_module('scaffold', run_name='__main__')"
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", line],
+        [sys.executable, "-S", "-m", "scaffold", "doctor"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
         capture_output=True,
         text=True,
         check=False,
