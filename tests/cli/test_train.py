@@ -627,32 +627,31 @@ def test_the_device_that_ran_out_is_named(
     assert "--batch-size 32 --accumulate 2" in str(found.value)
 
 
+def two_steps() -> train.Job:
+    """A run of two steps, with all else as it is usual."""
+    return train.Job(
+        train.TextOptions(),
+        gpt2_config(99),
+        TrainConfig(2),
+        train.BatchOptions(),
+        train.RunOptions(),
+    )
+
+
 def test_a_device_without_room_is_not_tried(monkeypatch: Any) -> None:
     room = {"cpu": 1, "cuda": 10**12}
     monkeypatch.setattr(estimate, "devices", lambda: ["cpu", "cuda"])
     monkeypatch.setattr(estimate, "machine_memory", lambda name: room[name])
     monkeypatch.setattr(train, "make_model", lambda *_: GPT(gpt2_config(99)))
     monkeypatch.setattr(estimate, "measure", lambda *_: estimate.Speed(1, 1))
-    job = train.Job(
-        train.TextOptions(),
-        gpt2_config(99),
-        TrainConfig(2),
-        train.BatchOptions(),
-        train.RunOptions(),
-    )
+    job = two_steps()
     assert train.device_for(job) == "cuda"
 
 
 def test_a_run_goes_on_where_it_was(run: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(train, "devices", lambda: ["cpu", "meta"])
     monkeypatch.setattr(train, "check_device", lambda name: name)
-    job = train.Job(
-        train.TextOptions(),
-        gpt2_config(99),
-        TrainConfig(2),
-        train.BatchOptions(),
-        train.RunOptions(),
-    )
+    job = two_steps()
     assert train.later_device(job, run) == "cpu"
     assert train.later_device(job) == "meta"
     job = replace(job, run=train.RunOptions(device="meta"))
