@@ -38,7 +38,7 @@ def check_pre_norm_by_hand() -> None:
     close(
         made_of_factors()(torch.tensor([[[2.0]]])),
         [[[5552.0]]],
-        "2 through norms · 2 + 1 and + 3, attention × 10, feed-forward × 100",
+        "2 through norms · 2 + 1 and + 3, attention × 10, MLP × 100",
         hint="x + attention(norm1(x)), then x + mlp(norm2(x))",
     )
 

@@ -149,7 +149,7 @@ class Experts(nn.Module):
         kept = None
         if self.capacity_factor is not None:
             even = routing.chosen.numel() / len(self.experts)
-            room = self.capacity_factor * even + 1e-9  # 1.15 · 100 is 114.99…
+            room = self.capacity_factor * even + 1e-9  # 114.99… is 115
             capacity = max(1, int(room))
             kept = within_capacity(routing, capacity)
         return mix_sorted(rows, routing, self.experts, kept).view_as(x)
