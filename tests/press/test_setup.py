@@ -1,6 +1,7 @@
 """Set-up: what it installs, what it refuses to delete."""
 
 import re
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -110,9 +111,13 @@ def test_make_goes_on_with_the_python_of_the_environment(
     if made:
         (folder / "ready").touch()
         (folder / "bin" / "python").touch()
+    # These tests may themselves be run by a make that was given options.
+    given = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "PYTHON", "TORCH"}
+    env = {name: v for name, v in os.environ.items() if name not in given}
     done = subprocess.run(
         ["make", "--dry-run", "setup", f"VENV={folder}", *named.split()],
         cwd=ROOT,
+        env=env,
         capture_output=True,
         text=True,
         check=True,
