@@ -249,7 +249,7 @@ def judge_papers(short: bool) -> list[str]:
     forms += [("--track", track) for track in TRACKS]
     found = []
     for form in forms:
-        told = program("press.build", "pdf", *form)
+        told = program(form[1], "press.build", "pdf", *form)
         found += [f"{form[1]}: {line}" for line in told]
     return found
 
@@ -306,22 +306,28 @@ def where(one: bytes, two: bytes) -> str:
 # --- programs of our own that take long --------------------------------------
 
 
-def program(*command: str, **more: str) -> list[str]:
+def program(name: str, *command: str, **more: str) -> list[str]:
     """Run a program, `more` in its environment; its ends where it fails.
 
-    Of what it printed and of its errors, half each: neither hides the other.
+    What it prints goes into ``_build/judge-NAME.out``, its errors into
+    ``.err``, to be read meanwhile. Of each half of the lines that are kept:
+    neither hides the other.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", *command],
-        cwd=ROOT,
-        env={**os.environ, **SHARING, **more},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    paths = [BUILD / f"judge-{name}.{kind}" for kind in ("out", "err")]
+    BUILD.mkdir(parents=True, exist_ok=True)
+    with paths[0].open("w") as out, paths[1].open("w") as err:
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=ROOT,
+            env={**os.environ, **SHARING, **more},
+            stdout=out,
+            stderr=err,
+            check=False,
+        )
+    texts = [path.read_text(encoding="utf-8") for path in paths]
     ends = [
         line
-        for text in (done.stdout, done.stderr)
+        for text in texts
         for line in text.strip().splitlines()[-SHOWN // 2 :]
     ]
     return ends or ["it failed"] if done.returncode else []
@@ -331,23 +337,24 @@ def judge_tests(short: bool) -> list[str]:
     """all tests, those that take long too, properties on random examples"""
     marked = ["-m", "judge or not judge", "--ignore=tests/scaffold"]
     random = {"HYPOTHESIS_PROFILE": "random"}
-    return program("pytest", *marked, "-n", "auto", **random)
+    return program("tests", "pytest", *marked, "-n", "auto", **random)
 
 
 def judge_scaffold(short: bool) -> list[str]:
     """emitted repositories, each in an environment from its requirements"""
     folder = "tests/scaffold"
     if short:  # the README of one track, typed as it stands
-        alone = f"{folder}/test_environment.py"
-        return program("pytest", alone, "-m", "judge", "-k", "practitioner")
-    return program("pytest", folder, "-m", "judge or long")
+        chosen = [f"{folder}/test_environment.py", "-k", "practitioner"]
+        return program("scaffold", "pytest", *chosen, "-m", "judge")
+    chosen = [folder, "-m", "judge or long", "-n", "auto"]
+    return program("scaffold", "pytest", *chosen)
 
 
 def judge_mutants(short: bool) -> list[str]:
     """mistakes planted in the library: how many do the tests notice?"""
     if importlib.util.find_spec("press.mutants") is None:
         raise Missing("there is no press/mutants.py")
-    return program("press.mutants", "--sample", "10")
+    return program("mutants", "press.mutants", "--sample", "10")
 
 
 JUDGES: dict[str, Callable[[bool], list[str]]] = {

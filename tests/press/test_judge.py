@@ -341,9 +341,13 @@ def test_neither_prints_nor_errors_hide_the_other(
         encoding="utf-8",
     )
     monkeypatch.setattr(judge, "ROOT", tmp_path)
-    told = judge.program("loud")
+    monkeypatch.setattr(judge, "BUILD", tmp_path / "_build")
+    told = judge.program("noise", "loud")
     assert len(told) == judge.SHOWN
     assert {"found", "why"} < set(told)
+    for kind, last in (("out", "found"), ("err", "why")):
+        kept = (tmp_path / "_build" / f"judge-noise.{kind}").read_text()
+        assert kept == "much\n" * 100 + f"{last}\n"
 
 
 def test_the_short_form_types_the_readme_of_one_track(
@@ -352,7 +356,7 @@ def test_the_short_form_types_the_readme_of_one_track(
     asked: list[tuple[str, ...]] = []
     monkeypatch.setattr(judge, "program", lambda *c: asked.append(c) or [])
     assert judge.judge_scaffold(True) == judge.judge_scaffold(False) == []
-    short, long = asked
+    (_, *short), (_, *long) = asked
     listed = subprocess.run(
         [sys.executable, "-m", *short, "--collect-only"],
         cwd=ROOT,

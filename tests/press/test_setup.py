@@ -1,7 +1,7 @@
 """Set-up: what it installs, what it refuses to delete."""
 
-import re
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
