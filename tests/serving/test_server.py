@@ -27,6 +27,7 @@ from scratchlm.generation.speed import fast_model
 from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.model.heads import attention_maps
 from scratchlm.serving import server
+from scratchlm.serving.protocol import joined
 from scratchlm.serving.server import (
     Choice,
     Job,
@@ -226,7 +227,7 @@ def take(choice: Choice, data: bytes, last: str | None) -> list[Any]:
     logprobs = torch.zeros(260).log_softmax(0)
     ends = [None] * (len(data) - 1) + [last]
     return [
-        choice.take(Written(0, token, logprobs, end))
+        choice.take([Written(0, token, logprobs, end)])
         for token, end in zip(data, ends)
     ]
 
@@ -246,6 +247,30 @@ def test_nothing_of_a_stop_is_sent_in_scores_either() -> None:
     assert [piece.text for piece in pieces] == ["a", "", "", ""]
     assert [s.token for piece in pieces for s in piece.scores] == ["a"]
     assert pieces[-1].finish == "stop"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.text("abé", min_size=1, max_size=12),
+    st.lists(st.text("abé", min_size=1, max_size=3), max_size=2),
+    st.sampled_from([None, 1]),
+)
+def test_tokens_that_come_together_say_what_they_say_alone(
+    text: str, stops: list[str], top: int | None
+) -> None:
+    logprobs, data = torch.zeros(260).log_softmax(0), text.encode()
+    ends = [None] * (len(data) - 1) + ["length"]
+    letter = [Written(0, t, logprobs, end) for t, end in zip(data, ends)]
+    one, two = (
+        Choice(3, [1], Request(), BYTES, stops, top=top) for _ in "ab"
+    )
+    pieces = []
+    for written in letter:
+        pieces.append(one.take([written]))
+        if pieces[-1].finish:
+            break
+    assert [two.take(letter)] == joined(pieces)
+    assert one.tokens == two.tokens
 
 
 # --- the official client -----------------------------------------------------

@@ -208,7 +208,7 @@ def check_stop_strings() -> None:
 def check_scores() -> None:
     """The score of a token goes out with its text, or not at all."""
     choice = server.Choice(0, [1], Request(), BYTES, ["!!"], top=1)
-    pieces = [choice.take(Written(0, byte, EVEN, None)) for byte in b"a!b!!"]
+    pieces = [choice.take([Written(0, byte, EVEN, None)]) for byte in b"a!b!!"]
     equal(
         [[score.token for score in piece.scores] for piece in pieces],
         [["a"], [], ["!", "b"], [], []],
@@ -364,7 +364,7 @@ BUGS = {
         'yield ""',
     ),
     "an answer keeps its space": (
-        'ready, self.lead = ready.removeprefix(self.lead), ""',
+        'text, self.lead = text.removeprefix(self.lead), ""',
         "pass",
     ),
     "all texts have one seed": (

@@ -137,6 +137,8 @@ class TextStream:
         """What can be sent, now that a token is there; at the end, all."""
         new = self.decoder.decode(data, final)
         self.seen += len(new)
+        if not self.stops:
+            return new
         self.held += new
         at = first_stop(self.held, self.stops)
         if at is not None:
@@ -183,19 +185,26 @@ class Choice:
         self.scores: list[Score] = []  # whose text is not sent yet
         self.tokens = 0
 
-    def take(self, new: Written) -> Piece:
-        """What can be sent, now that a token is there."""
-        self.tokens += 1
-        begins, ended = self.text.seen, new.token in self.ends
-        data = b"" if ended else raw_bytes(self.tokenizer, new.token)
-        ready = self.text.push(data, ended or new.finish is not None)
-        self.sent += len(ready)
-        if self.top is not None and not ended:
-            self.scores.append(self.score(new, begins))
-        if ready:
-            ready, self.lead = ready.removeprefix(self.lead), ""
-        finish = "stop" if ended or self.text.stopped else new.finish
-        return Piece(self.number, ready, self.released(), finish)
+    def take(self, letter: Sequence[Written]) -> Piece:
+        """What can be sent, now that these tokens are there.
+
+        Those behind a stop string count for nothing.
+        """
+        text, finish = "", None
+        for new in letter:
+            self.tokens += 1
+            begins, ended = self.text.seen, new.token in self.ends
+            data = b"" if ended else raw_bytes(self.tokenizer, new.token)
+            text += self.text.push(data, ended or new.finish is not None)
+            if self.top is not None and not ended:
+                self.scores.append(self.score(new, begins))
+            finish = "stop" if ended or self.text.stopped else new.finish
+            if finish is not None:
+                break
+        self.sent += len(text)
+        if text:
+            text, self.lead = text.removeprefix(self.lead), ""
+        return Piece(self.number, text, self.released(), finish)
 
     def score(self, new: Written, begins: int) -> Score:
         """A token's score, and what else was likely in its place."""
@@ -225,7 +234,7 @@ class Worker:
 
     `Engine.add` and `cancel` leave notes, so the loop may call them. What
     was written goes back by `call_soon_threadsafe`: at once, but not more
-    than fifty times a second.
+    than twenty-five times a second.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -372,15 +381,16 @@ class Job:
     async def pieces(self) -> AsyncIterator[Piece]:
         """What can be sent, as it comes."""
         while self.open:
-            found = []
+            letters: dict[int, list[Written]] = {}
             for new in await self.new_tokens():
-                if new.id not in self.open:
+                letters.setdefault(new.id, []).append(new)
+            for id, letter in letters.items():
+                if id not in self.open:
                     continue  # written behind a stop string
-                found.append(self.open[new.id].take(new))
-                if found[-1].finish is not None:
-                    self.worker.let_go(new.id)
-                    del self.open[new.id]
-            for piece in joined(found):
+                piece = self.open[id].take(letter)
+                if piece.finish is not None:
+                    self.worker.let_go(id)
+                    del self.open[id]
                 yield piece
 
     def expire(self) -> None:
