@@ -137,8 +137,6 @@ class TextStream:
         """What can be sent, now that a token is there; at the end, all."""
         new = self.decoder.decode(data, final)
         self.seen += len(new)
-        if not self.stops:
-            return new
         self.held += new
         at = first_stop(self.held, self.stops)
         if at is not None:
@@ -226,7 +224,7 @@ class Choice:
 # --- the thread of the engine ------------------------------------------------
 
 Inbox = asyncio.Queue[list[Written] | Refused]  # tokens, or why there is none
-TOGETHER = 0.04  # seconds: what is written within them is sent together
+TOGETHER = 1 / 16  # seconds: what is written within them is sent together
 
 
 class Worker:
@@ -234,7 +232,7 @@ class Worker:
 
     `Engine.add` and `cancel` leave notes, so the loop may call them. What
     was written goes back by `call_soon_threadsafe`: at once, but not more
-    than twenty-five times a second.
+    than sixteen times a second.
     """
 
     def __init__(self, engine: Engine) -> None:
