@@ -1,10 +1,10 @@
 """Make ``.venv`` from ``requirements.lock``: ``python3 -m press.setup``.
 
 Runs on the standard library alone, since nothing is installed yet. Does
-nothing when ``.venv`` was made from these same versions. Each file that pip
-fetches must have the hash that the lock names; PyTorch alone goes by its
-version (see press/lock.py). With TORCH=cpu in the environment it takes
-PyTorch's own build for processors, which spares a Linux reader some
+nothing when ``.venv`` was made from these same versions. Each file that is
+fetched, by uv or by pip, must have the hash that the lock names; PyTorch alone
+goes by its version (see press/lock.py). With TORCH=cpu in the environment it
+takes PyTorch's own build for processors, which spares a Linux reader some
 gigabytes of CUDA libraries; the environment remembers it, and an empty TORCH=
 takes the usual build again. With --large it adds what the large-print edition
 needs.
@@ -13,11 +13,14 @@ needs.
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from pathlib import Path
@@ -40,13 +43,17 @@ def show(text: str) -> None:
     print(line, end="", file=sys.stderr, flush=True)
 
 
-def run(command: list[str], what: str) -> None:
-    """Run a command into the log; show its last line while it runs."""
+def works(command: list[str], what: str, **more: str) -> bool:
+    """Run a command into the log; show its last line while it runs.
+
+    `more` is put into its environment.
+    """
     shown = sys.stderr.isatty()
     # One `with` in the other: an older Python must be able to say its name.
     with LOG.open("a", encoding="utf-8") as log:  # noqa: SIM117
         with subprocess.Popen(
             command,
+            env={**os.environ, **more},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -59,7 +66,12 @@ def run(command: list[str], what: str) -> None:
                     show(f"{what}, step {number}: {line.strip()}")
     if shown:
         show("")
-    if process.returncode:
+    return process.returncode == 0
+
+
+def run(command: list[str], what: str) -> None:
+    """Run a command that must not fail."""
+    if not works(command, what):
         ending = LOG.read_text(encoding="utf-8").splitlines()[-15:]
         print("\n".join(ending), file=sys.stderr)
         sys.exit(f"setup failed while {what}; the whole log is {LOG}")
@@ -120,13 +132,77 @@ PIP = [str(PYTHON), "-m", "pip", "install", "--progress-bar", "off"]
 EXACT = ["--require-hashes", "--no-deps", "--only-binary", ":all:"]
 
 
+# What pip is told about places for packages, and how uv is told the same.
+PLACES = {
+    "index-url": "--default-index",
+    "extra-index-url": "--index",
+    "find-links": "--find-links",
+    "trusted-host": "--allow-insecure-host",
+}
+VARIABLES = {"cert": "SSL_CERT_FILE", "proxy": "ALL_PROXY"}
+
+
+def pip_settings(told: str) -> dict[str, str]:
+    """What ``pip config list`` tells, by name; the environment comes first.
+
+    >>> pip_settings("global.index-url='https://a.example/simple'")
+    {'index-url': 'https://a.example/simple'}
+    """
+    lines = sorted(told.splitlines(), key=lambda x: x.startswith(":env:"))
+    pairs = (line.partition("=") for line in lines)
+    return {
+        name.rpartition(".")[2]: str(ast.literal_eval(value))
+        for name, _, value in pairs
+    }
+
+
+def uv_install(lock: Path) -> bool:
+    """Whether uv could install a lock: several files at a time."""
+    told = subprocess.run(
+        [str(PYTHON), "-m", "pip", "config", "list"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    settings = pip_settings(told.stdout)
+    command = [str(VENV / "bin" / "uv"), "--no-config", "pip", "install"]
+    command += ["--python", str(PYTHON), "--compile-bytecode", "--no-deps"]
+    command += ["--require-hashes", "--only-binary", ":all:", "-r", str(lock)]
+    command += ["--index-strategy", "unsafe-best-match"]  # as pip does
+    for name, option in PLACES.items():
+        for place in settings.get(name, "").split():
+            command += [option, place]
+    variables = {
+        variable: settings[name]
+        for name, variable in VARIABLES.items()
+        if name in settings
+    }
+    return works(command, "installing packages", **variables)
+
+
+def install_locked(lock: Path) -> None:
+    """Install a lock: by uv, which is faster, or by pip, if uv cannot."""
+    if not uv_install(lock):
+        run([*PIP, *EXACT, "-r", str(lock)], "installing packages")
+
+
+def install_uv() -> None:
+    """The version of uv that the lock names, with its hash."""
+    text = LOCK.read_text(encoding="utf-8")
+    [wanted] = re.findall(r"^uv==(?:.*\\\n)*.*\n", text, re.MULTILINE)
+    with tempfile.TemporaryDirectory() as folder:
+        alone = Path(folder) / "uv.lock"
+        alone.write_text(wanted, encoding="utf-8")
+        run([*PIP, *EXACT, "-r", str(alone)], "installing uv")
+
+
 def install_large() -> None:
     """Add what the large-print edition needs, unless it is there."""
     stamp, wanted = VENV / "ready-large", LARGE_LOCK.read_text("utf-8")
     if stamp.exists() and stamp.read_text("utf-8") == wanted:
         return
     start = time.perf_counter()
-    run([*PIP, *EXACT, "-r", str(LARGE_LOCK)], "installing packages")
+    install_locked(LARGE_LOCK)
     run([str(PYTHON), "-m", "pip", "check"], "looking for what is missing")
     write_whole(stamp, wanted)
     print(f"{'setup':<12} {time.perf_counter() - start:7.1f} s   large print")
@@ -136,7 +212,8 @@ def install(torch: str) -> None:
     """Create the environment and install every locked version."""
     venv.create(VENV, clear=True, with_pip=True)
     (VENV / OURS).touch()
-    run([*PIP, *EXACT, "-r", str(LOCK)], "installing packages")
+    install_uv()
+    install_locked(LOCK)
     version = f"torch=={torch_version()}"
     if torch == "cpu":
         uv = [str(VENV / "bin" / "uv"), "pip", "install"]

@@ -284,14 +284,16 @@ def titles() -> dict[str, str]:
     return found
 
 
-def labels(text: str) -> set[str]:
-    """All labels of a page: above its headings, and of what has a number.
+def shown(text: str) -> str:
+    """A page that was cut, without the cells that stay and show nothing."""
+    return re.sub(rf"% {CUT}\n.*?% {END}\n", "", text, flags=re.S)
 
-    What a cell shows that stays in a section that is left out has none.
-    """
-    shown = re.sub(rf"% {CUT}\n.*?% {END}\n", "", text, flags=re.S)
-    matches = map(LABEL.fullmatch, shown.splitlines())
-    numbered = {x for pair in NAMED.findall(shown) for x in pair if x}
+
+def labels(text: str) -> set[str]:
+    """All labels of a page: above its headings, and of what has a number."""
+    text = shown(text)
+    matches = map(LABEL.fullmatch, text.splitlines())
+    numbered = {x for pair in NAMED.findall(text) for x in pair if x}
     return {found[1] for found in matches if found} | numbered
 
 

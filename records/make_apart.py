@@ -82,9 +82,10 @@ def tell(mutant: Mutant) -> dict[str, Any]:
     }
 
 
-def measure(site: Site, topic: Topic, bar: Any) -> dict[str, Any]:
-    """Draw a topic's mistakes, and let its checks look at each."""
-    places, mutants = drawn(topic)
+def measure(
+    site: Site, topic: Topic, places: int, mutants: list[Mutant], bar: Any
+) -> dict[str, Any]:
+    """Let a topic's checks look at each of its mistakes."""
     alive = []
     for survivor in survivors(site, topic, mutants):
         bar.update()
@@ -99,15 +100,19 @@ def measure(site: Site, topic: Topic, bar: Any) -> dict[str, Any]:
 
 
 def record() -> dict[str, Any]:
-    """All topics, in reading order."""
+    """All topics, in reading order.
+
+    Drawn first, since Python 3.11 may not parse in two threads at once; the
+    checks run in processes of their own.
+    """
     site = Site(ROOT).itself
-    topics = site.topics.values()
+    topics = [(topic, *drawn(topic)) for topic in site.topics.values()]
     total = EACH * len(topics)
     with (
         tqdm(total=total, unit="mistake", disable=None) as bar,
-        ThreadPoolExecutor(PROCESSES) as pool,  # checks run on their own
+        ThreadPoolExecutor(PROCESSES) as pool,
     ):
-        found = pool.map(lambda topic: measure(site, topic, bar), topics)
+        found = pool.map(lambda one: measure(site, *one, bar), topics)
         return {"seed": SEED, "topics": dict(zip(site.topics, found))}
 
 
@@ -136,5 +141,6 @@ def replay(data: dict[str, Any]) -> None:
     for name, told in found.items():
         assert told["drawn"] == told["noticed"] + len(told["survivors"]), name
     with tqdm(disable=True) as bar:
-        again = measure(site, site.topics[AGAIN], bar)
+        topic = site.topics[AGAIN]
+        again = measure(site, topic, *drawn(topic), bar)
     assert again == found[AGAIN], f"{AGAIN}: record it again"

@@ -126,6 +126,75 @@ def test_make_goes_on_with_the_python_of_the_environment(
     assert done.stdout.split("\n")[0] == command
 
 
+# --- how it installs ---------------------------------------------------------
+
+
+def test_the_environment_comes_before_files_in_the_settings_of_pip() -> None:
+    told = ":env:.find-links='/here'\nglobal.cert='/c'\nglobal.find-links='/x'"
+    wanted = {"cert": "/c", "find-links": "/here"}
+    assert setup.pip_settings(told) == wanted
+    assert setup.pip_settings("") == {}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that would have been run; uv is there, and fails."""
+    commands: list[list[str]] = []
+
+    def works(command: list[str], what: str, **more: str) -> bool:
+        commands.append([*command, *(f"{k}={v}" for k, v in more.items())])
+        return not command[0].endswith("/uv")
+
+    monkeypatch.setattr(setup, "works", works)
+    monkeypatch.setattr(setup, "PYTHON", Path(sys.executable))
+    return commands
+
+
+def test_uv_looks_where_pip_would_look(
+    asked: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", "https://a.example/simple")
+    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://b.example c.example")
+    monkeypatch.setenv("PIP_CERT", "/c.pem")
+    setup.uv_install(tmp_path / "lock")
+    [command] = asked
+    said = " ".join(command)
+    assert "--default-index https://a.example/simple" in said
+    assert "--index https://b.example --index c.example" in said
+    assert command[-1] == "SSL_CERT_FILE=/c.pem"
+    assert "--require-hashes" in command
+
+
+def test_where_uv_cannot_pip_installs(
+    asked: list[list[str]], tmp_path: Path
+) -> None:
+    setup.install_locked(tmp_path / "lock")
+    by_uv, by_pip = asked
+    assert by_uv[0].endswith("/uv")
+    assert by_pip[1:4] == ["-m", "pip", "install"]
+    for command in asked:
+        assert "--require-hashes" in command
+        assert str(tmp_path / "lock") in command
+
+
+def test_uv_itself_has_the_hash_of_the_lock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[str] = []
+
+    def run(command: list[str], what: str) -> None:
+        seen.append(Path(command[-1]).read_text(encoding="utf-8"))
+
+    monkeypatch.setattr(setup, "run", run)
+    setup.install_uv()
+    [text] = seen
+    assert text.startswith("uv==")
+    assert text.count("==") == 1
+    assert text.count("--hash=sha256:") > 5
+    assert text in setup.LOCK.read_text(encoding="utf-8")
+
+
 # --- what is deleted ---------------------------------------------------------
 
 
