@@ -165,7 +165,7 @@ def test_it_trains_and_samples(repository: Path) -> None:
     text = run(repository, "sample.py", "--prompt", "Mrs", "--tokens", "20")
     assert text.startswith("Mrs")
     kept = run(repository, "-m", "compliance")  # which would exit with 1
-    assert re.search(r"^seal +1 run +holds$", kept, re.M)
+    assert re.search(r"^seal +1 sealed folder +holds$", kept, re.M)
     assert re.search(r"^card +1 card +holds$", kept, re.M)
     assert "none violated" in kept
 
