@@ -347,6 +347,7 @@ def judge_scaffold(short: bool) -> list[str]:
         chosen = [f"{folder}/test_environment.py", "-k", "practitioner"]
         return program("scaffold", "pytest", *chosen, "-m", "judge")
     chosen = [folder, "-m", "judge or long", "-n", "auto"]
+    chosen += ["--dist", "worksteal"]  # the last ones take minutes
     return program("scaffold", "pytest", *chosen)
 
 

@@ -163,8 +163,10 @@ def test_a_merge_is_offered_and_not_made(
     assert main(["update", str(changed)]) == 0
     assert path.read_bytes() == mine
     said = capsys.readouterr().out
-    block = said.split("to merge what you want of them, in the folder:\n")[1]
-    commands = [x for x in block.splitlines() if x.startswith("  ")]
+    _, block = said.split("to merge what you want of them, in the folder:\n")
+    offered, after = block.split("next:")
+    assert "git commit" in after
+    commands = [x for x in offered.splitlines() if x.startswith("  ")]
     assert len(commands) == 2
     for command in commands:
         subprocess.run(["sh", "-c", command], cwd=changed, check=True)
