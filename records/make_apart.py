@@ -112,7 +112,7 @@ def record() -> dict[str, Any]:
         tqdm(total=total, unit="mistake", disable=None) as bar,
         ThreadPoolExecutor(PROCESSES) as pool,
     ):
-        found = pool.map(lambda one: measure(site, *one, bar), topics)
+        found = pool.map(lambda one: measure(site, *one, bar=bar), topics)
         return {"seed": SEED, "topics": dict(zip(site.topics, found))}
 
 
@@ -142,5 +142,5 @@ def replay(data: dict[str, Any]) -> None:
         assert told["drawn"] == told["noticed"] + len(told["survivors"]), name
     with tqdm(disable=True) as bar:
         topic = site.topics[AGAIN]
-        again = measure(site, topic, *drawn(topic), bar)
+        again = measure(site, topic, *drawn(topic), bar=bar)
     assert again == found[AGAIN], f"{AGAIN}: record it again"
