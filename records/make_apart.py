@@ -106,13 +106,16 @@ def record() -> dict[str, Any]:
     checks run in processes of their own.
     """
     site = Site(ROOT).itself
-    topics = [(topic, *drawn(topic)) for topic in site.topics.values()]
+    topics = list(site.topics.values())
+    kept = [drawn(topic) for topic in topics]
     total = EACH * len(topics)
     with (
         tqdm(total=total, unit="mistake", disable=None) as bar,
         ThreadPoolExecutor(PROCESSES) as pool,
     ):
-        found = pool.map(lambda one: measure(site, *one, bar=bar), topics)
+        found = pool.map(
+            lambda topic, made: measure(site, topic, *made, bar), topics, kept
+        )
         return {"seed": SEED, "topics": dict(zip(site.topics, found))}
 
 
@@ -142,5 +145,5 @@ def replay(data: dict[str, Any]) -> None:
         assert told["drawn"] == told["noticed"] + len(told["survivors"]), name
     with tqdm(disable=True) as bar:
         topic = site.topics[AGAIN]
-        again = measure(site, topic, *drawn(topic), bar=bar)
+        again = measure(site, topic, *drawn(topic), bar)
     assert again == found[AGAIN], f"{AGAIN}: record it again"
