@@ -108,14 +108,17 @@ def record() -> dict[str, Any]:
     site = Site(ROOT).itself
     topics = list(site.topics.values())
     kept = [drawn(topic) for topic in topics]
+
+    def judge(topic: Topic, made: tuple[int, list[Mutant]]) -> dict[str, Any]:
+        places, mutants = made
+        return measure(site, topic, places, mutants, bar)
+
     total = EACH * len(topics)
     with (
         tqdm(total=total, unit="mistake", disable=None) as bar,
         ThreadPoolExecutor(PROCESSES) as pool,
     ):
-        found = pool.map(
-            lambda topic, made: measure(site, topic, *made, bar), topics, kept
-        )
+        found = pool.map(judge, topics, kept)
         return {"seed": SEED, "topics": dict(zip(site.topics, found))}
 
 
