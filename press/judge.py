@@ -310,8 +310,8 @@ def program(name: str, *command: str, **more: str) -> list[str]:
     """Run a program, `more` in its environment; its ends where it fails.
 
     What it prints goes into ``_build/judge-NAME.out``, its errors into
-    ``.err``, to be read meanwhile. Of each half of the lines that are kept:
-    neither hides the other.
+    ``judge-NAME.err``, where they can be read while it runs. It returns as
+    many last lines of the one as of the other: neither hides the other.
     """
     paths = [BUILD / f"judge-{name}.{kind}" for kind in ("out", "err")]
     BUILD.mkdir(parents=True, exist_ok=True)

@@ -142,18 +142,22 @@ PLACES = {
 VARIABLES = {"cert": "SSL_CERT_FILE", "proxy": "ALL_PROXY"}
 
 
+SECTIONS = ("global", "install", ":env:")  # the later one counts
+
+
 def pip_settings(told: str) -> dict[str, str]:
-    """What ``pip config list`` tells, by name; the environment comes first.
+    """What ``pip config list`` tells of installing, by name.
 
     >>> pip_settings("global.index-url='https://a.example/simple'")
     {'index-url': 'https://a.example/simple'}
     """
-    lines = sorted(told.splitlines(), key=lambda x: x.startswith(":env:"))
-    pairs = (line.partition("=") for line in lines)
-    return {
-        name.rpartition(".")[2]: str(ast.literal_eval(value))
-        for name, _, value in pairs
-    }
+    found: dict[str, dict[str, str]] = {name: {} for name in SECTIONS}
+    for line in told.splitlines():
+        name, _, value = line.partition("=")
+        section, _, key = name.rpartition(".")
+        if section in found:
+            found[section][key] = str(ast.literal_eval(value))
+    return {k: v for name in SECTIONS for k, v in found[name].items()}
 
 
 def uv_install(lock: Path) -> bool:
@@ -172,6 +176,8 @@ def uv_install(lock: Path) -> bool:
     for name, option in PLACES.items():
         for place in settings.get(name, "").split():
             command += [option, place]
+    if settings.get("no-index", "0").lower() in ("1", "true", "yes", "on"):
+        command += ["--no-index"]
     variables = {
         variable: settings[name]
         for name, variable in VARIABLES.items()

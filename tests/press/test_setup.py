@@ -134,6 +134,8 @@ def test_the_environment_comes_before_files_in_the_settings_of_pip() -> None:
     wanted = {"cert": "/c", "find-links": "/here"}
     assert setup.pip_settings(told) == wanted
     assert setup.pip_settings("") == {}
+    told = "install.cert='/i'\nglobal.cert='/g'\ndownload.cert='/d'"
+    assert setup.pip_settings(told) == {"cert": "/i"}
 
 
 @pytest.fixture
@@ -157,8 +159,15 @@ def test_uv_looks_where_pip_would_look(
     monkeypatch.setenv("PIP_INDEX_URL", "https://a.example/simple")
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://b.example c.example")
     monkeypatch.setenv("PIP_CERT", "/c.pem")
+    monkeypatch.setenv("PIP_NO_INDEX", "true")
     setup.uv_install(tmp_path / "lock")
     [command] = asked
+    assert "--no-index" in command
+    asked.clear()
+    monkeypatch.delenv("PIP_NO_INDEX")
+    setup.uv_install(tmp_path / "lock")
+    [command] = asked
+    assert "--no-index" not in command
     said = " ".join(command)
     assert "--default-index https://a.example/simple" in said
     assert "--index https://b.example --index c.example" in said
