@@ -756,6 +756,32 @@ def test_a_reader_who_does_not_read_holds_no_place() -> None:
     assert engine.cancelled == [1]
 
 
+def test_what_comes_behind_a_stop_string_is_dropped() -> None:
+    """One text has stopped and another goes on; the engine was ahead."""
+    engine: Any = Script(b"a", gate=True)
+    service = Service(MODEL, BYTES, "town", engine=engine)
+    logprobs = torch.zeros(260).log_softmax(0)
+
+    async def read() -> list[server.Piece]:
+        choices = [
+            Choice(number, [97], Request(9), BYTES, stops)
+            for number, stops in enumerate((["x"], []))
+        ]
+        job = Job(service.worker, choices, PATIENCE, service.metrics)
+        pieces, found = job.pieces(), list[server.Piece]()
+        for id, text, sent in ((1, b"bx", 1), (1, b"c", 0), (2, b"d", 1)):
+            new = [Written(id, token, logprobs, None) for token in text]
+            job.inbox.put_nowait(new)
+            found += [await anext(pieces) for _ in range(sent)]
+        job.close()
+        return found
+
+    first, second = asyncio.run(read())
+    assert (first.number, first.text, first.finish) == (0, "b", "stop")
+    assert (second.number, second.text, second.finish) == (1, "d", None)
+    assert engine.cancelled == [1, 2]
+
+
 def test_an_app_may_be_served_again() -> None:
     service = Service(MODEL, BYTES, "town", limits=Limits(seconds=20))
     app = make_app(service)
