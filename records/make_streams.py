@@ -1,10 +1,14 @@
 """Many texts at once: by the engine alone, and through the server.
 
 A model of the speed chapter's form writes texts of a hundred tokens, 1 to 16
-of them at the same time. The engine writes them in this process; then as many
-readers ask for them as streams, from a process of their own.
+of them at the same time. A process has the engine write them; then it asks for
+as many streams a server that is a process of its own, as `serve` is, and reads
+them. At last the server's other thread computes once, too, with as many threads
+as the engine, and the streams are read again.
 """
 
+import http.client
+import json
 import multiprocessing
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +16,6 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-import requests
 import torch
 
 from scratchlm.generation.batch import Engine, Request, write_all
@@ -22,7 +25,7 @@ from scratchlm.model.gpt import GPT
 from scratchlm.serving.server import Service, make_app, served
 from scratchlm.text.tokenizer import END, Tokenizer
 
-CONTEXT, TOKENS, TURNS = 512, 100, 5
+CONTEXT, TOKENS, TURNS, THREADS = 512, 100, 15, 2
 TEXTS = (1, 2, 4, 8, 16)
 PROMPT = list(b"Mrs Pell counts")
 LIMIT = 600  # seconds, for one text
@@ -43,50 +46,69 @@ def written(model: GPT, texts: int) -> list[list[int]]:
     return write_all(Engine(model, CONTEXT), [PROMPT] * texts, asked)
 
 
-def read(address: str, seed: int) -> None:
-    """One stream, to its end."""
+def read(host: str, seed: int) -> None:
+    """One stream, to its end: bytes as they come, for little of the core."""
     asked = {"model": "town", "prompt": PROMPT, "max_tokens": TOKENS}
-    body = {**asked, "seed": seed, "stream": True}
-    place = f"{address}/v1/completions"
-    answer = requests.post(place, json=body, timeout=LIMIT)
-    answer.raise_for_status()
-    assert answer.content.endswith(b"[DONE]\n\n")
+    body = json.dumps({**asked, "seed": seed, "stream": True})
+    line = http.client.HTTPConnection(host, timeout=LIMIT)
+    headers = {"Content-Type": "application/json", "Connection": "close"}
+    line.request("POST", "/v1/completions", body, headers)
+    assert line.sock is not None
+    found = b""
+    while part := line.sock.recv(1 << 16):
+        found += part
+    line.close()
+    assert found.startswith(b"HTTP/1.1 200")
+    assert b"[DONE]" in found
 
 
-def read_all(address: str, pipe: Connection) -> None:
-    """In a process of its own: so many streams at once, and their seconds."""
+def read_all(host: str, pipe: Connection) -> None:
+    """In a process of its own: so many texts at once, alone and as streams.
+
+    Sends the seconds of both.
+    """
+    torch.set_num_threads(THREADS)
+    model, _ = build()
     with ThreadPoolExecutor(max(TEXTS)) as pool:
         for texts in iter(pipe.recv, 0):
-            start = time.perf_counter()
-            list(pool.map(read, [address] * texts, range(texts)))
-            pipe.send(time.perf_counter() - start)
+            begun = time.perf_counter()
+            written(model, texts)
+            alone = time.perf_counter()
+            list(pool.map(read, [host] * texts, range(texts)))
+            through = time.perf_counter()
+            pipe.send((round(alone - begun, 4), round(through - alone, 4)))
 
 
 def record() -> dict[str, Any]:
     """Seconds alone and through the server, turn by turn."""
+    torch.set_num_threads(1)  # here; the engine's thread has them all
     model, tokenizer = build()
     first = [tokens[:8] for tokens in written(model, 2)]
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    rows = []
-    with served(make_app(Service(model, tokenizer, "town"))) as address:
+
+    def turns(texts: int) -> list[tuple[float, float]]:
+        found = []
+        for _ in range(TURNS + 1):  # the first warms up
+            ours.send(texts)
+            found.append(ours.recv())
+        print(texts, found[1:], flush=True)
+        return found[1:]
+
+    service = Service(model, tokenizer, "town", threads=THREADS)
+    with served(make_app(service)) as address:
+        host = address.removeprefix("http://")
         child = context.Process(
-            target=read_all, args=(address, theirs), daemon=True
+            target=read_all, args=(host, theirs), daemon=True
         )
         child.start()
-        for texts in TEXTS:
-            turns = []
-            for _ in range(TURNS + 1):  # the first warms up
-                start = time.perf_counter()
-                written(model, texts)
-                alone = time.perf_counter() - start
-                ours.send(texts)
-                turns.append((round(alone, 4), round(ours.recv(), 4)))
-            rows.append({"texts": texts, "seconds": turns[1:]})
-            print(rows[-1], flush=True)
+        rows = [{"texts": n, "seconds": turns(n)} for n in TEXTS]
+        torch.set_num_threads(THREADS)
+        written(model, max(TEXTS))  # a pool of threads for this one, too
+        crowded = [through for _, through in turns(max(TEXTS))]
         ours.send(0)
         child.join()
-    return {"tokens": TOKENS, "first": first, "rows": rows}
+    return {"tokens": TOKENS, "first": first, "rows": rows, "crowded": crowded}
 
 
 def replay(data: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import torch
 from cyclopts import Parameter
 
 from scratchlm.cli.errors import UserError, users_input
@@ -119,6 +120,8 @@ def serve(
             f"is set; set {KEY}, or name a --key-file, or say --open-to-all"
         )
     device = check_device(device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # here; the engine's thread has them all
     tokenizer = run_tokenizer(run, verify)
     model = load_model(run, snapshot, verify).to(device)
     blocks = rows * (model.config.context // 16 + 2)
@@ -128,7 +131,9 @@ def serve(
     name = name or run.resolve().name
     data = read_settings(run)["data"]
     habits = data.get("begin", ()), data.get("normal")
-    service = Service(model, tokenizer, name, key, limits, engine, *habits)
+    service = Service(
+        model, tokenizer, name, key, limits, engine, *habits, threads
+    )
     app = make_app(service, (*LOCAL, host) if local else ["*"], origin)
     try:
         door = listen(host, port)

@@ -223,6 +223,17 @@ class Choice:
 
 # --- the thread of the engine ------------------------------------------------
 
+
+async def aside(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Compute beside the engine, on one core: the pool of threads is its."""
+
+    def compute() -> Any:
+        torch.set_num_threads(1)
+        return function(*arguments)
+
+    return await asyncio.to_thread(compute)
+
+
 Inbox = asyncio.Queue[list[Written] | Refused]  # tokens, or why there is none
 TOGETHER = 1 / 16  # seconds: what is written within them is sent together
 
@@ -235,9 +246,10 @@ class Worker:
     than sixteen times a second.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        """Not yet started."""
+    def __init__(self, engine: Engine, threads: int | None = None) -> None:
+        """Not yet started; it will compute with so many threads, or all."""
         self.engine = engine
+        self.threads = threads or torch.get_num_threads()
         self.inboxes: dict[int, Inbox] = {}
         self.wake = threading.Event()
         self.closing = self.failed = False
@@ -250,6 +262,7 @@ class Worker:
 
     def run(self) -> None:
         """Step while there is work, sleep while there is none."""
+        torch.set_num_threads(self.threads)  # in a pool of its own
         new, told = list[Written](), 0.0
         try:
             while not self.closing:
@@ -537,17 +550,19 @@ class Service:
         engine: Engine | None = None,
         begin: Sequence[int] = (),
         normal: Literal["NFC", "NFD", "NFKC", "NFKD"] | None = None,
+        threads: int | None = None,
     ) -> None:
         """Without an engine, one for 16 texts of the model's context.
 
         A prompt is brought to the form `normal` of Unicode, and gets the
-        tokens `begin` in front, as models of others were trained.
+        tokens `begin` in front, as models of others were trained. The engine
+        computes with `threads`, by default all that torch uses.
         """
         blocks = 16 * (model.config.context // 16 + 2)
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.key, self.limits = key, limits or Limits()
         self.begin, self.normal = list(begin), normal
-        self.worker = Worker(engine or Engine(model, blocks))
+        self.worker = Worker(engine or Engine(model, blocks), threads)
         self.metrics = Metrics(lambda: len(self.worker.inboxes))
         self.begun = time.time_ns()
         self.numbers = itertools.count(1)
@@ -705,7 +720,7 @@ class Service:
         if asked.echo:
             finish = None if count else "length"
             for choice in choices:
-                first.append(await asyncio.to_thread(self.echo, choice, finish))
+                first.append(await aside(self.echo, choice, finish))
         return await self.answer(request, asked, COMPLETION, choices, first)
 
     def echo(self, choice: Choice, finish: str | None) -> Piece:
@@ -754,7 +769,7 @@ class Service:
             raise Refused(400, said, "prompt")
         device = next(self.model.parameters()).device
         ids = torch.tensor([prompt], device=device)  # (1, T)
-        maps = await asyncio.to_thread(attention_maps, self.model, ids)
+        maps = await aside(attention_maps, self.model, ids)
         rows = [layer[0, :, -1].mean(dim=0).tolist() for layer in maps]
         names = [token_name(self.tokenizer, id) for id in prompt]
         return {"object": "attention", "tokens": names, "layers": rows}
