@@ -1,11 +1,12 @@
-"""Execute pages, and run checks, before Sphinx reads one page by one.
+"""Execute pages, and run checks, before Sphinx comes to them.
 
 Sphinx reads, and so executes, one page after the other, on one core. This
 extension takes the pages that are about to be read, leaves out those whose
 outputs are in the notebook cache, and executes the rest in as many kernels
-as there are cores. When Sphinx comes to a page, its outputs are there. A page
-that fails is not kept: Sphinx executes it again and reports the error. The
-checks whose output the pages show fill the cores in the same way.
+as there are cores. Sphinx reads meanwhile, in the same order, and waits for
+the outputs of a page when it comes to it. A page that fails is not kept:
+Sphinx executes it again and reports the error. A chapter's check, whose
+output the page shows, follows it.
 
 The chapters that train take longest, and `training` comes late in the
 alphabet: the last ones begin, so that no core waits for another at the end.
@@ -14,8 +15,7 @@ alphabet: the last ones begin, so that no core waits for another at the end.
 import asyncio
 import os
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -79,10 +79,10 @@ def execute(path: Path, notebook: NotebookNode, limit: int) -> float | None:
     return time.perf_counter() - start
 
 
-def checked_on(names: Iterable[str]) -> list[Topic]:
-    """The topics whose chapters are among the pages."""
-    chapters = {f"{name}.md" for name in names}
-    return [t for t in load().topics if t.files["chapter"] in chapters]
+def checked_on(name: str) -> list[Topic]:
+    """The topics whose chapter the page is."""
+    chapter = f"{name}.md"
+    return [t for t in load().topics if t.files["chapter"] == chapter]
 
 
 def check(topic: Topic) -> None:
@@ -91,42 +91,62 @@ def check(topic: Topic) -> None:
         checks.output(topic)
 
 
-def execute_ahead(app: Sphinx, env: Any, names: list[str]) -> None:
-    """Fill the cache for the pages that Sphinx is about to read."""
-    config = env.mystnb_config
-    if config.execution_mode != "cache":
-        return
-    cache = get_cache(config.execution_cache_path)
-    todo = {}
-    for name in sorted(names, reverse=True):
-        notebook = notebook_of(app, env, name)
-        if notebook is not None and not is_known(cache, notebook):
-            todo[name] = notebook
-    with ThreadPoolExecutor(min(MOST, os.cpu_count() or 1)) as pool:
-        running = {
-            pool.submit(
-                execute,
-                Path(env.doc2path(name)),
-                notebook,
-                config.execution_timeout,
-            ): name
-            for name, notebook in todo.items()
-        }
-        for topic in checked_on(names):
-            pool.submit(check, topic)
-        for done, future in enumerate(as_completed(running), 1):
-            name, seconds = running[future], future.result()
-            print(f"executing [{100 * done // len(todo):3}%] {name}")
-            if seconds is not None:
-                data = {"execution_seconds": seconds}
-                bundle = CacheBundleIn(
-                    todo[name], env.doc2path(name), data=data
-                )
-                cache.cache_notebook_bundle(
-                    bundle, check_validity=False, overwrite=True
-                )
+class Ahead:
+    """The pages that are executed, and the checks that run, for a build."""
+
+    def __init__(self) -> None:
+        """Nothing has begun."""
+        self.pool = ThreadPoolExecutor(min(MOST, os.cpu_count() or 1))
+        self.pages: dict[str, tuple[NotebookNode, Future[float | None]]] = {}
+        self.checks: dict[str, list[Future[None]]] = {}
+
+    def begin(self, app: Any, env: Any, names: list[str]) -> None:
+        """Order the pages that Sphinx is about to read, and begin."""
+        names.sort(reverse=True)
+        config = env.mystnb_config
+        if config.execution_mode != "cache":
+            return
+        self.folder = config.execution_cache_path
+        cache = get_cache(self.folder)
+        for name in names:
+            notebook = notebook_of(app, env, name)
+            if notebook is not None and not is_known(cache, notebook):
+                path = Path(env.doc2path(name))
+                limit = config.execution_timeout
+                done = self.pool.submit(execute, path, notebook, limit)
+                self.pages[name] = notebook, done
+            self.checks[name] = [
+                self.pool.submit(check, topic) for topic in checked_on(name)
+            ]
+        self.all = len(self.pages)
+
+    def wait(self, app: Any, name: str, source: list[str]) -> None:
+        """Sphinx has come to a page: keep its outputs in the cache."""
+        for checked in self.checks.pop(name, ()):
+            checked.result()
+        if name not in self.pages:
+            return
+        notebook, running = self.pages.pop(name)
+        seconds = running.result()
+        if seconds is not None:
+            done = 100 - 100 * len(self.pages) // self.all
+            print(f"executing [{done:3}%] {name}")
+            path, data = app.env.doc2path(name), {"execution_seconds": seconds}
+            get_cache(self.folder).cache_notebook_bundle(
+                CacheBundleIn(notebook, path, data=data),
+                check_validity=False,
+                overwrite=True,
+            )
+
+    def end(self, app: Any, error: Exception | None) -> None:
+        """The build is over; where it failed, what has not begun is left."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("env-before-read-docs", execute_ahead)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    ahead = Ahead()
+    app.connect("env-before-read-docs", ahead.begin)
+    app.connect("source-read", ahead.wait)
+    app.connect("build-finished", ahead.end)
+    # A fork of Sphinx would wait for a thread that it does not have.
+    return {"parallel_read_safe": False, "parallel_write_safe": True}

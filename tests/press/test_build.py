@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -430,8 +431,9 @@ PIECES = 'for x in ("6 *", " 7\\n\\n", "42\\n"): print(x, end="", flush=True)'
 
 
 def test_pages_are_executed_once_and_failures_are_not_kept(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
 ) -> None:
+    """Nor does a build that has failed go on with what is left."""
     from types import SimpleNamespace
 
     from myst_nb.core.config import NbParserConfig
@@ -449,14 +451,23 @@ def test_pages_are_executed_once_and_failures_are_not_kept(
             execution_cache_path=str(tmp_path / "cache"),
         ),
     )
-    names = ["good", "bad", "plain"]
-    app: Any = None  # it is handed on and not looked at
-    ahead.execute_ahead(app, env, names)
-    assert "good" in capsys.readouterr().out
-    ahead.execute_ahead(app, env, names)
-    again = capsys.readouterr().out
-    assert "bad" in again
-    assert "good" not in again
+    app: Any = SimpleNamespace(env=env)
+    for todo in (["good", "bad"], ["bad"]):
+        names = ["good", "bad", "plain"]
+        work = ahead.Ahead()
+        work.begin(app, env, names)
+        assert names == ["plain", "good", "bad"]
+        assert [*work.pages] == todo
+        for name in names:
+            work.wait(app, name, [])
+        work.end(app, None)
+    busy, let_go = ahead.Ahead(), threading.Event()
+    for _ in range(ahead.MOST):
+        busy.pool.submit(let_go.wait)
+    busy.begin(app, env, ["bad"])  # as many as it has threads are busy
+    busy.end(app, RuntimeError("planted"))
+    let_go.set()
+    assert busy.pages["bad"][1].cancelled()
     notebook = ahead.notebook_of(app, env, "good")
     cache = ahead.get_cache(str(tmp_path / "cache"))
     _, merged = cache.merge_match_into_notebook(notebook)
