@@ -196,6 +196,7 @@ def test_the_system_speaks_in_sentences(
     assert errors.from_system(ConnectionError("no way")) == "no way"
 
 
+@pytest.mark.always
 def test_ctrl_c_is_one_line(
     monkeypatch: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -282,6 +283,7 @@ def test_help_fits_into_a_narrow_terminal(
     assert max(map(len, lines)) <= 60
 
 
+@pytest.mark.always
 def test_the_reader_goes_away(monkeypatch: Any, tmp_path: Path) -> None:
     with open(tmp_path / "out", "w") as file:
         monkeypatch.setattr(sys, "stdout", file)

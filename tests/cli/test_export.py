@@ -24,6 +24,7 @@ def exported(run: Path, *words: str) -> Path:
     return Path("new")
 
 
+@pytest.mark.always
 def test_there_and_back(run: Path, capsys: Capture, fails: Fails) -> None:
     folder = exported(run)
     said = capsys.readouterr().out

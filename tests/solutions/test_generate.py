@@ -49,6 +49,7 @@ def test_nothing_predicts_the_first_token() -> None:
         score(model, torch.tensor([[1, 2, 3]]), prompt=0)
 
 
+@pytest.mark.always
 @settings(deadline=None, max_examples=200)
 @given(
     text=st.text("ab", max_size=20),

@@ -249,6 +249,7 @@ def prefix_free(forms: list[str]) -> bool:
     return not any(b.startswith(a) for a, b in pairs)
 
 
+@pytest.mark.always
 def test_reading_finds_what_was_written(corpus: list[Story]) -> None:
     for story in corpus[:150]:
         found = derivations(story.text)
