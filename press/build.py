@@ -22,6 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -540,14 +541,17 @@ def write_pdf(paper: str = "book", track: str = "") -> str:
         raise BuildError(what + "\n".join(small))
     if hit := collisions(pdf.with_suffix(".aux"), paper):
         raise BuildError("\n".join(hit))
-    if bad := stranded(pdf, paper) + empty_frames(pdf, paper):
+    looks = (stranded, empty_frames, sparse)
+    with ThreadPoolExecutor() as pool:  # other programs render the pages
+        asked = [pool.submit(look, pdf, paper) for look in looks]
+        headings, frames, empty = [each.result() for each in asked]
+    if bad := headings + frames:
         raise BuildError("\n".join(bad))
     print(told(pdf.with_suffix(".aux"), paper))
     if paper == "book" and (high := too_high(pdf.with_suffix(".aux"))):
         raise BuildError("\n".join(high))
     with pikepdf.open(pdf) as document:
         pages = len(document.pages)
-    empty = sparse(pdf, paper)
     if len(empty) > FEW:
         raise BuildError("pages that are too empty:\n" + "\n".join(empty))
     print(*empty, sep="\n")
