@@ -59,7 +59,7 @@ def read(host: str, seed: int) -> None:
         found += part
     line.close()
     assert found.startswith(b"HTTP/1.1 200")
-    assert b"[DONE]" in found
+    assert found.endswith(b"[DONE]\n\n\r\n0\r\n\r\n")
 
 
 def read_all(host: str, pipe: Connection) -> None:

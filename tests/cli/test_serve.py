@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import requests
+import torch
 
 from scratchlm.cli import serve as command
 from scratchlm.cli.app import main
@@ -66,6 +67,17 @@ def test_serve(
     service = service_of(asked.app)
     assert (service.name, service.key) == ("toytown", "sesame")
     assert service.worker.engine.rows == 3
+
+
+def test_no_thread_but_the_engines_has_a_pool(asked: Asked, run: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert main(["serve", "--run", str(run), "--port", "0"]) == 0
+        assert torch.get_num_threads() == 1
+        assert service_of(asked.app).worker.threads == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_habits_of_an_import_are_kept(asked: Asked, run: Path) -> None:

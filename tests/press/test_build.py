@@ -431,7 +431,7 @@ PIECES = 'for x in ("6 *", " 7\\n\\n", "42\\n"): print(x, end="", flush=True)'
 
 
 def test_pages_are_executed_once_and_failures_are_not_kept(
-    tmp_path: Path,
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nor does a build that has failed go on with what is left."""
     from types import SimpleNamespace
@@ -461,6 +461,8 @@ def test_pages_are_executed_once_and_failures_are_not_kept(
         for name in names:
             work.wait(app, name, [])
         work.end(app, None)
+        said = capsys.readouterr().out  # the benchmark of the build reads it
+        assert ("executing [ 50%] good" in said) == ("good" in todo)
     busy, let_go = ahead.Ahead(), threading.Event()
     for _ in range(ahead.MOST):
         busy.pool.submit(let_go.wait)

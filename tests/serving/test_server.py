@@ -913,7 +913,8 @@ def read_streams(pipe: Any) -> None:
         while part := line.sock.recv(1 << 16):  # the cores are the engine's
             found += part
         line.close()
-        assert b"[DONE]" in found
+        assert found.startswith(b"HTTP/1.1 200")
+        assert found.endswith(b"[DONE]\n\n\r\n0\r\n\r\n")
 
     model, tokenizer = fast_letters()
     pipe.send(torch.get_num_threads())
