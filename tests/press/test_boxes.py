@@ -56,6 +56,17 @@ def test_a_box_asks_for_the_lines_that_it_takes() -> None:
     assert boxes.needed(boxes.room(12)) == boxes.SOLUTION
 
 
+def test_a_solution_that_begins_with_code_asks_for_more() -> None:
+    """Text turns the page anywhere; code only behind its fourth line."""
+    for first, lines in (
+        (nodes.paragraph("", "Because."), boxes.TEXT),
+        (nodes.literal_block("", "x = 1"), boxes.SOLUTION),
+    ):
+        room = boxes.room(boxes.SOLUTION)
+        nodes.section("", nodes.title("", "S"), room, nodes.rubric(), first)
+        assert boxes.needed(room) == lines < 11
+
+
 def test_room_is_asked_for_before_the_name_of_a_section() -> None:
     """Between name and heading it would part them: a name is set twice."""
     head = boxes.room(boxes.SOLUTION), nodes.rubric()

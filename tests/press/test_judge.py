@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -293,6 +294,36 @@ def test_files_that_are_not_committed_are_not_in_a_clone(
     changed = replace(judge.edition(), changed=True)
     monkeypatch.setattr(judge, "edition", lambda: changed)
     assert "commit" in judge.judge_twice(short=False)[0]
+    assert "commit" in judge.judge_processor(short=False)[0]
+
+
+def test_a_build_in_a_clone_says_why_it_failed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Stand-in for the build: it fails on what its environment asks for."""
+
+    def clone(place: Path) -> Path:
+        (place / "press").mkdir(parents=True)
+        (place / "press" / "build.py").write_text(
+            "import os, sys\n"
+            "kind = os.environ['ATEN_CPU_CAPABILITY']\n"
+            "sys.exit(f'not so on {kind}' if 'pdf' in sys.argv else 0)\n"
+        )
+        return Path(sys.executable)
+
+    monkeypatch.setattr(judge, "clone", clone)
+    monkeypatch.setattr(
+        judge, "edition", lambda: SimpleNamespace(changed=False)
+    )
+    kind = {"ATEN_CPU_CAPABILITY": "default"}
+    assert judge.build_in_clone(tmp_path / "a", "html", **kind) == []
+    cpu = "torch.backends.cpu.get_cpu_capability"
+    monkeypatch.setattr(cpu, lambda: "AVX2")
+    said = judge.judge_processor(short=False)
+    assert said == ["pdf failed in a clone: not so on default\n"]
+    monkeypatch.setattr(cpu, lambda: "DEFAULT")
+    with pytest.raises(judge.Missing):
+        judge.judge_processor(short=False)
 
 
 def test_ten_pages_are_chosen_of_different_kinds() -> None:

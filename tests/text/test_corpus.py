@@ -1081,7 +1081,7 @@ def test_nothing_is_written_that_is_not_whole(
 
 # --- get ---------------------------------------------------------------------
 
-BODY = bytes(random.Random(0).randrange(256) for _ in range(200_000))
+BODY = random.Random(0).randbytes(200_000)
 GOOD = hashlib.sha256(BODY).hexdigest()
 
 
