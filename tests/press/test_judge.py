@@ -1,5 +1,6 @@
 """The long suite's frame: what is asked, what is said, what is kept."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -295,6 +296,23 @@ def test_files_that_are_not_committed_are_not_in_a_clone(
     monkeypatch.setattr(judge, "edition", lambda: changed)
     assert "commit" in judge.judge_twice(short=False)[0]
     assert "commit" in judge.judge_processor(short=False)[0]
+
+
+def test_all_tests_are_not_begun_without_what_they_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The tests of the large-print edition come after half an hour."""
+    begun: list[str] = []
+    monkeypatch.setattr(
+        judge, "program", lambda *command, **more: begun.append(command[0])
+    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    judge.judge_tests(short=False)
+    assert begun == ["tests"]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(judge.Missing, match="make accessible"):
+        judge.judge_tests(short=False)
+    assert begun == ["tests"]
 
 
 def test_a_build_in_a_clone_says_why_it_failed(
