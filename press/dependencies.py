@@ -258,7 +258,8 @@ def files_named(word: str) -> frozenset[Path]:
     return frozenset(found)
 
 
-def used_by_cell(code: str) -> set[Path]:
+@kept
+def used_by_cell(code: str) -> frozenset[Path]:
     """What one cell imports, runs in a process of its own, or opens."""
     lines = code.splitlines()
     shell = [x for x in lines if x.lstrip().startswith(("!", "%"))]
@@ -283,7 +284,7 @@ def used_by_cell(code: str) -> set[Path]:
     if any(name.split(".")[0] == "scaffold" for name in names):
         files |= {ROOT / "pyproject.toml", ROOT / "roadmap.yml"}
         files |= set().union(*(everything(ROOT / x) for x in SCAFFOLDED))
-    return files
+    return frozenset(files)
 
 
 def used_by_directives(text: str) -> set[Path]:
@@ -381,12 +382,18 @@ def versions() -> bytes:
     return lock.read_bytes() + f"{platform.python_version()} {torch}".encode()
 
 
+@lru_cache(maxsize=4096)
+def content(path: Path, stamp: int) -> bytes:
+    """A hash of a file; `stamp`, its change time, keys the cache."""
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
 def digest(paths: Iterable[Path]) -> str:
     """A short hash of the files, and of all versions."""
     total = hashlib.sha256(versions())
     for path in sorted(paths):
         total.update(path.relative_to(ROOT).as_posix().encode())
-        total.update(hashlib.sha256(path.read_bytes()).digest())
+        total.update(content(path, path.stat().st_mtime_ns))
     return total.hexdigest()[:12]
 
 

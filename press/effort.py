@@ -78,6 +78,7 @@ def rounded(minutes: float) -> int:
     return max(STEP, STEP * math.ceil(minutes / STEP))
 
 
+@lru_cache(maxsize=256)  # tracks that leave nothing out share a text
 def count(text: str) -> Effort:
     """The effort of a page, given as its text.
 

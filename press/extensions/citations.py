@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from string import ascii_lowercase
 
+import pybtex_docutils
+from pybtex.backends import plaintext
 from pybtex.database import Entry, Person
 from pybtex.plugin import register_plugin
 from pybtex.style.formatting.plain import Style as PlainStyle
@@ -72,8 +74,14 @@ class Style(PlainStyle):
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Make both known to sphinxcontrib-bibtex by name."""
+    """Make both known to sphinxcontrib-bibtex by name.
+
+    So are two of pybtex's own: whom it knows it does not look for among all
+    installed packages, which it would do for each citation.
+    """
     register_plugin("pybtex.style.formatting", "book", Style)
+    register_plugin("pybtex.backends", "docutils", pybtex_docutils.Backend)
+    register_plugin("pybtex.backends", "plaintext", plaintext.Backend)
     plugin.register_plugin(
         "sphinxcontrib.bibtex.style.referencing", "book", Referencing
     )

@@ -1,7 +1,9 @@
 """Works are named by author and year, each by a name of its own."""
 
+from importlib.metadata import entry_points
 from pathlib import Path
 
+import pybtex.plugin
 import pytest
 from pybtex.database import Entry, Person
 
@@ -40,6 +42,19 @@ def test_two_works_of_a_year_get_letters() -> None:
         "Su, 2017b",
         "Su, 2021",
     ]
+
+
+@pytest.mark.parametrize("name", ["docutils", "plaintext"])
+def test_installed_packages_are_not_searched_for_each_citation(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would be found there is known already."""
+    group = "pybtex.backends"
+    [installed] = entry_points(group=group, name=name)
+    monkeypatch.setattr(pybtex.plugin, "_RUNTIME_PLUGINS", {})
+    citations.setup(None)  # type: ignore[arg-type]
+    monkeypatch.setattr(pybtex.plugin, "entry_points", None)
+    assert pybtex.plugin.find_plugin(group, name) is installed.load()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "book/refs").glob("*.bib")))
