@@ -80,8 +80,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
     installed packages, which it would do for each citation.
     """
     register_plugin("pybtex.style.formatting", "book", Style)
-    register_plugin("pybtex.backends", "docutils", pybtex_docutils.Backend)
-    register_plugin("pybtex.backends", "plaintext", plaintext.Backend)
+    backends = {"docutils": pybtex_docutils, "plaintext": plaintext}
+    for name, module in backends.items():
+        register_plugin("pybtex.backends", name, module.Backend, force=True)
     plugin.register_plugin(
         "sphinxcontrib.bibtex.style.referencing", "book", Referencing
     )
