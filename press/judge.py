@@ -1,6 +1,6 @@
 """The judges that we did not write, and the tests that take long.
 
-    python -m press.judge                    all, about four hours (`make judge`)
+    python -m press.judge                    all: four hours (`make judge`)
     python -m press.judge --short            the quick form of each
     python -m press.judge --short --present  by those that can be had here
     python -m press.judge --only axe vnu     some of them
