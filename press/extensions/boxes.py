@@ -1,6 +1,7 @@
 """The book's boxes: topic cards, checks, exercises, pitfalls and others."""
 
 import math
+from itertools import islice
 from typing import Any
 
 from docutils import nodes
@@ -119,10 +120,10 @@ def needed(node: nodes.Node) -> int:
     A box wants to be whole. A long one is split, but not before its code.
     """
     assert isinstance(node, nodes.Element)
-    if "room" in node["classes"]:  # a solution: its head, what it says
+    if "room" in node["classes"]:  # a solution: its head, then what it says
         after = node.findall(include_self=False, descend=False, siblings=True)
-        told = [isinstance(n, nodes.paragraph) for n in after][1:2]
-        return TEXT if told == [True] else SOLUTION
+        first = next(islice(after, 1, None), None)
+        return TEXT if isinstance(first, nodes.paragraph) else SOLUTION
     if "lines" in node:  # it has counted them itself
         return int(node["lines"])
     if isinstance(node, exercise):

@@ -322,10 +322,14 @@ def test_a_build_in_a_clone_says_why_it_failed(
 
     def clone(place: Path) -> Path:
         (place / "press").mkdir(parents=True)
+        shutil.copy(ROOT / "_config.yml", place)
         (place / "press" / "build.py").write_text(
-            "import os, sys\n"
+            "import os, sys, yaml\n"
             "kind = os.environ['ATEN_CPU_CAPABILITY']\n"
-            "sys.exit(f'not so on {kind}' if 'pdf' in sys.argv else 0)\n"
+            "told = yaml.safe_load(open('_config.yml'))['sphinx']['config']\n"
+            "stops = told['nb_execution_raise_on_error']\n"
+            "why = f'not so on {kind}, stops: {stops}'\n"
+            "sys.exit(why if 'pdf' in sys.argv else 0)\n"
         )
         return Path(sys.executable)
 
@@ -334,11 +338,13 @@ def test_a_build_in_a_clone_says_why_it_failed(
         judge, "edition", lambda: SimpleNamespace(changed=False)
     )
     kind = {"ATEN_CPU_CAPABILITY": "default"}
-    assert judge.build_in_clone(tmp_path / "a", "html", **kind) == []
+    place = tmp_path / "a"
+    assert judge.build_in(place, clone(place), "html", **kind) == []
     cpu = "torch.backends.cpu.get_cpu_capability"
     monkeypatch.setattr(cpu, lambda: "AVX2")
     said = judge.judge_processor(short=False)
-    assert said == ["pdf failed in a clone: not so on default\n"]
+    why = "not so on default, stops: False"
+    assert said == [f"pdf failed in a clone: {why}\n"]
     monkeypatch.setattr(cpu, lambda: "DEFAULT")
     with pytest.raises(judge.Missing):
         judge.judge_processor(short=False)
