@@ -59,6 +59,7 @@ from scratchlm.training.distributed import (
     whole,
 )
 from scratchlm.training.memory import IGNORED, accumulate_gradients
+from scratchlm.training.scaling import use_mup
 from scratchlm.training.trainer import (
     Interrupted,
     NonFiniteLoss,
@@ -653,6 +654,30 @@ def test_slices_may_be_compiled_or_rounded(
     torch.testing.assert_close(numbers(two), numbers(one), atol=near, rtol=0)
     config = read_train_config(two)
     assert all(getattr(config, name) == settings[name] for name in settings)
+
+
+def with_mup(trainer: Trainer) -> Trainer:
+    """A run whose groups have rates and decays of their own."""
+    use_mup(trainer, trainer.model.config.channels // 4)
+    return trainer
+
+
+def test_rates_and_decays_of_groups_stay_with_the_slices(
+    among: Among, tmp_path: Path
+) -> None:
+    """From the start, and in a run that one process has begun."""
+    one, two, cut, run = (tmp_path / name for name in ("1", "2", "3", "4"))
+    for folder in (one, cut):
+        with_mup(fresh(Trainer, folder)).fit()
+    work = sharded(two, lambda: with_mup(fresh(ShardTrainer, two)))
+    assert among(2, work) == ["done", "assisted"]
+    same(two, one)
+    trainer = with_mup(fresh(Trainer, run))
+    ring(3)(trainer)
+    with pytest.raises(Interrupted):
+        trainer.fit()
+    assert among(2, sharded(run)) == ["done", "assisted"]
+    same(run, cut)
 
 
 @pytest.mark.parametrize("way", ["adamw", "fused_adamw"])

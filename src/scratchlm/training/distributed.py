@@ -482,6 +482,15 @@ def stepped(optimizer: Optimizer) -> list[nn.Parameter]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
+def settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Rate, decay and all else of a group of parameters, but not those.
+
+    >>> settings_of({"params": [], "lr": 0.1, "scale": 0.5})
+    {'lr': 0.1, 'scale': 0.5}
+    """
+    return {k: v for k, v in group.items() if k != "params"}
+
+
 def outline(state: Mapping[str, Any]) -> dict[str, Any]:
     """What an optimizer keeps of a parameter, None for each large tensor.
 
@@ -494,11 +503,18 @@ def outline(state: Mapping[str, Any]) -> dict[str, Any]:
 def divide_moments(theirs: Optimizer, ours: Optimizer) -> None:
     """Give each rank its slices of the state that rank 0 has, and loses.
 
-    What is no slice, such as the count of steps, comes to every rank.
+    What is no slice comes to every rank: the settings of each group, and
+    of each parameter such things as the count of steps.
     """
-    told = [[outline(theirs.state.get(p, {})) for p in stepped(theirs)]]
+    told = [
+        [settings_of(group) for group in theirs.param_groups],
+        [outline(theirs.state.get(p, {})) for p in stepped(theirs)],
+    ]
     dist.broadcast_object_list(told, src=0)
-    for a, b, state in zip(stepped(theirs), stepped(ours), *told, strict=True):
+    settings, states = told
+    for group, its in zip(ours.param_groups, settings, strict=True):
+        group |= its
+    for a, b, state in zip(stepped(theirs), stepped(ours), states, strict=True):
         full = theirs.state.pop(a, {})
         for name, value in state.items():
             if value is None:
@@ -511,7 +527,7 @@ def divide_moments(theirs: Optimizer, ours: Optimizer) -> None:
 def gather_moments(ours: Optimizer, theirs: Optimizer) -> None:
     """Put the state together again, in rank 0's main memory."""
     for mine, its in zip(ours.param_groups, theirs.param_groups, strict=True):
-        its |= {k: v for k, v in mine.items() if k != "params"}
+        its |= settings_of(mine)
     for a, b in zip(stepped(ours), stepped(theirs), strict=True):
         for name, value in ours.state[a].items():
             if isinstance(value, Tensor):
