@@ -85,16 +85,19 @@ class PatientEngine(Engine):
             self.make_room(row)
         short = [row for row in self.running if len(row.pending) == 1]
         long = [row for row in self.running if len(row.pending) > 1]
-        written = self.write(short) if short else []
-        return written + (self.read_part(long[0]) if long else [])
+        if short:
+            self.write(short)
+        if long:
+            self.read_part(long[0])
+        return self.hand_out()
 
-    def read_part(self, row: Row) -> list[Written]:
+    def read_part(self, row: Row) -> None:
         """Read on in a prompt; at its end, choose the first token."""
         if len(row.pending) <= self.budget:
-            return self.write([row])
+            self.write([row])
+            return
         end = row.start + row.stored + self.budget
         part = replace(row, tokens=row.tokens[:end])
         self.logits([part])  # for the keys; nobody needs these scores
         row.stored = part.stored
         self.share(row)
-        return []

@@ -19,9 +19,6 @@ from scratchlm.text.toytown import join, write_corpus
 from scratchlm.tuning.instruct import (
     ASSISTANT,
     STOP,
-    Turn,
-    encode_request,
-    encode_turn,
     with_marks,
 )
 
@@ -29,7 +26,6 @@ Capture = pytest.CaptureFixture[str]
 TOWN = Tokenizer.train(join(write_corpus(20_000)), 300)
 MARKED = with_marks(TOWN)
 CHATML = ("<|im_start|>", "<|im_end|>")
-HEADED = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 
 
 def marked(names: tuple[str, ...]) -> Tokenizer:
@@ -157,47 +153,6 @@ def test_what_cannot_be(
     fails: Callable[[list[str]], str],
 ) -> None:
     assert message in fails(["chat", "--run", str(run), *words])
-
-
-def test_our_layout_is_that_of_training() -> None:
-    turns = [Turn("Who?", " Ada."), Turn("What <|end|>?", " Six.")]
-    ids = chat.encode_dialogue(MARKED, chat.OURS, turns, "And?")
-    wanted = [
-        i
-        for turn in turns
-        for i in encode_turn(MARKED, Turn(turn.request, turn.answer[1:]))
-    ]
-    assert ids == [*wanted, *encode_request(MARKED, "And?")]
-
-
-def test_layouts_of_others() -> None:
-    tokenizer = marked(CHATML)
-    found = chat.layout_of(tokenizer, {"instructed": True})
-    assert found is not None
-    ids = chat.encode_dialogue(
-        tokenizer, found, [Turn("Hi <|im_end|>", "Yes")], "So?"
-    )
-    start, end = (tokenizer.special_tokens[name] for name in CHATML)
-    text = tokenizer.encode_ordinary
-    assert ids == [
-        *(start, *text("user\nHi <|im_end|>"), end, *text("\n")),
-        *(start, *text("assistant\nYes"), end, *text("\n")),
-        *(start, *text("user\nSo?"), end, *text("\n")),
-        *(start, *text("assistant\n")),
-    ]
-    assert tokenizer.decode(ids).endswith("assistant\n")
-    other = chat.layout_of(marked(HEADED), {"instructed": True})
-    assert other is not None
-    assert other.marks(marked(HEADED))[-1] == "<|eot_id|>"
-
-
-def test_who_was_never_taught() -> None:
-    assert chat.layout_of(TOWN, {"instructed": True}) is None
-    assert chat.layout_of(marked(CHATML), {}) is None
-    assert chat.layout_of(MARKED, {}) == chat.OURS
-    from scratchlm.text.characters import CharTokenizer
-
-    assert chat.layout_of(CharTokenizer.train("abc"), {}) is None
 
 
 def test_the_dice_decide() -> None:

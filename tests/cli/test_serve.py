@@ -14,7 +14,7 @@ from scratchlm.cli import serve as command
 from scratchlm.cli.app import main
 from scratchlm.cli.serve import KEY, find_key, is_local
 from scratchlm.serving.export import write_run
-from scratchlm.serving.server import Service, served
+from scratchlm.serving.server import Limits, Service, served
 from scratchlm.text.tokenizer import Tokenizer
 from scratchlm.training.checkpoint import load_model
 
@@ -37,7 +37,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     """Nothing is served for real."""
     found = Asked()
 
-    def make_server(app: Any, logged: str) -> Asked:
+    def make_server(app: Any, logged: str, seconds: float) -> Asked:
+        assert seconds == Limits().seconds  # those of a whole request
         found.app = app
         return found
 
@@ -143,6 +144,10 @@ def test_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert find_key(None) is None
     (tmp_path / "key").write_bytes(b"\xef\xbb\xbfsesame\r\n")
     assert find_key(tmp_path / "key") == "sesame"
+    for wrong in ("schl\u00fcssel", "ses\name", "ses\tame"):
+        (tmp_path / "key").write_text(wrong, encoding="utf-8")
+        with pytest.raises(command.UserError, match="plain letters"):
+            find_key(tmp_path / "key")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])

@@ -1,9 +1,11 @@
 """Many texts at once: the same tokens as each alone, whoever else is there."""
 
+import itertools
 import math
 import random
 import threading
 from collections import deque
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from scratchlm.generation import batch
 from scratchlm.generation.batch import (
     BlockPool,
     Engine,
@@ -26,7 +29,7 @@ from scratchlm.generation.batch import (
     write_all,
 )
 from scratchlm.generation.generate import generate, pad_prompts
-from scratchlm.generation.sampling import SamplingConfig
+from scratchlm.generation.sampling import SamplingConfig, sample
 from scratchlm.model.embeddings import Rotary
 from scratchlm.model.gpt import (
     GPT,
@@ -426,25 +429,55 @@ def test_a_text_that_overflows_spoils_no_other() -> None:
     wanted = alone(model, [5, 6, 7], request)
     assert 2 not in wanted
     engine = Engine(model, blocks=7, block_size=4)
-    assert together(engine, [[2] * 9, [5, 6, 7]], request)[1] == wanted
+    bad = engine.add([2] * 9, request)
+    engine.add([5, 6, 7], request)
+    got = list[Written]()
+    while engine.busy:
+        got += engine.step()
+    assert [new.token for new in got if new.id != bad] == wanted
     for _ in range(3):  # in the blocks that it leaves behind
         got = together(engine, [[5, 6, 7], [8] * 9], request)
         assert got[0] == wanted
 
 
-def test_what_failed_once_fails_again_until_it_is_cancelled() -> None:
-    model, request = without_token_2(), Request(6, SamplingConfig(1.0))
-    engine = Engine(model)
-    engine.add([5, 6], request)
-    bad = engine.add([7, 2], request)
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match="probability tensor"):
-            engine.step()
-    engine.cancel(bad)
-    (row,) = (row for row in engine.running if row.id != bad)
+def test_a_text_without_scores_ends_alone() -> None:
+    model, request = without_token_2(), Request(4, SamplingConfig(1.0))
+    engine, texts = Engine(model), dict[int, list[Any]]()
+    good, bad = engine.add([5, 6], request), engine.add([7, 2], request)
     while engine.busy:
-        engine.step()
-    assert row.tokens == [5, 6, *alone(model, [5, 6], request)]
+        for new in engine.step():
+            texts.setdefault(new.id, []).append(new)
+    assert [new.finish for new in texts[bad]] == ["failed"]
+    wanted = alone(model, [5, 6], request)
+    assert [new.token for new in texts[good]] == wanted
+    assert len(engine.pool.free) == len(engine.pool.holders)
+    with pytest.raises(RuntimeError, match="has no scores, but NaN"):
+        together(Engine(model), [[5, 6], [7, 2]], request)
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+def test_a_step_that_fails_loses_no_token(
+    at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, request = MODELS["gpt2"], Request(4, GREEDY)
+    engine, calls, failed = Engine(model), itertools.count(1), False
+
+    def failing(*given: Any) -> Any:
+        if next(calls) == at:
+            raise RuntimeError("planted")
+        return sample(*given)
+
+    monkeypatch.setattr(batch, "sample", failing)
+    asked = prompts([3, 7])
+    texts: dict[int, list[int]] = {engine.add(p, request): [] for p in asked}
+    while engine.busy:
+        try:
+            for new in engine.step():
+                texts[new.id].append(new.token)
+        except RuntimeError:
+            failed = True
+    assert failed
+    assert list(texts.values()) == [alone(model, p, request) for p in asked]
 
 
 class Late(deque[Row]):

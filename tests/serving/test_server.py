@@ -408,6 +408,75 @@ def test_echo_scores_a_text_of_somebody_else(real: Town) -> None:
     assert more["choices"][0]["logprobs"]["text_offset"][3] == 3
 
 
+def test_special_tokens_take_no_place_in_an_echo() -> None:
+    """A token in front of each prompt, and one among its tokens."""
+    engine: Any = Script(b"xy")
+    service = Service(MODEL, BYTES, "town", engine=engine, begin=[256])
+    with served(make_app(service)) as address:
+        found = Town(service, address, "any")
+        asked: dict[str, Any] = {"echo": True, "logprobs": 0, "max_tokens": 2}
+        for prompt, text, places in (
+            ("ab", "abxy", [0, 0, 1, 2, 3]),
+            ([97, 256, 98], "abxy", [0, 1, 1, 2, 3]),
+            ("", "xy", [0, 0, 1]),
+        ):
+            _, answer = found.post(prompt=prompt, **asked)
+            choice = answer["choices"][0]
+            assert choice["text"] == text
+            assert choice["logprobs"]["text_offset"] == places
+
+
+def test_a_prompt_is_scored_once_for_all_its_texts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, real_scores = list[list[int]](), server.prompt_scores
+
+    def counted(*given: Any) -> Any:
+        asked.append(given[2])
+        return real_scores(*given)
+
+    monkeypatch.setattr(server, "prompt_scores", counted)
+    with town(Script(b"x")) as found:
+        status, answer = found.post(
+            prompt=["ab", "c"], n=3, echo=True, logprobs=0, max_tokens=1
+        )
+    assert status == 200
+    assert asked == [[97, 98], [99]]
+    texts = [choice["text"] for choice in answer["choices"]]
+    assert texts == 3 * ["abx"] + 3 * ["cx"]
+
+
+def test_reading_a_prompt_takes_a_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And no more than a request may last, nor for somebody who has gone."""
+    gate, real_echo = threading.Event(), Service.echo
+
+    def slow(self: Service, choice: Choice) -> Any:
+        gate.wait(PATIENCE)
+        return real_echo(self, choice)
+
+    monkeypatch.setattr(Service, "echo", slow)
+    asked: dict[str, Any] = {"echo": True, "logprobs": 0, "max_tokens": 0}
+    with town(Script(b"x"), waiting=2, seconds=0.05) as found:
+        both = {"prompt": ["a", "b"], **asked}
+        first = threading.Thread(target=found.post, kwargs=both)
+        first.start()
+        eventually(lambda: found.service.texts == 2)
+        _, _, counts = found.ask("GET", "/metrics")
+        assert "scratchlm_texts 2.0" in counts
+        status, answer = found.post(prompt="c", **asked)
+        assert (status, answer["error"]["code"]) == (429, "queue_full")
+        assert found.post("/v1/attention", prompt="c")[0] == 429
+        time.sleep(0.1)
+        gate.set()
+        first.join()
+        eventually(lambda: found.service.texts == 0)
+        gate.clear()
+        threading.Timer(0.1, gate.set).start()
+        assert found.post(**both)[0] == 504
+
+
 def test_nothing_to_begin_with(real: Town) -> None:
     assert real.service.encode("") == [256]
     letters = Service(MODEL, CharTokenizer("ab\n"), "town")
@@ -581,6 +650,24 @@ def test_a_body_that_is_too_large(real: Town) -> None:
     assert json.loads(said)["error"]["code"] == "request_too_large"
 
 
+def test_what_can_never_fit_is_not_encoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Tokenizer, "encode", None)
+    monkeypatch.setattr(Tokenizer, "encode_ordinary", None)
+    long = "a" * 100_000
+    turn = {"role": "user", "content": long}
+    with town(Script(b"x")) as found:
+        for path, asked in (
+            ("/v1/completions", {"prompt": long}),
+            ("/v1/chat/completions", {"messages": [turn]}),
+            ("/v1/attention", {"prompt": long}),
+        ):
+            status, answer = found.post(path, **asked)
+            assert status == 400
+            assert answer["error"]["code"] == "context_length_exceeded"
+
+
 def test_the_key(real: Town) -> None:
     for path in ("/v1/models", "/metrics"):
         status, headers, said = real.ask("GET", path, Authorization="Bearer no")
@@ -713,6 +800,44 @@ def test_what_is_written_soon_is_sent_together(
         assert least <= len(texts) <= most
 
 
+class Paced(Script):
+    """Steps that take a while, but less than anybody would wait."""
+
+    def step(self) -> list[Written]:
+        time.sleep(0.005)
+        return super().step()
+
+
+def test_the_end_of_a_text_waits_for_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One text is over while another goes on for long."""
+    monkeypatch.setattr(server, "TOGETHER", 1e9)
+    with town(Paced(b"a")) as found:
+        long = {"prompt": "x", "max_tokens": 400}
+        other = threading.Thread(target=found.post, kwargs=long)
+        other.start()
+        eventually(lambda: len(found.service.worker.inboxes) == 1)
+        assert found.post(prompt="y", max_tokens=2)[0] == 200
+        assert other.is_alive()
+        other.join()
+
+
+def test_a_text_without_numbers_is_an_error_of_its_own() -> None:
+    model = copy.deepcopy(MODEL)
+    with torch.no_grad():
+        model.token.weight[ord("!")] = torch.nan
+    model.head.weight = nn.Parameter(MODEL.head.weight.clone())
+    service = Service(model, BYTES, "town")
+    with served(make_app(service)) as address:
+        found = Town(service, address, "any")
+        status, answer = found.post(prompt=["a", "b!"])
+        assert (status, answer["error"]["type"]) == (500, "server_error")
+        assert "no numbers" in answer["error"]["message"]
+        assert found.post(prompt="a")[0] == 200
+        assert found.ask("GET", "/health")[0] == 200
+
+
 def test_time_is_up() -> None:
     with town(Script(b"a", gate=True), seconds=0.05) as found:
         status, answer = found.post(prompt="a")
@@ -832,6 +957,31 @@ def test_a_model_that_was_never_taught_to_answer() -> None:
             "/v1/chat/completions", messages=[{"role": "user", "content": "a"}]
         )
         assert (status, answer["error"]["code"]) == (400, "not_instructed")
+
+
+def test_a_dialogue_in_the_layout_of_another_model() -> None:
+    """What was typed is never a mark; the answer ends at their mark."""
+    marks = {"<|im_start|>": 257, "<|im_end|>": 258}
+    theirs = Tokenizer([], {END: 256, **marks})
+    model = GPT(gpt2_config(259, 64, layers=1, heads=2, channels=16)).eval()
+    engine: Any = Script([*b"ok", 258, *b"!"])
+    service = Service(
+        model, theirs, "town", engine=engine, begin=[256], instructed=True
+    )
+    asked = {"messages": [{"role": "user", "content": "a<|im_end|>"}]}
+    with served(make_app(service)) as address:
+        found = Town(service, address, "any")
+        assert found.client.models.list().data[0].model_dump()["instructed"]
+        status, answer = found.post("/v1/chat/completions", **asked)
+    assert status == 200
+    assert answer["choices"][0]["message"]["content"] == "ok"
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    wanted = [256, 257, *b"user\na<|im_end|>", 258, *b"\n"]
+    wanted += [257, *b"assistant\n"]
+    assert answer["usage"]["prompt_tokens"] == len(wanted)
+    assert engine.asked[0].stop_id == 258
+    plain = Service(model, theirs, "town", engine=engine)
+    assert plain.layout is None
 
 
 def test_a_mistake_of_ours_is_not_explained(

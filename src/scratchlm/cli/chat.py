@@ -1,8 +1,8 @@
 """The command `chat`: talk with a model that was taught to answer."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby, takewhile
-from typing import Annotated, Any, NamedTuple
+from itertools import takewhile
+from typing import Annotated, Any
 
 import torch
 from cyclopts import Parameter
@@ -24,90 +24,10 @@ from scratchlm.generation.generate import generate
 from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.generation.speed import FastStep
 from scratchlm.model.gpt import GPT
-from scratchlm.text.prepare import AnyTokenizer
-from scratchlm.text.tokenizer import Tokenizer, split_special
+from scratchlm.text.tokenizer import Tokenizer
 from scratchlm.training.checkpoint import load_model
-from scratchlm.tuning.instruct import ASSISTANT, STOP, USER, Turn
-
-Piece = tuple[bool, str]  # a mark, or a text in which nothing is special
-
-
-class Layout(NamedTuple):
-    """What stands before a request, between it and the answer, and behind."""
-
-    before: str
-    between: str
-    behind: str
-
-    def marks(self, tokenizer: Tokenizer) -> list[str]:
-        """The special tokens in it."""
-        names = tokenizer.special_tokens
-        return [p for part in self for p in split_special(part, names)[1::2]]
-
-
-OURS = Layout(USER, ASSISTANT, STOP)
-PUBLISHED = (
-    Layout(
-        "<|im_start|>user\n",
-        "<|im_end|>\n<|im_start|>assistant\n",
-        "<|im_end|>\n",
-    ),
-    Layout(
-        "<|start_header_id|>user<|end_header_id|>\n\n",
-        "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
-        "<|eot_id|>",
-    ),
-)
-
-
-def layout_of(
-    tokenizer: AnyTokenizer, data: Mapping[str, Any]
-) -> Layout | None:
-    """How dialogues of this model look; None if it has had none.
-
-    A template that came with it is a program, and is not run: of models of
-    others we know two layouts, by their marks.
-    """
-    if not isinstance(tokenizer, Tokenizer):
-        return None
-    if len(OURS.marks(tokenizer)) == 3:
-        return OURS
-    known = PUBLISHED if data.get("instructed") else ()
-    return next((x for x in known if len(x.marks(tokenizer)) > 3), None)
-
-
-def encode_pieces(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> list[int]:
-    """Marks as their numbers, and texts that stand side by side as one."""
-    ids: list[int] = []
-    for is_mark, group in groupby(pieces, key=lambda piece: piece[0]):
-        names = [text for _, text in group]
-        if is_mark:
-            ids += [tokenizer.special_tokens[name] for name in names]
-        else:
-            ids += tokenizer.encode_ordinary("".join(names))
-    return ids
-
-
-def encode_dialogue(
-    tokenizer: Tokenizer, layout: Layout, turns: Sequence[Turn], request: str
-) -> list[int]:
-    """The prompt: what was said, the request, and the mark to answer after.
-
-    What was typed is never special, even if it spells a mark.
-    """
-
-    def part(text: str) -> list[Piece]:
-        halves = split_special(text, tokenizer.special_tokens)
-        return [(i % 2 == 1, half) for i, half in enumerate(halves) if half]
-
-    before, between, behind = map(part, layout)
-    pieces: list[Piece] = []
-    for turn in turns:
-        pieces += [*before, (False, turn.request), *between]
-        pieces += [(False, turn.answer), *behind]
-    pieces += [*before, (False, request), *between]
-    return encode_pieces(tokenizer, pieces)
-
+from scratchlm.tuning.dialogue import Layout, encode_dialogue, layout_of
+from scratchlm.tuning.instruct import Turn
 
 def answer(
     model: GPT,
@@ -204,7 +124,7 @@ def chat(
     tokenizer = run_tokenizer(run, verify)
     data = read_settings(run)["data"]
     model = load_model(run, snapshot, verify).to(device)
-    layout = layout_of(tokenizer, data)
+    layout = layout_of(tokenizer, data.get("instructed", False))
     if layout is not None and isinstance(tokenizer, Tokenizer):
         dice = torch.Generator(device).manual_seed(seed)
         return talk(model, tokenizer, layout, data, tokens, sampling, dice)

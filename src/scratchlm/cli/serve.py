@@ -44,9 +44,17 @@ def find_key(path: Path | None) -> str | None:
         if not path.is_file():
             raise UserError(f"{path}: there is no such file to read a key from")
         key = path.read_text(encoding="utf-8-sig")  # an editor's mark goes
-    if key is not None and not key.strip():
+    if key is None:
+        return None
+    key = key.strip()
+    if not key:
         raise UserError(f"the key is empty; write one, or unset {KEY}")
-    return key.strip() if key else None
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(
+            "the key has characters that programs send in different ways: "
+            "write it in plain letters, digits and signs, on one line"
+        )
+    return key
 
 
 def is_local(host: str) -> bool:
@@ -130,9 +138,17 @@ def serve(
     limits = Limits(waiting=waiting)
     name = name or run.resolve().name
     data = read_settings(run)["data"]
-    habits = data.get("begin", ()), data.get("normal")
     service = Service(
-        model, tokenizer, name, key, limits, engine, *habits, threads
+        model,
+        tokenizer,
+        name,
+        key,
+        limits,
+        engine,
+        data.get("begin", ()),
+        data.get("normal"),
+        data.get("instructed", False),
+        threads,
     )
     app = make_app(service, (*LOCAL, host) if local else ["*"], origin)
     try:
@@ -145,5 +161,5 @@ def serve(
     shown = f"[{host}]" if ":" in host else host
     address = f"http://{shown}:{door.getsockname()[1]}"
     print(f"{name} answers at {address}/v1; try it at {address}/", flush=True)
-    make_server(app, "info").run([door])
+    make_server(app, "info", limits.seconds).run([door])
     print("ended", file=sys.stderr)

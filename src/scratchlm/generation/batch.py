@@ -276,7 +276,8 @@ class Request:
 class Written(NamedTuple):
     """A token, and of which text. `finish` is stop or length at its end.
 
-    `logprobs` (V,) are the model's, of all tokens, before any setting.
+    It is failed where the model's scores were no numbers; the token then
+    means nothing. `logprobs` (V,) are the model's, before any setting.
     """
 
     id: int
@@ -349,12 +350,14 @@ class Engine:
         self.cancelled: deque[int] = deque()
         self.waiting: deque[Row] = deque()  # who comes next is first
         self.running: list[Row] = []  # the oldest first
+        self.unsent: list[Written] = []  # of a step that failed later on
         self.tokens_read = 0
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything left to write."""
-        return bool(self.incoming or self.waiting or self.running)
+        """Whether there is anything left to write, or to hand out."""
+        waiting = self.incoming or self.waiting
+        return bool(waiting or self.running or self.unsent)
 
     def add(self, tokens: Sequence[int], request: Request | None = None) -> int:
         """Ask for the continuation of a text; the id that its tokens bear.
@@ -388,17 +391,24 @@ class Engine:
         return -(-length // self.pool.size)
 
     def step(self) -> list[Written]:
-        """One token for each text that has room; who is over leaves."""
+        """One token for each text that has room; who is over leaves.
+
+        What was written before a step failed comes with the next one.
+        """
         self.read_notes()
         self.admit()
         for row in list(self.running):
             self.make_room(row)
-        written = []
         short = [row for row in self.running if len(row.pending) == 1]
         long = [row for row in self.running if len(row.pending) > 1]
         for group in (short, long):  # so that no one pads the others
             if group:
-                written += self.write(group)
+                self.write(group)
+        return self.hand_out()
+
+    def hand_out(self) -> list[Written]:
+        """What has been written, each token once."""
+        written, self.unsent = self.unsent, []
         return written
 
     def read_notes(self) -> None:
@@ -476,28 +486,33 @@ class Engine:
         last = torch.arange(len(rows), device=self.device), counts - 1
         return self.model.head(x[last])
 
-    def write(self, rows: Sequence[Row]) -> list[Written]:
+    def write(self, rows: Sequence[Row]) -> None:
         """Read, choose, append, for rows with room: a token for each."""
         logits = self.logits(rows)
         logprobs = logits.float().log_softmax(dim=-1)
-        written = []
-        for row, scores, logs in zip(rows, logits, logprobs):
+        broken = logits.isnan().any(dim=-1).tolist()
+        for row, scores, logs, fails in zip(rows, logits, logprobs, broken):
             self.share(row)
-            request, seen = row.request, None
-            if request.sampling.repetition_penalty != 1:
-                seen = torch.tensor([row.tokens], device=self.device)
-            new = sample(scores[None], request.sampling, row.generator, seen)
-            token, finish = int(new), None
+            token = 0 if fails else self.choose(row, scores)
             row.tokens.append(token)
             row.written += 1
-            if token == request.stop_id:
+            finish = None
+            if fails:  # alone: the others go on
+                finish = "failed"
+            elif token == row.request.stop_id:
                 finish = "stop"
-            elif row.written == request.new_tokens:
+            elif row.written == row.request.new_tokens:
                 finish = "length"
             if finish is not None:
                 self.leave(row)
-            written.append(Written(row.id, token, logs, finish))
-        return written
+            self.unsent.append(Written(row.id, token, logs, finish))
+
+    def choose(self, row: Row, scores: Tensor) -> int:
+        """The next token of a row by its scores (V,), as it wants it."""
+        settings, seen = row.request.sampling, None
+        if settings.repetition_penalty != 1:
+            seen = torch.tensor([row.tokens], device=self.device)
+        return int(sample(scores[None], settings, row.generator, seen))
 
     def share(self, row: Row) -> None:
         """Give names to the blocks that are full."""
@@ -525,12 +540,17 @@ def write_all(
     prompts: Sequence[Sequence[int]],
     requests: Sequence[Request],
 ) -> list[list[int]]:
-    """What is written after each prompt, as its request wants it."""
+    """What is written after each prompt, as its request wants it.
+
+    Raises RuntimeError for a text to which the model gives no numbers.
+    """
     texts: dict[int, list[int]] = {}
     for prompt, request in zip(prompts, requests, strict=True):
         texts[engine.add(prompt, request)] = []
     while engine.busy:
         for new in engine.step():
             if new.id in texts:  # others may have been there before
+                if new.finish == "failed":
+                    raise RuntimeError(f"text {new.id} has no scores, but NaN")
                 texts[new.id].append(new.token)
     return list(texts.values())

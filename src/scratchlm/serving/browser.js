@@ -165,10 +165,9 @@ class Model {
     this.ids.push(id);
     this.stored.push([]); // for each layer, the heads of keys and values
     for (let i = 0; i < c.layers; i++) {
-      const block = `blocks.${i}`;
-      x = add(x, this.attention(i, this.norm(`${block}.norm1`, x)));
-      const read = this.norm(`${block}.norm2`, x);
-      x = add(x, this.feedForward(`${block}.mlp`, read));
+      const at = `blocks.${i}`;
+      x = add(x, this.attention(i, this.norm(`${at}.norm1`, x)));
+      x = add(x, this.feedForward(`${at}.mlp`, this.norm(`${at}.norm2`, x)));
     }
     return product(w["head.weight"] ?? w["token.weight"], this.norm("norm", x));
   }
@@ -206,9 +205,8 @@ class Model {
     return this.linear(`${name}.down`, inner);
   }
 
-  /** The scores after a text, of which only what is new is read.
-
-  A text that outgrows the context loses its older half, as in `generate`. */
+  /** The scores after a text, of which only what is new is read. One that
+  outgrows the context loses its older half, as in `generate`. */
   read(ids) {
     const context = this.form.context, hop = Math.max(1, context >> 1);
     const start = Math.ceil(Math.max(0, ids.length - context) / hop) * hop;
@@ -221,7 +219,7 @@ class Model {
 
 /** A token, drawn by its scores; at temperature 0 the likeliest. */
 function choose(scores, temperature, random = Math.random) {
-  let left = temperature ? random() : 0.5;
+  let left = temperature ? random() : 2; // more than all shares: none is hit
   const found = softmax(scores, temperature).findIndex((p) => (left -= p) < 0);
   return found < 0 ? scores.indexOf(highest(scores)) : found;
 }
@@ -269,9 +267,11 @@ function start() {
     const text = at.text.value || (tokenizer.alphabet ? "\n" : "");
     try {
       ids = text ? tokenizer.encode(text) : [tokenizer.end];
+      at.tools.disabled = false;
       look();
     } catch (error) { // a character that has no number
-      at.says.textContent = error.message;
+      stop(error.message);
+      at.tools.disabled = true;
     }
   };
   const append = (id) => {

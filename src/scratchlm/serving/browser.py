@@ -4,8 +4,8 @@ Its weights are codes of 8 bits with a scale for each row, as `quantize` makes
 them, in a safetensors file that is written into the page as text. Beside them
 stand the form of the model, its tokenizer, and the script of
 `browser.js`, which computes what `scratchlm.model.plain` computes. A policy
-in the page forbids the browser every request (Content Security Policy, West
-and Sartori, W3C).
+in the page forbids it to fetch anything, and every script but its own (Content
+Security Policy, West and Sartori, W3C).
 
 Left out: norms behind the parts, learned norms of queries and keys, slowed
 rotation, patterns of others; what is left out is refused by name.

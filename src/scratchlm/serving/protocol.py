@@ -237,15 +237,18 @@ def prompt_scores(
 ) -> list[Score]:
     """What a model thinks of a text that it did not write.
 
-    The first token has no score, since nothing stands before it.
+    The first token has no score, since nothing stands before it. Special
+    tokens take no place in the text.
     """
     ids = torch.tensor([list(prompt)], device=next(model.parameters()).device)
     rows = model(ids)[0].float().log_softmax(dim=-1).cpu()  # (T, V)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    special = set(special_tokens(tokenizer).values())
     scores, end = list[Score](), 0
     for i, token in enumerate(prompt):
         start, before = end, rows[i - 1]
-        end += len(decoder.decode(raw_bytes(tokenizer, token)))
+        if token not in special:
+            end += len(decoder.decode(raw_bytes(tokenizer, token)))
         score = Score(
             token_name(tokenizer, token),
             float(before[token]) if i else None,

@@ -17,6 +17,7 @@ import hashlib
 import hmac
 import itertools
 import logging
+import math
 import random
 import re
 import socket
@@ -87,7 +88,8 @@ from scratchlm.serving.protocol import (
 )
 from scratchlm.text.prepare import AnyTokenizer
 from scratchlm.text.tokenizer import END, Tokenizer
-from scratchlm.tuning.instruct import MARKS, STOP, encode_request
+from scratchlm.tuning.dialogue import OURS, Layout, encode_dialogue, layout_of
+from scratchlm.tuning.instruct import Turn
 
 log = logging.getLogger(__name__)
 
@@ -186,10 +188,13 @@ class Choice:
     def take(self, letter: Sequence[Written]) -> Piece:
         """What can be sent, now that these tokens are there.
 
-        Those behind a stop string count for nothing.
+        Those behind a stop string count for nothing. Raises Refused for a
+        text whose scores were no numbers.
         """
         text, finish = "", None
         for new in letter:
+            if new.finish == "failed":
+                raise Refused(500, "the model gives this text no numbers")
             self.tokens += 1
             begins, ended = self.text.seen, new.token in self.ends
             data = b"" if ended else raw_bytes(self.tokenizer, new.token)
@@ -242,8 +247,8 @@ class Worker:
     """Steps the engine in a thread of its own; the rest is the loop's.
 
     `Engine.add` and `cancel` leave notes, so the loop may call them. What
-    was written goes back by `call_soon_threadsafe`: at once, but not more
-    than sixteen times a second.
+    was written goes back by `call_soon_threadsafe`: the end of a text at
+    once, the rest not more than sixteen times a second.
     """
 
     def __init__(self, engine: Engine, threads: int | None = None) -> None:
@@ -262,6 +267,7 @@ class Worker:
 
     def run(self) -> None:
         """Step while there is work, sleep while there is none."""
+        torch.get_num_threads()  # sets this thread's to the latest: before us
         torch.set_num_threads(self.threads)  # in a pool of its own
         new, told = list[Written](), 0.0
         try:
@@ -271,8 +277,8 @@ class Worker:
                     self.wake.clear()
                     continue
                 new += self.engine.step()
-                now = time.monotonic()
-                if now - told > TOGETHER or not self.engine.busy:
+                now, over = time.monotonic(), any(w.finish for w in new)
+                if over or now - told > TOGETHER:
                     self.loop.call_soon_threadsafe(self.deliver, new)
                     new, told = [], now
         except Exception:
@@ -550,38 +556,42 @@ class Service:
         engine: Engine | None = None,
         begin: Sequence[int] = (),
         normal: Literal["NFC", "NFD", "NFKC", "NFKD"] | None = None,
+        instructed: bool = False,
         threads: int | None = None,
     ) -> None:
         """Without an engine, one for 16 texts of the model's context.
 
         A prompt is brought to the form `normal` of Unicode, and gets the
-        tokens `begin` in front, as models of others were trained. The engine
-        computes with `threads`, by default all that torch uses.
+        tokens `begin` in front, as models of others were trained; `instructed`
+        are those that were taught to answer. The engine computes with
+        `threads`, by default all that torch uses.
         """
         blocks = 16 * (model.config.context // 16 + 2)
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.key, self.limits = key, limits or Limits()
         self.begin, self.normal = list(begin), normal
+        self.layout = layout_of(tokenizer, instructed)
         self.worker = Worker(engine or Engine(model, blocks), threads)
-        self.metrics = Metrics(lambda: len(self.worker.inboxes))
+        self.read_aside = 0  # texts
+        tokens = range(tokenizer.vocab_size)
+        self.longest = max(len(raw_bytes(tokenizer, token)) for token in tokens)
+        self.metrics = Metrics(lambda: self.texts)
         self.begun = time.time_ns()
         self.numbers = itertools.count(1)
 
     @property
-    def instructed(self) -> bool:
-        """Whether the tokenizer has the marks of a dialogue."""
-        return set(MARKS) <= special_tokens(self.tokenizer).keys()
+    def texts(self) -> int:
+        """How many are read or written, or wait for it."""
+        return len(self.worker.inboxes) + self.read_aside
 
     async def authorize(self, request: fastapi.Request) -> None:
         """Refuse a request without the key, if there is one.
 
         The comparison takes as long for a wrong key as for the right one.
         """
-        shown = request.headers.get("authorization", "")
-        wanted = f"Bearer {self.key}"
-        if self.key is None or hmac.compare_digest(
-            shown.encode(), wanted.encode()
-        ):
+        shown = request.headers.get("authorization", "").encode()
+        wanted = f"Bearer {self.key}".encode()
+        if self.key is None or hmac.compare_digest(shown, wanted):
             return
         raise Refused(
             401,
@@ -590,10 +600,19 @@ class Service:
             headers={"WWW-Authenticate": "Bearer"},
         )
 
-    def encode(self, text: str) -> list[int]:
-        """The tokens of a prompt; of none, what stands before a text."""
+    def as_trained(self, text: str) -> str:
+        """A text as the model knows it; Refused if it can never fit."""
         if self.normal:
             text = unicodedata.normalize(self.normal, text)
+        context = self.model.config.context
+        if len(text) > context * self.longest:
+            said = f"{len(text):,} characters; this model reads {context} tokens"
+            raise Refused(400, said, "prompt", "context_length_exceeded")
+        return text
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of a prompt; of none, what stands before a text."""
+        text = self.as_trained(text)
         try:
             if ids := [*self.begin, *self.tokenizer.encode(text)]:
                 return ids
@@ -670,19 +689,33 @@ class Service:
             for number in range(len(prompts) * asked.n)
         ]
 
-    def open(self, choices: Sequence[Choice]) -> Job:
-        """Begin the work, if there is room for it."""
-        waiting = len(self.worker.inboxes)
+    def check_room(self, texts: int) -> None:
+        """Refuse more texts than there is room for, and a failed engine."""
+        waiting = self.texts
         if self.worker.failed:
             raise Refused(503, "the engine has failed; the log says why")
-        if waiting + len(choices) > self.limits.waiting:
+        if waiting + texts > self.limits.waiting:
             raise Refused(
                 429,
-                f"{waiting} texts are being written; try again later",
+                f"{waiting} texts are read or written; try again later",
                 code="queue_full",
                 headers={"Retry-After": "1"},
             )
+
+    def open(self, choices: Sequence[Choice]) -> Job:
+        """Begin the work, if there is room for it."""
+        self.check_room(len(choices))
         return Job(self.worker, choices, self.limits.seconds, self.metrics)
+
+    @contextmanager
+    def reading(self, texts: int) -> Iterator[None]:
+        """Texts that are read beside the engine count like the others."""
+        self.check_room(texts)
+        self.read_aside += texts
+        try:
+            yield
+        finally:
+            self.read_aside -= texts
 
     async def answer(
         self,
@@ -711,50 +744,90 @@ class Service:
         given: Any = asked.prompt
         if isinstance(given, str) or (given and isinstance(given[0], int)):
             given = [given]  # one text, or one text's tokens
-        prompts = [self.encode(p) if isinstance(p, str) else p for p in given]
+        prompts = [
+            await asyncio.to_thread(self.encode, p) if isinstance(p, str) else p
+            for p in given
+        ]
         count, top = asked.max_tokens, asked.logprobs
         choices = self.choices(asked, prompts, count, END, top=top)
         if not count and not asked.echo:
             raise Refused(400, "no token, and no echo", "max_tokens")
-        first: list[Piece] = []
+        first = []
         if asked.echo:
-            finish = None if count else "length"
-            for choice in choices:
-                first.append(await aside(self.echo, choice, finish))
+            with self.reading(len(choices)):
+                first = await self.echoes(request, asked, choices)
         return await self.answer(request, asked, COMPLETION, choices, first)
 
-    def echo(self, choice: Choice, finish: str | None) -> Piece:
-        """A prompt as the first piece of its answer, scored if asked."""
-        text = self.tokenizer.decode(choice.prompt)
-        choice.start, scores = len(text), list[Score]()
-        if choice.top is not None:
-            scores = prompt_scores(
-                self.model, self.tokenizer, choice.prompt, choice.top
-            )
-        return Piece(choice.number, text, tuple(scores), finish)
+    async def echoes(
+        self,
+        request: fastapi.Request,
+        asked: CompletionRequest,
+        choices: Sequence[Choice],
+    ) -> list[Piece]:
+        """The prompts, each read once, as first pieces of their answers."""
+        finish = None if asked.max_tokens else "length"
+        begun, first = time.monotonic(), list[Piece]()
+        for choice in choices:
+            if choice.number % asked.n == 0:
+                if await request.is_disconnected():
+                    raise Refused(499, "the client has gone")
+                if time.monotonic() - begun > self.limits.seconds:
+                    raise Refused(504, "time is up; ask for fewer texts")
+                text, scores = await aside(self.echo, choice)
+            choice.start = len(text)
+            first.append(Piece(choice.number, text, scores, finish))
+        return first
+
+    def echo(self, choice: Choice) -> tuple[str, tuple[Score, ...]]:
+        """A prompt as it was said, with its tokens' scores if asked."""
+        words = [token for token in choice.prompt if token not in choice.ends]
+        text = self.tokenizer.decode(words)
+        if choice.top is None:
+            return text, ()
+        scores = prompt_scores(
+            self.model, self.tokenizer, choice.prompt, choice.top
+        )
+        return text, tuple(scores)
 
     async def chat(
         self, asked: ChatRequest, request: fastapi.Request
     ) -> Response:
         """POST /v1/chat/completions: the last request is answered."""
-        tokenizer = self.tokenizer
-        if not self.instructed or not isinstance(tokenizer, Tokenizer):
+        tokenizer, layout = self.tokenizer, self.layout
+        if layout is None or not isinstance(tokenizer, Tokenizer):
             raise Refused(
                 400,
                 f"{self.name} was never taught to answer; let it go on with a "
                 "text, at /v1/completions",
                 code="not_instructed",
             )
-        before, last = check_turns(asked.messages)
-        try:
-            prompt = encode_request(tokenizer, last, before)
-        except ValueError as error:
-            raise Refused(400, str(error), "messages") from error
+        prompt = await asyncio.to_thread(
+            self.encode_turns, asked, tokenizer, layout
+        )
         room = self.model.config.context - len(prompt)
         room = max(1, min(room, self.limits.new_tokens))
         count = asked.max_completion_tokens or asked.max_tokens or room
-        choices = self.choices(asked, [prompt], count, STOP, lead=" ")
+        end = layout.marks(tokenizer)[-1]
+        choices = self.choices(asked, [prompt], count, end, lead=" ")
         return await self.answer(request, asked, CHAT, choices)
+
+    def encode_turns(
+        self, asked: ChatRequest, tokenizer: Tokenizer, layout: Layout
+    ) -> list[int]:
+        """The tokens of a dialogue, up to the mark to answer after."""
+        before, last = check_turns(asked.messages)
+        lead = " " if layout is OURS else ""  # as in the town's texts
+        turns = [
+            Turn(self.as_trained(said), lead + self.as_trained(answer))
+            for said, answer in before
+        ]
+        try:
+            found = encode_dialogue(
+                tokenizer, layout, turns, self.as_trained(last)
+            )
+        except ValueError as error:
+            raise Refused(400, str(error), "messages") from error
+        return [*self.begin, *found]
 
     async def attention(self, asked: AttentionRequest) -> dict[str, Any]:
         """POST /v1/attention: where the last token of a text looks.
@@ -762,14 +835,16 @@ class Service:
         OpenAI's protocol has no such thing. The answer names the T tokens,
         and has T weights for each layer, the means of its heads.
         """
-        prompt, most = self.encode(asked.prompt), self.limits.looked
+        prompt = await asyncio.to_thread(self.encode, asked.prompt)
+        most = self.limits.looked
         self.check_prompts(asked.model, [prompt])
         if len(prompt) > most:
             said = f"a text of {len(prompt)} tokens; ask for {most} at most"
             raise Refused(400, said, "prompt")
         device = next(self.model.parameters()).device
         ids = torch.tensor([prompt], device=device)  # (1, T)
-        maps = await aside(attention_maps, self.model, ids)
+        with self.reading(1):
+            maps = await aside(attention_maps, self.model, ids)
         rows = [layer[0, :, -1].mean(dim=0).tolist() for layer in maps]
         names = [token_name(self.tokenizer, id) for id in prompt]
         return {"object": "attention", "tokens": names, "layers": rows}
@@ -781,7 +856,7 @@ class Service:
             "object": "model",
             "created": self.begun // 10**9,
             "owned_by": "scratchlm",
-            "instructed": self.instructed,
+            "instructed": self.layout is not None,
         }
         return {"object": "list", "data": [model]}
 
@@ -922,18 +997,20 @@ def listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family)
 
 
-def make_server(app: ASGIApp, logged: str = "warning") -> uvicorn.Server:
+def make_server(
+    app: ASGIApp, logged: str = "warning", seconds: float = 10.0
+) -> uvicorn.Server:
     """The server that speaks HTTP; it says neither its name nor a prompt.
 
-    Told to end, it lets requests finish for some seconds. That readers hang
-    up is no news for the log.
+    Told to end, it lets requests finish for so many seconds. That readers
+    hang up is no news for the log.
     """
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     config = uvicorn.Config(
         app,
         log_level=logged,
         server_header=False,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=math.ceil(seconds),
     )
     return uvicorn.Server(config)
 
