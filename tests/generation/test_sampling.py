@@ -121,6 +121,13 @@ def test_a_penalty_lowers_what_was_seen_once() -> None:
     )
 
 
+def test_a_penalty_hides_no_scores_that_are_no_numbers() -> None:
+    logits = torch.tensor([math.nan, 1.0, -math.inf])
+    found = penalize(logits, torch.tensor([0, 1]), 2.0)
+    assert found[0].isnan()
+    assert found[1:].tolist() == [0.5, -math.inf]
+
+
 def test_a_penalty_below_one_raises_what_was_seen() -> None:
     config = SamplingConfig(repetition_penalty=0.5)
     got = adjust(torch.tensor([2.0, -2.0, 1.0]), config, torch.tensor([0, 1]))

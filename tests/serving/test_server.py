@@ -261,9 +261,7 @@ def test_tokens_that_come_together_say_what_they_say_alone(
     logprobs, data = torch.zeros(260).log_softmax(0), text.encode()
     ends = [None] * (len(data) - 1) + ["length"]
     letter = [Written(0, t, logprobs, end) for t, end in zip(data, ends)]
-    one, two = (
-        Choice(3, [1], Request(), BYTES, stops, top=top) for _ in "ab"
-    )
+    one, two = (Choice(3, [1], Request(), BYTES, stops, top=top) for _ in "ab")
     pieces = []
     for written in letter:
         pieces.append(one.take([written]))

@@ -132,8 +132,13 @@ def test_every_two_characters_may_stand_at_an_edge() -> None:
     """All pairs of kinds of characters, before and behind the cut."""
     signs = "aé'.<1 \n\u00a0\u0301\u3002"
     for pattern in COMPLETE:
-        for text in (a + b + c + d for a in "x'" for b in signs
-                     for c in signs for d in signs):
+        for text in (
+            a + b + c + d
+            for a in "x'"
+            for b in signs
+            for c in signs
+            for d in signs
+        ):
             parts = list(in_parts([text, "s"], pattern))
             words = [w for part in parts for w in pre_tokenize(part, pattern)]
             assert words == pre_tokenize(text + "s", pattern)
@@ -244,6 +249,10 @@ def test_where_words_end(text: str, words: list[str]) -> None:
 
 def test_gpt2_keeps_long_numbers_together() -> None:
     assert pre_tokenize("12345 s", GPT2_PATTERN) == ["12345", " s"]
+
+
+def test_a_string_is_one_text_and_no_row_of_letters() -> None:
+    assert count_words("so so") == count_words(["so so"])
 
 
 def test_words_are_counted_over_all_texts() -> None:

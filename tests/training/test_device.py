@@ -103,6 +103,9 @@ ASKING: dict[str, Callable[[Tensor], object]] = {
     "masked_select": lambda x: x.masked_select(x > 0),
     "equal": lambda x: torch.equal(x, x),
     "unique": lambda x: x.unique(),
+    "unique rows": lambda x: x.view(3, 1).unique(dim=0),
+    "unique in order": lambda x: x.unique_consecutive(),
+    "counts": lambda x: x.long().bincount(),
 }
 SILENT: dict[str, Callable[[Tensor], object]] = {
     "a sum": lambda x: x.sum(),
@@ -144,6 +147,8 @@ def test_copies_between_the_memories_are_waited_for_unless_told() -> None:
         assert len(counter.waits) == 5
         here.to(META, non_blocking=True)
         there.copy_(here, non_blocking=True)
+        assert there.to("cpu", non_blocking=True).tolist() == [1.0, 1.0]
+        assert here.copy_(there, non_blocking=True).tolist() == [1.0, 1.0]
         here.double()
         there.double()
         there.clone().copy_(there)
@@ -477,6 +482,8 @@ def test_devices_are_known_by_what_torch_calls_them() -> None:
         "NVIDIA RTX A1000",
         "NVIDIA GB200",
         "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA GeForce RTX 4090 D",
+        "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
     ):
         assert promised(other) is None
     assert promised("NVIDIA H200 NVL") < promised("NVIDIA H200")

@@ -122,9 +122,17 @@ def test_warmup_stable_decay_has_its_three_parts() -> None:
     assert schedule.rate(100) == 0.0
 
 
-def test_a_short_run_is_all_fall() -> None:
-    schedule = warmup_stable_decay(1.0, 2, 4, decay_fraction=1.0)
+def test_a_run_without_a_stretch_rises_and_falls() -> None:
+    schedule = warmup_stable_decay(1.0, 2, 4, decay_fraction=0.5)
     assert [schedule.rate(i) for i in range(5)] == [0.5, 1.0, 1.0, 0.5, 0.0]
+
+
+@pytest.mark.parametrize(("warmup", "part"), [(2, 1.0), (10, 0.2), (9, 0.5)])
+def test_a_decay_that_the_warm_up_leaves_no_room_is_refused(
+    warmup: int, part: float
+) -> None:
+    with pytest.raises(ValueError, match="more than the 10 of the run"):
+        warmup_stable_decay(1.0, warmup, 10, decay_fraction=part)
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,7 @@ def test_a_wider_model_scores_old_tokens_as_before(rotary: bool) -> None:
     assert model.token.weight.abs().sum() > 0
     with pytest.raises(ValueError, match="39 tokens are fewer"):
         widen(model, 39)
+    assert widen(model.bfloat16(), 43).token.weight.dtype == torch.bfloat16
 
 
 # --- training and asking ---

@@ -211,5 +211,7 @@ def test_adapters_are_of_the_type_of_their_layer() -> None:
 
 @pytest.mark.parametrize("rank", [0, 17])
 def test_ranks_that_save_nothing_are_refused(rank: int) -> None:
+    model = small()
     with pytest.raises(ValueError, match="choose 1 to 16"):
-        add_lora(small(), rank)
+        add_lora(model, rank)
+    assert all(parameter.requires_grad for parameter in model.parameters())

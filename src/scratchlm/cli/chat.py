@@ -29,6 +29,7 @@ from scratchlm.training.checkpoint import load_model
 from scratchlm.tuning.dialogue import Layout, encode_dialogue, layout_of
 from scratchlm.tuning.instruct import Turn
 
+
 def answer(
     model: GPT,
     tokenizer: Tokenizer,

@@ -591,7 +591,7 @@ def announce(memory: str, slow: list[str], facts: dict[str, Any]) -> None:
     for line in slow:
         print(f"slow     {line}")
     if (floor := entropy_floor(facts)) is not None:
-        print(f"floor    {floor:.4f} nats per token: no model is better")
+        print(f"floor    {floor:.4f} nats per token: only luck is better")
     sys.stdout.flush()
 
 

@@ -62,7 +62,9 @@ def penalize(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """
     scores = logits.gather(-1, seen)  # (..., T)
     lower = torch.where(scores > 0, scores / penalty, scores * penalty)
-    return logits.scatter(-1, seen, lower.nan_to_num())  # no infinities
+    lower = lower.nan_to_num()  # no infinities, and 0 for 0 times one
+    lower = torch.where(scores.isnan(), scores, lower)
+    return logits.scatter(-1, seen, lower)
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:

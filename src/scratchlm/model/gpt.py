@@ -411,9 +411,10 @@ def parameter_table(config: GPTConfig) -> dict[str, int]:
 def flops_per_token(config: GPTConfig) -> int:
     """Floating-point operations of training on one token, at full context.
 
-    Two per weight of a matrix forward and four back, and the scores and
-    means of attention (Kaplan et al., 2020, section 2.1), not halved for the
-    causal mask. A third of it is the cost of reading one token.
+    Two per weight of a matrix forward and four back (Kaplan et al., 2020,
+    section 2.1), and the scores and means of attention (Chowdhery et al.,
+    2022, appendix B), not halved for the causal mask. A third of it is the
+    cost of reading one token.
     """
     bare = parameter_table(
         replace(config, bias=False, qkv_bias=False, tied=False)

@@ -606,8 +606,12 @@ class Service:
             text = unicodedata.normalize(self.normal, text)
         context = self.model.config.context
         if len(text) > context * self.longest:
-            said = f"{len(text):,} characters; this model reads {context} tokens"
-            raise Refused(400, said, "prompt", "context_length_exceeded")
+            raise Refused(
+                400,
+                f"{len(text):,} characters; this model reads {context} tokens",
+                "prompt",
+                "context_length_exceeded",
+            )
         return text
 
     def encode(self, text: str) -> list[int]:

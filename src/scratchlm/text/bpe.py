@@ -116,13 +116,14 @@ def count_words(
 ) -> Counter[bytes]:
     """How often each word occurs, as bytes of UTF-8.
 
-    A word of more than `LONGEST` characters is counted in pieces.
+    A string is one text. A word of more than `LONGEST` characters is counted
+    in pieces.
 
     >>> count_words(["so so"], GPT2_PATTERN)
     Counter({b'so': 1, b' so': 1})
     """
     counts: Counter[str] = Counter()
-    for text in texts:
+    for text in [texts] if isinstance(texts, str) else texts:
         for part in in_parts(in_blocks(text), pattern):
             counts.update(pre_tokenize(part, pattern))
     words: Counter[bytes] = Counter()

@@ -38,6 +38,9 @@ SIZED = (  # the size of the result depends on the numbers
     aten.masked_select.default,
     aten.equal.default,
     aten._unique2.default,
+    aten.unique_dim.default,
+    aten.unique_consecutive.default,
+    aten.bincount.default,
 )
 WRITES = (aten.index_put.default, aten.index_put_.default)
 
@@ -123,10 +126,11 @@ class WaitCounter(TorchDispatchMode):
         given = [t for t in tree_leaves(inputs) if isinstance(t, Tensor)]
         if asks(func, given, inputs):
             self.waits.append(func._schema.name.split("::")[1])
-            if func in (NUMBER, *COPIES) and given[-1].is_meta:
-                return answer(func, given, inputs)
         elif queued(func, given, inputs):
             self.operations += 1
+        numbers = func is NUMBER or crosses(func, given, inputs)
+        if numbers and given[-1].is_meta:  # it has none: we say some
+            return answer(func, given, inputs)
         return func(*args, **kwargs)
 
 
@@ -135,19 +139,24 @@ def outside(part: Tensor) -> bool:
     return part.device.type != "cpu"
 
 
+def crosses(func: Any, given: Sequence[Tensor], inputs: dict[str, Any]) -> bool:
+    """Whether this is a copy from one memory to the other."""
+    if func not in COPIES:
+        return False
+    place = inputs.get("device") or given[0].device
+    return outside(given[-1]) != (torch.device(place).type != "cpu")
+
+
 def asks(func: Any, given: Sequence[Tensor], inputs: dict[str, Any]) -> bool:
     """Whether the program waits for the device until this is done.
 
     It does where it needs a number, or a size that depends on numbers, as
     when it reads or writes where a mask is true; and during a copy from one
-    memory to the other, unless it goes to the device and is said to be
-    `non_blocking`.
+    memory to the other, unless it is said to be `non_blocking`. Main memory
+    is taken to be pinned there, which nothing shows before it is tried.
     """
-    if func in COPIES:
-        place = inputs.get("device") or given[0].device
-        leaves, comes = outside(given[-1]), torch.device(place).type != "cpu"
-        told = comes and inputs.get("non_blocking")
-        return leaves != comes and not told
+    if crosses(func, given, inputs):
+        return not inputs.get("non_blocking")
     filled = func in WRITES and given[-1].numel() == 1  # nothing to count
     masked = func in (aten.index.Tensor, *WRITES) and any(
         isinstance(part, Tensor) and part.dtype == torch.bool
@@ -330,14 +339,14 @@ PEAKS = {
 def promised(name: str) -> float | None:
     """The peak of a device by its name, or None if we do not know it.
 
-    The name is that of ``torch.cuda.get_device_name()``. A laptop's card
-    is not the one of that name.
+    The name is that of ``torch.cuda.get_device_name()``. A laptop's card is
+    not the one of that name, nor is a part of a card (MIG), or a 4090 D.
 
     >>> promised("NVIDIA H100 PCIe"), promised("NVIDIA H100 80GB HBM3")
     (756000000000000.0, 989000000000000.0)
     """
     found = set(re.findall(r"\w+", name))
-    if "Laptop" in found:
+    if found & {"Laptop", "MIG", "D"}:
         return None
     for words, peak in PEAKS.items():
         if found.issuperset(words.split()):

@@ -362,7 +362,7 @@ class RankTrainer(Trainer):
 
     def accumulate(self, batches: Sequence[Batch]) -> Tensor:
         """This rank's part of a step; every rank gets gradient and loss."""
-        if rank := dist.get_rank():  # rank 0 draws what one process would
+        if rank := dist.get_rank():  # rank 0 has the state that is saved
             torch.manual_seed(dropout_seed(self.step, rank))
         own = [self.rows(batch) for batch in batches]
         return accumulate_over_ranks(self.replica, own, self.config.precision)

@@ -3,8 +3,9 @@
 Every schedule of this book is of one form: a straight warm-up, a stretch at
 the peak, and a decay to a floor. Without the stretch and with half a cosine
 for the decay it is the schedule of Loshchilov and Hutter (2017), as used by
-GPT-3; with both it is warm-up, stable, decay (Hu et al., 2024). What a larger
-batch would change is told by the noise of its gradients.
+GPT-3; with a stretch it is warm-up, stable, decay (Hu et al., 2024), here with
+a straight fall (Hägele et al., 2024). What a larger batch would change is told
+by the noise of its gradients.
 
 Left out: restarts, rates that react to the loss, and batches that grow.
 """
@@ -103,7 +104,8 @@ def warmup_stable_decay(
 ) -> Schedule:
     """Warm-up, peak, and a linear decay to 0 in the last part of the run.
 
-    `decay_fraction` is the part of all steps that the decay takes.
+    `decay_fraction` is the part of all steps that the decay takes; ValueError
+    if that and the warm-up are more than the run.
 
     >>> schedule = warmup_stable_decay(peak=1.0, warmup=2, steps=20)
     >>> [schedule.rate(step) for step in (0, 1, 15, 16, 18, 20)]
@@ -114,7 +116,13 @@ def warmup_stable_decay(
             "decay_fraction must be above 0 and at most 1, not "
             f"{decay_fraction}"
         )
-    stable = max(0, steps - warmup - round(decay_fraction * steps))
+    decay = round(decay_fraction * steps)
+    stable = steps - warmup - decay
+    if stable < 0:
+        raise ValueError(
+            f"a warm-up of {warmup} steps and a decay of {decay} are more than "
+            f"the {steps} of the run: shorten one"
+        )
     return Schedule(peak, steps, warmup, stable, decay=linear)
 
 

@@ -283,7 +283,7 @@ def validation_loss(
 
 
 def entropy_floor(data: Mapping[str, Any]) -> float | None:
-    """Nats per token that no model can beat on a run's validation text.
+    """Nats per token that only luck can beat on a run's validation text.
 
     `data` is what config.json says of it; None if the entropy is unknown.
     All tokens but the first are predicted, so by their number it is divided.

@@ -131,6 +131,7 @@ def widen(model: GPT, vocab_size: int) -> GPT:
         mean = rows.mean(dim=0, keepdim=True)
         weights[name] = torch.cat([rows, mean.repeat(vocab_size - old, 1)])
     wider = GPT(replace(model.config, vocab_size=vocab_size))
+    wider = wider.to(model.token.weight)  # its device and its dtype
     wider.load_state_dict(weights)
     return wider.train(model.training)
 

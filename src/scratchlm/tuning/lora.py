@@ -99,9 +99,10 @@ def add_lora(
             raise ValueError(f"{name} has an adapter: merge it before")
         if not isinstance(layer, nn.Linear):
             raise ValueError(f"{name} is no nn.Linear: {type(layer).__name__}")
+    made = [LoRALinear(layer, rank, alpha) for _, _, layer in found]
     model.requires_grad_(False)
-    for parent, name, layer in found:
-        setattr(parent, name, LoRALinear(layer, rank, alpha))
+    for (parent, name, _), layer in zip(found, made):
+        setattr(parent, name, layer)
     return model
 
 
@@ -130,7 +131,8 @@ def adapter(model: nn.Module) -> dict[str, Tensor]:
 def put_adapter(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Exchange the adapters of a model for others, in place.
 
-    Raises CheckpointError for tensors that do not fit.
+    Raises CheckpointError for tensors that do not fit. Their alpha should be
+    that of the model: it is a setting, and no tensor tells it.
     """
     compare(adapter(model), tensors, "this adapter")
     with torch.no_grad():
