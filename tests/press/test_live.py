@@ -25,6 +25,7 @@ from scratchlm.serving.browser import (
     run_facts,
 )
 from scratchlm.serving.quantize import Scheme, quantize_model
+from scratchlm.text.characters import CharTokenizer
 from scratchlm.text.tokenizer import Tokenizer
 
 TEXT = "The baker counts her loaves. 12 cafés, 東京, 🌉 and “so on”.\n"
@@ -179,6 +180,36 @@ def test_chromium_shows_what_changes(opened: tuple[Any, list[str]]) -> None:
     page.locator("#write").click()
     assert page.inner_text("#write") in ("Stop", "Write on")
     assert said == []
+
+
+@pytest.mark.judge
+def test_what_the_model_cannot_read_is_kept(
+    chromium: Any, tmp_path: Path
+) -> None:
+    """Nothing is written over a letter without a number, until it is gone."""
+    letters = CharTokenizer.train("abc ")
+    model = GPT(gpt2_config(4, 32, layers=1, heads=1, channels=8)).eval()
+    path = tmp_path / "letters.html"
+    path.write_text(model_page(model, letters, "Letters", "abc"))
+    page = chromium.new_context(offline=True).new_page()
+    page.set_default_timeout(browser.PATIENCE)
+    broken: list[str] = []
+    page.on("pageerror", lambda error: broken.append(str(error)))
+    page.goto(path.as_uri())
+    page.locator("#write").click()
+    page.locator("#text").fill("abcé")
+    assert "never seen “é”" in page.inner_text("#says")
+    assert page.inner_text("#write") == "Write on"
+    for place in ("#once", "#write", "#heat", "#head", "#next button >> nth=0"):
+        assert page.locator(place).is_disabled()
+    left = page.input_value("#text")  # it was being written when we typed
+    assert left.endswith("abcé")
+    page.wait_for_timeout(100)
+    assert page.input_value("#text") == left
+    page.locator("#text").fill("abc")
+    page.locator("#once").click()
+    assert len(page.input_value("#text")) == 4
+    assert broken == []
 
 
 @pytest.mark.judge

@@ -1,5 +1,6 @@
 """The page to talk to a model, in Chromium: looked at, typed into, clicked."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -101,3 +102,48 @@ def test_a_dialogue_behind_a_key(tab: Any) -> None:
         tab.click("#send")
         done(tab)
         assert "You: Who?" in tab.inner_text("#text")
+
+
+def test_a_long_dialogue_forgets_its_oldest_turns(tab: Any) -> None:
+    """Five times more than the context holds, and no error."""
+    with address_of(with_marks(PLAIN)) as address:
+        tab.goto(address)
+        tab.wait_for_selector("#ways:not([hidden])")
+        tab.select_option("#way", "chat")
+        tab.fill("#tokens", "20")
+        for turn in range(5):
+            tab.fill("#prompt", f"Who, for the {turn}. time?")
+            tab.click("#send")
+            done(tab)
+            expect(tab.locator("#error")).to_be_hidden()
+        assert tab.inner_text("#text").count("You: Who") == 5
+
+
+def part(text: str, tokens: list[str]) -> str:
+    """An event as the server sends it, with so many tokens' scores."""
+    scores = {"tokens": tokens, "top_logprobs": [{"x": -0.1} for _ in tokens]}
+    choice = {"index": 0, "text": text, "logprobs": scores}
+    return f"data: {json.dumps({'choices': [choice]})}\n\n"
+
+
+def test_an_answer_that_breaks_off_is_no_answer(tab: Any) -> None:
+    """What has come is shown, text whose score is still to come among it."""
+    with address_of(PLAIN) as address:
+        errors: list[str] = []
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.goto(address)
+        expect(tab.locator("#title")).to_have_text("town", timeout=PATIENCE)
+        body = part("a", ["a"]) + part(" ", []) + part("b", [" b"])
+        tab.route(
+            "**/v1/completions",
+            lambda route: route.fulfill(
+                content_type="text/event-stream", body=body
+            ),
+        )
+        tab.fill("#prompt", "x")
+        tab.click("#send")
+        expect(tab.locator("#error")).to_have_text("the answer breaks off")
+        assert tab.inner_text("#text") == "xa b"
+        assert tab.locator("#text button").all_inner_texts() == ["a", "b"]
+        tab.locator("#text button").nth(1).click()
+        assert errors == []

@@ -163,6 +163,7 @@ def test_choices(engine: MiniRacer) -> None:
     drawn = [engine.call("pick", scores, 1, x) for x in (0.1, 0.3, 0.69, 0.71)]
     assert drawn == [0, 1, 1, 2]
     assert engine.call("pick", scores, 0, 0.99) == 1
+    assert engine.call("pick", [1, 2, 2, 2, 0], 0, 0.99) == 1  # the first
     assert engine.call("pick", scores, 1, 1.1) == 1  # a sum rounded
 
 
