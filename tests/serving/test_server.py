@@ -664,6 +664,8 @@ def test_what_can_never_fit_is_not_encoded(
             status, answer = found.post(path, **asked)
             assert status == 400
             assert answer["error"]["code"] == "context_length_exceeded"
+        status, answer = found.post(prompt=17 * ["a"])
+        assert (status, answer["error"]["param"]) == (400, "n")
 
 
 def test_the_key(real: Town) -> None:

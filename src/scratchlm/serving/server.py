@@ -627,11 +627,14 @@ class Service:
             raise Refused(400, str(error), "prompt") from error
 
     def check(self, asked: Asked, prompts: Sequence[Sequence[int]]) -> None:
-        """Refuse what cannot be read, and too many texts."""
+        """Refuse what cannot be read, and a stream's wishes for none."""
         self.check_prompts(asked.model, prompts)
         if asked.stream_options and not asked.stream:
             raise Refused(400, "this is no stream", "stream_options")
-        texts, most = len(prompts) * asked.n, self.limits.texts
+
+    def check_count(self, asked: Asked, prompts: int) -> None:
+        """Refuse too many texts, before the first of them is encoded."""
+        texts, most = prompts * asked.n, self.limits.texts
         if not 0 < texts <= most:
             raise Refused(400, f"{texts} texts; ask for 1 to {most}", "n")
 
@@ -748,6 +751,7 @@ class Service:
         given: Any = asked.prompt
         if isinstance(given, str) or (given and isinstance(given[0], int)):
             given = [given]  # one text, or one text's tokens
+        self.check_count(asked, len(given))
         prompts = [
             await asyncio.to_thread(self.encode, p) if isinstance(p, str) else p
             for p in given
@@ -805,6 +809,7 @@ class Service:
                 "text, at /v1/completions",
                 code="not_instructed",
             )
+        self.check_count(asked, 1)
         prompt = await asyncio.to_thread(
             self.encode_turns, asked, tokenizer, layout
         )
