@@ -520,6 +520,8 @@ def main(
         return complain(error)
     except BrokenPipeError:
         return leave_unread()
+    except OSError as error:  # a full disk, a folder that may not be written
+        return complain(error)
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130

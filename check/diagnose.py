@@ -7,6 +7,7 @@ same way, number by number, has most likely the same mistake.
 """
 
 import json
+import os
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,7 +79,7 @@ def stored(path: Path) -> Any:
 def store(path: Path, data: Any) -> None:
     """Keep data for the next run; whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+    part = path.with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps(data), encoding="utf-8")
     part.replace(path)
 

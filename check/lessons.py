@@ -125,7 +125,7 @@ def changed(mine: list[str], book: list[str]) -> list[str]:
 
 def difference(site: Site, topic: Topic) -> list[str]:
     """From the reader's module to the book's."""
-    mine = site.path(topic).read_text(encoding="utf-8")
+    mine = site.path(topic).read_text(encoding="utf-8", errors="replace")
     return changed(mine.splitlines(), book_text(site, topic).splitlines())
 
 

@@ -20,6 +20,7 @@ Arguments may have other names and stand at other places (`check.calls`); where
 a name cannot be guessed, `arguments = {"kv_heads": "groups"}` says it.
 """
 
+import hashlib
 import importlib.util
 import inspect
 import os
@@ -144,7 +145,9 @@ def read_given(text: str, folder: Path, cells: Cells | None) -> Given:
         raise MineError(f"{file} cannot be read without {error.name}") from None
     except Exception:  # nbformat has many for what is no notebook
         raise MineError(f"{file} is not a notebook that can be read") from None
-    made = write_cells(inside, names[0], folder, f"no cell of {file}")
+    mark = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
+    apart = folder / mark  # two notebooks may use one name
+    made = write_cells(inside, names[0], apart, f"no cell of {file}")
     return Given(text, made, *names, source=file.resolve())
 
 

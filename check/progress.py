@@ -6,6 +6,7 @@ and no machine, so that two readers' files can be compared and committed.
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,7 +69,7 @@ def write(site: Site, progress: Progress) -> None:
         "topics": {name: progress.topics[name] for name in order},
         "modules": {name: progress.modules.get(name, "") for name in order},
     }
-    part = site.progress.with_suffix(".part")
+    part = site.progress.with_suffix(f".{os.getpid()}.part")
     part.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     part.replace(site.progress)
 

@@ -61,17 +61,22 @@ def training_operations(run: Path) -> float:
 
 
 def facts(run: Path) -> dict[str, Any]:
-    """What a run's folder knows about itself."""
+    """What a run's folder knows about itself.
+
+    Of a model that came from elsewhere, or was tuned, not what it took.
+    """
     settings = read_json(run / "config.json")
     config = form_of(settings["model"])
-    return {
+    found = {
         "weights": sum(parameter_table(config).values()),
         "layers": config.layers,
         "context": config.context,
-        "tokens": settings["data"]["train_tokens"],
-        "operations": training_operations(run),
         "seal": file_sha256(run / SEAL),
     }
+    if settings["training"]:  # not that of a model from elsewhere
+        found["tokens"] = settings["data"]["train_tokens"]
+        found["operations"] = training_operations(run)
+    return found
 
 
 @dataclass

@@ -186,7 +186,10 @@ def typed(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         if action.dest not in NO_ANSWERS
     }
     words: list[str] = []
-    for name, value in data.get("answers", data).items():
+    answers = data.get("answers", data)
+    if not isinstance(answers, dict):
+        raise ScaffoldError(f"--answers {path}: answers is no table")
+    for name, value in answers.items():
         action = known.get(name.replace("-", "_"))
         if action is None or isinstance(value, dict | list):
             names = ", ".join(known)

@@ -32,9 +32,11 @@ def keep_copy(folder: Path, step: int, count: int) -> None:
     whole; the oldest go only after that.
     """
     partial = folder.with_name(f"{folder.name}.partial")
+    copy = folder.with_name(f"{folder.name}-{step:06d}")
     shutil.rmtree(partial, ignore_errors=True)  # what a crash has left
-    shutil.copytree(folder, partial)
-    partial.rename(folder.with_name(f"{folder.name}-{step:06d}"))
+    if not copy.exists():  # or else a step that came before the crash, too
+        shutil.copytree(folder, partial)
+        partial.rename(copy)
     digits = "[0-9]" * 6
     copies = sorted(folder.parent.glob(f"{folder.name}-{digits}"))
     for old in copies[:-count]:

@@ -281,6 +281,11 @@ def test_balance_between_even_and_collapsed() -> None:
     torch.testing.assert_close(balance_loss(even), torch.tensor(1.0))
     sure = route(torch.tensor([[60.0, 0, 0, 0]] * 5), k=1)
     torch.testing.assert_close(balance_loss(sure), torch.tensor(4.0))
+    torch.manual_seed(0)
+    near = route(torch.randn(400, 4), 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = balance_loss(near)
+    assert torch.equal(rounded, balance_loss(near))
     assert load(sure).tolist() == [1, 0, 0, 0]
 
 

@@ -94,6 +94,8 @@ def test_other_numbers_of_heads_are_refused(heads: int) -> None:
 
 
 def test_penalties_by_hand() -> None:
+    long = ALiBi(4).bfloat16().bias(1101, CPU)
+    torch.testing.assert_close(long, ALiBi(4).bias(1101, CPU))
     bias = ALiBi(2).bias(3, CPU)
     inf = math.inf
     for head, slope in enumerate((1 / 16, 1 / 256)):

@@ -9,7 +9,12 @@ import transformers
 from torch import Tensor
 
 from scratchlm.generation.cache import KVCache
-from scratchlm.model.gpt import GPT, GPTConfig, parameter_table
+from scratchlm.model.gpt import (
+    GPT,
+    GPTConfig,
+    gpt2_config,
+    parameter_table,
+)
 from scratchlm.model.published import (
     PUBLISHED,
     from_published,
@@ -188,6 +193,9 @@ def test_a_form_is_read_from_either_spelling_of_the_rotation() -> None:
             {"rope_parameters": {"partial_rotary_factor": 0.5}},
             "partial_rotary_factor",
         ),
+        ("llama-2", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ("qwen3", {"head_dim": None}, "head_dim is missing"),
+        ("qwen3", {"num_key_value_heads": None}, "heads is missing"),
         (
             "llama-3.1",
             {"rope_parameters": {**LLAMA_3_ROPE, "rope_type": "yarn"}},
@@ -270,7 +278,7 @@ def test_heads_that_do_not_divide_the_channels() -> None:
     odd = read_form({**file, "hidden_size": 30, "num_attention_heads": 2})
     assert odd.channels_per_head == 16
     with pytest.raises(ValueError, match="do not split"):
-        read_form({**file, "head_dim": None})
+        read_form({**file, "model_type": "llama", "head_dim": None})
 
 
 def test_weights_without_a_published_place_are_refused() -> None:
@@ -279,3 +287,6 @@ def test_weights_without_a_published_place_are_refused() -> None:
     )
     with pytest.raises(ValueError, match=r"attention\.qkv\.bias"):
         to_published(GPT(config).state_dict(), config)
+    bare = replace(gpt2_config(64, 32, 1, 2, 16), bias=False)
+    with pytest.raises(ValueError, match="has such weights"):
+        to_published(GPT(bare).state_dict(), bare)

@@ -816,6 +816,26 @@ def test_robots() -> None:
     assert may_fetch("", "https://example.org/private/a")
 
 
+@pytest.mark.parametrize(
+    ("rules", "path", "allowed"),
+    [
+        ("Disallow: /*.pdf$", "/a.pdf", False),  # a wildcard
+        ("Allow: /\nDisallow: /private/", "/private/x", False),  # the longest
+        ("Disallow: /\nAllow: /open/", "/open/x", True),
+        ("Allow: /a\nDisallow: /a", "/a", True),  # of equals, Allow
+        ("Disallow: /a\nAllow: /a*b", "/acb", False),  # in doubt, no
+        ("Disallow:", "/x", True),
+        ("Disallow: *", "/x", False),
+        ("# nothing\nDisallow: /a # but this", "/a", False),
+    ],
+)
+def test_the_longest_rule_decides(rules: str, path: str, allowed: bool) -> None:
+    for before in ("", "\ufeff"):
+        for end in ("\n", "\r\n", "\r"):
+            robots = f"{before}User-agent: *\n{rules}\n".replace("\n", end)
+            assert may_fetch(robots, f"https://example.org{path}") == allowed
+
+
 def test_reservation() -> None:
     assert is_reserved({"tdm-reservation": "1"})
     assert is_reserved({"TDM-Reservation": " 1 "})
@@ -1063,7 +1083,7 @@ def test_nothing_is_written_that_is_not_whole(
         raise OSError("no space left")
 
     (tmp_path / "d.partial").mkdir()
-    (tmp_path / "d.partial" / "old").write_text("of a crash")
+    (tmp_path / "d.partial" / "test.jsonl.partial").write_text("of a crash")
     prepare(tmp_path / "b.jsonl", tmp_path / "d")
     assert sorted(p.name for p in (tmp_path / "d").iterdir()) == [
         "manifest.json",
@@ -1073,10 +1093,17 @@ def test_nothing_is_written_that_is_not_whole(
     ]
     monkeypatch.setattr(Manifest, "save", broken)
     (tmp_path / "c.partial").mkdir()
-    (tmp_path / "c.partial" / "old").write_text("of a crash")
+    (tmp_path / "c.partial" / "train.jsonl").write_text("of a crash")
     with pytest.raises(OSError, match="no space"):
         prepare(tmp_path / "b.jsonl", tmp_path / "c")
     assert not list(tmp_path.glob("[ac]*"))
+    for kind, name in (("folder", "e.partial/thesis"), ("file", "f.partial")):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+        with pytest.raises(ValueError, match="needed for a while"):
+            prepare(tmp_path / "b.jsonl", tmp_path / name[0])
+        assert path.read_text() == "mine", kind
 
 
 # --- get ---------------------------------------------------------------------

@@ -145,8 +145,10 @@ def test_a_disk_without_that_call_is_written_to(
     write_text(tmp_path / "a" / "x", "new")
     assert (tmp_path / "a" / "x").read_text() == "new"
     number = errno.EIO
-    with pytest.raises(FileError, match="x could not be written"):
+    said = "x is written, but may not outlast a power cut"
+    with pytest.raises(FileError, match=said):
         write_text(tmp_path / "x", "new")
+    assert (tmp_path / "x").read_text() == "new"
 
 
 def test_a_folder_that_may_not_be_listed_is_written_to(
@@ -185,6 +187,26 @@ def test_a_line_at_the_end(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_bytes() == b"one\ntwo\n"
     with pytest.raises(FileError, match="none/log could not be written"):
         append_text(tmp_path / "none" / "log", "x")
+
+
+def test_a_line_that_finds_no_room_leaves_no_half(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    append_text(log, "one\n")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(FileError, match="before is as it was"):
+            append_text(log, "two " * 50)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert log.read_text() == "one\n"
+
+
+def test_a_private_file_stays_private(tmp_path: Path) -> None:
+    write_text(tmp_path / "key", "old")
+    (tmp_path / "key").chmod(0o600)
+    write_text(tmp_path / "key", "new")
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
 
 
 def test_a_folder_that_refuses_is_named(tmp_path: Path) -> None:

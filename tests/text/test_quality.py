@@ -110,7 +110,7 @@ def test_measures_by_hand() -> None:
     found = measure("# The 3 bees...\n\n\u2022 And \u2026\n* Home")
     assert found["words"] == 9
     assert found["word_length"] == (1 + 3 + 1 + 7 + 1 + 3 + 1 + 1 + 4) / 9
-    assert found["symbols"] == 3 / 9
+    assert found["symbols"] == 2 / 9
     assert found["letters"] == 4 / 9
     assert found["stop_words"] == 2
     assert found["bullets"] == 2 / 3

@@ -196,6 +196,26 @@ def test_only_what_changed_is_encoded_again(
     assert len(open_shards(folder)) > 0
 
 
+def test_old_and_new_are_never_read_as_one_corpus(
+    tokenizer: Tokenizer, corpus: list[Path], tmp_path: Path
+) -> None:
+    """A change shifts all pieces, and the run stops before the first one."""
+    folder = tmp_path / "s"
+    write_shards(tokenizer, corpus, folder, 60)
+    corpus[0].write_bytes(lines(["Somebody is gone."]) + corpus[0].read_bytes())
+    with pytest.MonkeyPatch.context() as patch:
+        counting(patch, 0)
+        with pytest.raises(KeyboardInterrupt):
+            write_shards(tokenizer, corpus, folder, 60)
+    with pytest.raises(TokenFileError, match="shards; encode again"):
+        open_shards(folder)
+    whole = tmp_path / "whole"
+    write_shards(tokenizer, corpus, folder, 60)
+    write_shards(tokenizer, corpus, whole, 60)
+    for path in whole.iterdir():
+        assert (folder / path.name).read_bytes() == path.read_bytes()
+
+
 def test_one_bit_is_seen_and_can_be_overlooked(
     tokenizer: Tokenizer, corpus: list[Path], tmp_path: Path
 ) -> None:

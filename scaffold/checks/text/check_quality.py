@@ -53,7 +53,7 @@ def check_measures() -> None:
     for rule, value in (
         ("words", 9),
         ("word_length", 22 / 9),
-        ("symbols", 3 / 9),
+        ("symbols", 2 / 9),
         ("letters", 4 / 9),
         ("stop_words", 2),
         ("bullets", 2 / 3),

@@ -33,7 +33,13 @@ from scratchlm.text.quality import (
     keep_best,
     reasons,
 )
-from scratchlm.text.shards import MANIFEST, SIZE, Manifest, write_shards
+from scratchlm.text.shards import (
+    MANIFEST,
+    SIZE,
+    Manifest,
+    plan_shards,
+    write_shards,
+)
 from scratchlm.text.tokenizer import Tokenizer
 
 DATA = Path("data")  # where downloads are kept
@@ -207,7 +213,7 @@ def by_tests(done: Sorted, items: Sequence[str]) -> Sorted:
 
 def refused_path(out: Path) -> Path:
     """Where the refused documents go: kept.jsonl, kept.refused.jsonl."""
-    return out.with_name(f"{out.stem}.refused.jsonl")
+    return out.with_name(out.stem + corpus.REFUSED)
 
 
 def check_filter(
@@ -328,7 +334,11 @@ def holds_shards(folder: Path) -> bool:
 
 def part_files(folder: Path, part: str) -> list[Path]:
     """The files of a part, train.jsonl or many, in the order of their names."""
-    found = sorted(folder.glob(f"{part}*.jsonl"))
+    found = [
+        path
+        for path in sorted(folder.glob(f"{part}*.jsonl"))
+        if not path.name.endswith(corpus.REFUSED)
+    ]
     if not found:
         raise UserError(
             f"{folder} has no {part}.jsonl; make it from a text: "
@@ -338,7 +348,7 @@ def part_files(folder: Path, part: str) -> list[Path]:
 
 
 def shard_tokenizer(
-    files: Sequence[Path], kept: Path, own: Path | None, vocab_size: int
+    files: Sequence[Path], kept: Path, own: Path | None, size: int | None
 ) -> Tokenizer:
     """The tokenizer named, the one that was begun with, or one that learns.
 
@@ -349,13 +359,18 @@ def shard_tokenizer(
         found = load_tokenizer(place)
     else:
         texts = chain.from_iterable(map(read_texts, files))
-        found = train_tokenizer("bpe", texts, vocab_size)
+        found = train_tokenizer("bpe", texts, size or 1024)
     if isinstance(found, CharTokenizer):
         raise UserError(f"{place} is of characters; shards take byte pairs")
     if kept.exists() and load_tokenizer(kept).fingerprint != found.fingerprint:
         raise UserError(
             f"{kept.parent} was begun with another tokenizer; leave "
             "--tokenizer out, or name a new folder with --out"
+        )
+    if size not in (None, found.vocab_size):
+        raise UserError(
+            f"--vocab-size {size}: {place} has {found.vocab_size} tokens; "
+            "leave it out, or name a new folder with --out"
         )
     return found
 
@@ -373,8 +388,8 @@ def shards(
         Path | None, Parameter(help="its file (one is learned from the text)")
     ] = None,
     vocab_size: Annotated[
-        int, Parameter(help="how many tokens, if it learns (1024)")
-    ] = 1024,
+        int | None, Parameter(help="how many tokens, if it learns (1024)")
+    ] = None,
     piece_bytes: Annotated[
         int, Parameter(help="bytes of text for a shard (268435456)")
     ] = SIZE,
@@ -405,10 +420,14 @@ def shards(
         if not kept.exists():
             out.mkdir(parents=True, exist_ok=True)
             known.save(kept)
-        for part, paths in files.items():
+        olds = {}
+        for part, paths in files.items():  # both, before either is encoded
             place = out / part
             there = (place / MANIFEST).exists()
-            old = Manifest.read(place).shards if there else {}
+            olds[part] = Manifest.read(place).shards if there else {}
+            plan_shards(known, paths, place, piece_bytes)
+        for part, paths in files.items():
+            place, old = out / part, olds[part]
             new = write_shards(known, paths, place, piece_bytes, workers).shards
             same = sum(old.get(name) == shard for name, shard in new.items())
             tokens = sum(shard.tokens for shard in new.values())

@@ -45,9 +45,7 @@ def evaluate(
         int | None,
         Parameter(help="tokens from window to window (the context)"),
     ] = None,
-    batch_size: Annotated[
-        int, Parameter(help="windows at a time (32)")
-    ] = 32,
+    batch_size: Annotated[int, Parameter(help="windows at a time (32)")] = 32,
     device: Device = "cpu",
     verify: Verify = True,
 ) -> None:
@@ -89,12 +87,11 @@ def evaluate(
     precision: Precision = "float32"
     if trained_in in supported(kind_of(device)):
         precision = trained_in
-    result = score(
-        model, tokens, context, batch_size, stride, precision
-    )
+    result = score(model, tokens, context, batch_size, stride, precision)
     nats = result.nats_per_token
     print(f"tokens            {result.tokens:,}")
-    note = "" if precision == trained_in else f", not {trained_in} as trained"
+    same = trained_in in (None, precision)
+    note = "" if same else f", not {trained_in} as trained"
     print(f"precision         {precision}{note}")
     print(f"nats per token    {nats:.4f}")
     print(f"perplexity        {perplexity(nats):.3f}")

@@ -43,7 +43,10 @@ def find_key(path: Path | None) -> str | None:
     if path is not None:
         if not path.is_file():
             raise UserError(f"{path}: there is no such file to read a key from")
-        key = path.read_text(encoding="utf-8-sig")  # an editor's mark goes
+        try:
+            key = path.read_text(encoding="utf-8-sig")  # an editor's mark goes
+        except UnicodeDecodeError:
+            raise UserError(f"{path} is no UTF-8; save it as that") from None
     if key is None:
         return None
     key = key.strip()

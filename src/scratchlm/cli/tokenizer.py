@@ -15,6 +15,7 @@ from scratchlm.text.prepare import (
     load_tokenizer,
     train_tokenizer,
 )
+from scratchlm.training.checkpoint import has_run
 
 
 def train(
@@ -45,6 +46,7 @@ def train(
     """
     if not file.exists():
         raise UserError(f"{file}: there is no such file; is the path right?")
+    keep_apart(file, out)
     with users_input():
         material = file_material(file, str(file))
         texts = chain(material.train, material.validation)
@@ -52,6 +54,14 @@ def train(
     out.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.save(out)
     print(f"{out}: {tokenizer.vocab_size:,} tokens")
+
+
+def keep_apart(given: Path, out: Path) -> None:
+    """Refuse to write over what is read, or into a run."""
+    if out.resolve() == given.resolve():
+        raise UserError(f"--out {out}: it would be written over what is read")
+    if has_run(out.parent):
+        raise UserError(f"--out {out}: that folder is a run, and is sealed")
 
 
 def encode(
@@ -99,6 +109,7 @@ def export(
     Book: The same tokens as everybody else: exchange
     """
     loaded = load_tokenizer(tokenizer)
+    keep_apart(tokenizer, out)
     if isinstance(loaded, CharTokenizer):
         raise UserError("a tokenizer of characters has no merges to export")
     exchange.export(loaded, format, out)

@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from scratchlm.model.gpt import GPT, next_token_loss
+from scratchlm.model.heads import evaluating
 from scratchlm.text.corpus import find_leaks
 from scratchlm.text.tokenizer import Tokenizer
 from scratchlm.text.toytown import (
@@ -299,13 +300,11 @@ def log_likelihoods(
     A tensor for each pair, in their order. Rows of similar length share a
     batch. Dropout is off meanwhile.
     """
-    training, device = model.training, model.token.weight.device
-    context = model.config.context
+    context, device = model.config.context, model.token.weight.device
     sizes = [len(prompt) + len(candidate) for prompt, candidate in pairs]
     order = sorted(range(len(pairs)), key=sizes.__getitem__)
     found: dict[int, Tensor] = {}
-    model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), evaluating(model):
         for start in range(0, len(order), batch_size):
             batch = order[start : start + batch_size]
             ids, targets = pad_pairs([pairs[i] for i in batch], context)
@@ -314,7 +313,6 @@ def log_likelihoods(
             rows = losses.view(targets.shape)  # (B, T), in nats
             for i, row, target in zip(batch, rows, targets, strict=True):
                 found[i] = -row[target != IGNORED].cpu()
-    model.train(training)
     return [found[i] for i in range(len(pairs))]
 
 

@@ -1,9 +1,9 @@
 """The whole model on one page: a decoder-only transformer.
 
-Embed, repeat blocks, normalize, score every token. The defaults are the form
-of GPT-2 (Radford et al., 2019); `llama_config` gives that of Llama (Touvron
-et al., 2023). Tests hold both equal to the `transformers` library. Besides
-the model: its loss, and what it will cost, computed before it is built.
+Embed, repeat blocks, normalize, score every token. `gpt2_config` gives the
+form of GPT-2 (Radford et al., 2019), `llama_config` that of Llama (Touvron et
+al., 2023). Tests hold both equal to the `transformers` library. Besides the
+model: its loss, and what it will cost, computed before it is built.
 
 Left out: encoders, mixtures of experts, stretching the context.
 """

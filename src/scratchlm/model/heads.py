@@ -9,6 +9,8 @@ to be fast. Tests hold them equal.
 Left out: sliding windows, masks for padding.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import get_ident
 from typing import Protocol
 
@@ -29,10 +31,13 @@ class KVStore(Protocol):
 
     @property
     def length(self) -> int:
-        """How many positions are stored."""
+        """How many positions were seen: where the next one stands."""
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add (B, K, T, D) each; return all of them, the past first."""
+        """Add (B, K, T, D) each; return all that the new ones may look at.
+
+        Several new ones come last, in their order.
+        """
 
 
 def repeat_kv(x: Tensor, groups: int) -> Tensor:
@@ -171,6 +176,18 @@ class MultiHeadAttention(nn.Module):
         return attention_weights(q, repeat_kv(k, self.heads // self.kv_heads))
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Dropout is off inside; then each part is in its own mode again."""
+    training = [part for part in model.modules() if part.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part in training:  # some may be frozen
+            part.training = True
+
+
 def attention_maps(model: nn.Module, ids: Tensor) -> list[Tensor]:
     """The weights of every layer of a model, the first layer first.
 
@@ -179,7 +196,6 @@ def attention_maps(model: nn.Module, ids: Tensor) -> list[Tensor]:
     model does meanwhile in other threads is not looked at.
     """
     maps: list[Tensor] = []
-    modes = [(part, part.training) for part in model.modules()]
     here = get_ident()
 
     def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -193,11 +209,9 @@ def attention_maps(model: nn.Module, ids: Tensor) -> list[Tensor]:
         if isinstance(layer, MultiHeadAttention)
     ]
     try:
-        with torch.no_grad():
-            model.eval()(ids)
+        with torch.no_grad(), evaluating(model):
+            model(ids)
     finally:
-        for part, mode in modes:  # some may be frozen
-            part.training = mode
         for hook in hooks:
             hook.remove()
     return maps

@@ -2,8 +2,9 @@
 
 An n-gram model predicts a token from the n − 1 before it, by how often each
 followed them in the training text (Shannon, 1948), with a little added to
-every count. Left out: falling back on shorter contexts (Kneser and Ney), an
-exercise of the chapter.
+every count. Left out: mixing several orders (Jelinek and Mercer, 1980), an
+exercise of the chapter, and falling back on shorter ones (Kneser and Ney,
+1995).
 """
 
 import math

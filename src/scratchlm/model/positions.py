@@ -114,7 +114,8 @@ class ALiBi(Positions):
         """−slope · distance for each head and pair, (H, T, T)."""
         time = torch.arange(length, device=device)
         distance = time[:, None] - time  # (T, T), of query and key
-        slopes = self.get_buffer("slopes").view(-1, 1, 1)
+        slopes = self.get_buffer("slopes").float()  # 8 bits lose distances
+        slopes = slopes.view(-1, 1, 1)
         return super().bias(length, device) - slopes * distance
 
 

@@ -79,6 +79,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3": {"qk_norm": "rmsnorm"},
     "olmo2": {"qk_norm": "rmsnorm_all", "norm_order": "branch"},
 }
+# What a file of the family must say: the library assumes numbers of its own.
+NEEDED = {
+    "qwen2": ("num_key_value_heads",),
+    "qwen3": ("num_key_value_heads", "head_dim"),
+}
 
 
 def read_form(config: Mapping[str, Any]) -> GPTConfig:
@@ -94,6 +99,11 @@ def read_form(config: Mapping[str, Any]) -> GPTConfig:
         raise ValueError(
             f"model_type={family!r} is not one of gpt2, {', '.join(FAMILIES)}"
         )
+    for name in NEEDED.get(family, ()):
+        if config.get(name) is None:
+            raise ValueError(
+                f"{name} is missing, and {family} has none by rule"
+            )
     form, rotation = read_llama(config), read_rotation(config)
     return replace(form, **FAMILIES[family], **rotation)
 
@@ -141,7 +151,8 @@ def read_rotation(config: Mapping[str, Any]) -> dict[str, Any]:
     """How the rotation turns, from either of two spellings of it."""
     found = dict(config.get("rope_parameters") or {})
     found |= config.get("rope_scaling") or {}
-    refuse(found, "partial_rotary_factor", 1.0)
+    for fields in (found, config):  # old files have it beside the rest
+        refuse(fields, "partial_rotary_factor", 1.0)
     base = found.get("rope_theta", config.get("rope_theta", 10000.0))
     kind = found.get("rope_type", found.get("type", "default"))
     if kind == "default":
@@ -262,7 +273,7 @@ def from_published(
             parts = [rest.pop(name) for name in place.theirs]
         except KeyError as error:
             raise ValueError(f"the weights have no {error}") from error
-        whole = torch.cat(parts)  # stacked by rows
+        whole = torch.cat(parts) if len(parts) > 1 else parts[0]  # by rows
         ours[place.ours] = whole.t() if place.turned else whole
     if config.tied:
         tokens = ours["head.weight"] = ours["token.weight"]
@@ -283,12 +294,19 @@ def to_published(
 ) -> dict[str, Tensor]:
     """Our weights under the published names: the way back.
 
-    Raises ValueError for weights that no published model of the form has.
+    Raises ValueError for weights that no published model of the form has,
+    and for those that all have. It looks at names alone, not at what the
+    model computes with them.
     """
     d, theirs = config.channels_per_head, {}
     keys = config.key_heads * d
-    known = {"head.weight", *(place.ours for place in places(config))}
-    if rest := weights.keys() - known:
+    needed = {place.ours for place in places(config)}
+    if missing := needed - weights.keys():
+        raise ValueError(
+            f"{', '.join(sorted(missing))}: a published model of this form "
+            "has such weights, so choose a form with them"
+        )
+    if rest := weights.keys() - needed - {"head.weight"}:
         raise ValueError(
             f"{', '.join(sorted(rest))}: a published model of this form has "
             "no such weights, so choose a form without them"

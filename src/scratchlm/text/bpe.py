@@ -84,9 +84,7 @@ def in_blocks(text: str) -> Iterator[str]:
         yield text[start : start + BLOCK]
 
 
-def in_parts(
-    blocks: Iterable[str], pattern: str = PATTERN
-) -> Iterator[str]:
+def in_parts(blocks: Iterable[str], pattern: str = PATTERN) -> Iterator[str]:
     """Join the blocks of a text to parts that can be cut one by one.
 
     The words of the parts are the words of the text. Parts end behind a
@@ -111,9 +109,7 @@ def in_parts(
         yield "".join(held)
 
 
-def count_words(
-    texts: Iterable[str], pattern: str = PATTERN
-) -> Counter[bytes]:
+def count_words(texts: Iterable[str], pattern: str = PATTERN) -> Counter[bytes]:
     """How often each word occurs, as bytes of UTF-8.
 
     A string is one text. A word of more than `LONGEST` characters is counted

@@ -24,7 +24,7 @@ import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from functools import lru_cache
 from hashlib import blake2b
@@ -41,6 +41,7 @@ from phonenumbers import Leniency, PhoneNumberMatcher
 from tqdm import tqdm
 
 from scratchlm.text.files import (
+    PARTIAL,
     FileError,
     file_sha256,
     make_folder,
@@ -53,6 +54,7 @@ from scratchlm.text.files import (
 
 AGENT = "scratchlm"
 KINDS = (".jsonl", ".md", ".txt")  # files of documents
+REFUSED = ".refused.jsonl"  # the end of the name of what a filter left out
 PERMUTATIONS = 128
 BANDS = (32, 4)  # of 4 numbers each; the curve of chances is in the chapter
 # The sketch of no elements. Making the functions takes longer than using them.
@@ -139,10 +141,11 @@ def read_documents(path: Path) -> Iterator[str]:
     A file that ends in .jsonl has one {"text": ...} a line; any other is
     text, and what stands between its empty lines is a document. Of a folder
     and those inside, all .jsonl, .md and .txt files are read, sorted by
-    path; there each file of text is one document.
+    path, but for what was `REFUSED`; there each file of text is one document.
     """
     if path.is_dir():
         found = (p for p in path.rglob("*") if p.suffix.lower() in KINDS)
+        found = (p for p in found if not p.name.endswith(REFUSED))
         files = sorted(file for file in found if file.is_file())
         if not files:
             raise ValueError(f"{path} holds no {', '.join(KINDS)} file")
@@ -206,18 +209,14 @@ ADDRESS = re.compile(
 )
 DASH = "\u2010-\u2013-"  # in a class of characters: hyphens, short dashes
 # Between commas, as in a table, stands a number of its own.
-DIGITS = re.compile(
-    rf"(?<![\w+])(?<!\d\.)\d(?:[ {DASH}]?\d){{12,}}(?!\w|\.\d)"
-)
+DIGITS = re.compile(rf"(?<![\w+])(?<!\d\.)\d(?:[ {DASH}]?\d){{12,}}(?!\w|\.\d)")
 # As they are written in North America, with or without marks in between,
 # whether or not there is such a number: 555 is for films.
 AMERICAN = re.compile(rf"""(?<![\w.+/\#$\u20ac\xa3-])(?:
     (?:1[ .{DASH}])?(?:\(\d{{3}}\)[ ]?|\d{{3}}[ .{DASH}])
     \d{{3}}[ .{DASH}]\d{{4}} | [2-9]\d{{9}}
     )(?![\w/-]|\.\d)""", re.X)  # fmt: skip
-DIALED = re.compile(
-    rf"[+(]?\d[\d ()./{DASH}]*\d(?: ?(?:x|ext\.?) ?\d{{1,5}})?"
-)
+DIALED = re.compile(rf"[+(]?\d[\d ()./{DASH}]*\d(?: ?(?:x|ext\.?) ?\d{{1,5}})?")
 IMPERSONAL = re.compile(
     r"(?<!\w)(?:version|release|section|chapter|isbn|issn|doi|rfc|v|\xa7)"
     r"[ :.]{0,2}\Z|\#\Z",  # but not "Phone #: "
@@ -498,8 +497,10 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def sketch(runs: np.ndarray) -> np.ndarray:
-    """128 numbers that stand for a set; two sets agree in as many, in the
-    mean, as is their Jaccard similarity.
+    """128 numbers that stand for a set of runs.
+
+    Two sets agree, on average, in a share of them that is their Jaccard
+    similarity.
 
     Each number is the smallest hash of the set's elements under another
     hash function (Broder, 1997, section 4). The functions are fixed. Of the
@@ -820,12 +821,39 @@ class Manifest:
 def may_fetch(robots: str, address: str, agent: str = AGENT) -> bool:
     """Whether a site's robots.txt lets a crawler read an address.
 
-    The rules are those of RFC 9309, as far as Python's parser knows them.
-    The text is given, not fetched: file it with the manifest.
+    The rules are those of RFC 9309, and in doubt the answer is no: of a path
+    with wildcards only what stands before them counts. The text is given,
+    not fetched: file it with the manifest.
     """
     parser = RobotFileParser()
-    parser.parse(robots.splitlines())
+    parser.parse(longest_first(robots))
     return parser.can_fetch(agent, address)
+
+
+def longest_first(robots: str) -> list[str]:
+    r"""The lines of a robots.txt for Python's parser, which takes the first.
+
+    The standard lets the longest path decide, and of equal ones Allow.
+
+    >>> longest_first("Allow: /\nDisallow: /a\nAllow: /b*")
+    ['disallow: /a', 'allow: /']
+    """
+    lines, rules = list[str](), list[tuple[str, str]]()
+    for line in [*re.split(r"\r\n?|\n", robots.removeprefix("\ufeff")), ""]:
+        name, _, path = line.partition("#")[0].partition(":")
+        name, path = name.strip().lower(), path.strip()
+        if name in ("allow", "disallow"):
+            rules.append((name, path))
+            continue
+        for kind, path in sorted(rules, key=lambda r: (-len(r[1]), r[0])):
+            plain = re.split(r"[*$]", path)[0]
+            if kind == "disallow" and path:
+                lines.append(f"disallow: {plain or '/'}")
+            elif plain == path:
+                lines.append(f"{kind}: {path}")
+        rules = []
+        lines.append(line)
+    return lines[:-1]
 
 
 def is_reserved(headers: Mapping[str, str]) -> bool:
@@ -894,6 +922,7 @@ def prepare(
     if not folder.name or os.path.ismount(folder.resolve()):
         raise ValueError(f"{folder} cannot be made anew; name a folder in it")
     folder = folder.resolve()  # a link stays; what it names is made anew
+    half_of(folder, [field.name for field in fields(DocumentSplits)])
     clean, redacted = clean_documents(read_documents(path), keep_pii)
     unique = remove_duplicates(clean)
     groups = group_near_duplicates(unique)
@@ -917,6 +946,22 @@ def prepare(
     )
 
 
+def half_of(folder: Path, parts: Iterable[str]) -> Path:
+    """The folder's name while it is made; ValueError if it holds others'."""
+    half = folder.with_name(folder.name + PARTIAL)
+    ours = {MANIFEST, *(f"{name}.jsonl" for name in parts)}
+    if half.is_dir():
+        for path in half.iterdir():
+            if path.name.removesuffix(PARTIAL) not in ours:
+                raise ValueError(
+                    f"{half} is needed for a while, and holds {path.name}: "
+                    "move it away, or name another folder"
+                )
+    elif half.exists():
+        raise ValueError(f"{half} is needed for a while: move it away")
+    return half
+
+
 def write_prepared(
     folder: Path,
     parts: Mapping[str, Sequence[str]],
@@ -928,7 +973,7 @@ def write_prepared(
     from_where = source_of(path.absolute()) or Source(
         path.name, str(path), "unknown", today, "", 0
     )
-    half = folder.with_name(folder.name + ".partial")
+    half = half_of(folder, parts)
     shutil.rmtree(half, ignore_errors=True)  # of an earlier try
     try:
         for name, texts in parts.items():

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -62,7 +63,7 @@ def sync_folder(folder: Path) -> None:
 
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it, each on the disk when we return."""
-    if not folder.is_dir():
+    if not folder.is_dir() and folder.parent != folder:
         make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
@@ -100,18 +101,27 @@ def replacing(path: Path) -> Iterator[Path]:
     """A path to write to that takes `path`'s name once all is written.
 
     Of an error in between nothing is left, and a file that had the name
-    keeps it. Raises FileError when the disk is full or refuses.
+    keeps it; the new one gets its permissions. Raises FileError when the
+    disk is full or refuses.
     """
-    path = Path(path)
+    path, renamed = Path(path), False
     partial = path.with_name(path.name + PARTIAL)
     try:
         make_folder(path.parent)
         partial.unlink(missing_ok=True)  # of a crash, or a link elsewhere
         yield partial
         sync(partial)
+        if path.is_file():
+            shutil.copymode(path, partial)
         os.replace(partial, path)  # one step: old before, new after
+        renamed = True
         sync_folder(path.parent)
     except OSError as error:
+        if renamed:
+            raise FileError(
+                f"{path} is written, but may not outlast a power cut: "
+                f"{error.strerror}"
+            ) from error
         if not concerns(error, partial):
             raise
         raise cannot_write(path, error) from error
@@ -130,9 +140,18 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Write text at the end of a file; a crash may leave a part of it."""
-    with explaining(path), open(path, "ab") as file:
-        file.write(text.encode())
+    """Write text at the end of a file; a crash may leave a part of it.
+
+    An error does not: the file is then as long as it was.
+    """
+    with explaining(path), open(path, "ab", buffering=0) as file:
+        size, left = file.tell(), memoryview(text.encode())
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,10 +1,11 @@
 """Three more ways to cut words into pieces, beside byte-pair encoding.
 
 Byte pairs whose last piece is marked ``</w>`` (Sennrich et al., 2016);
-WordPiece, which marks what goes on with ``##`` and takes the longest piece
-that fits (Schuster and Nakajima, 2012; Wu et al., 2016); Unigram, which
-gives each piece a probability and takes the most probable way to cut
-(Kudo, 2018), with a sign for the space (Kudo and Richardson, 2018).
+WordPiece (Schuster and Nakajima, 2012; Wu et al., 2016), which takes the
+longest piece that fits, with the ``##`` of BERT (Devlin et al., 2019) before
+what goes on; Unigram, which gives each piece a probability and takes the most
+probable way to cut (Kudo, 2018), with a sign for the space (Kudo and
+Richardson, 2018).
 
 Left out: bytes for what is not in the alphabet, normalization, and the
 prior that SentencePiece puts on its counts.
@@ -102,7 +103,7 @@ class Marks:
 
 
 ENDS = Marks(end="</w>")  # Sennrich et al. (2016)
-INSIDES = Marks(inside="##")  # BERT, after Wu et al. (2016)
+INSIDES = Marks(inside="##")  # BERT, Devlin et al. (2019)
 
 
 def by_count(together: int, first: int, second: int, total: int) -> float:
@@ -196,8 +197,9 @@ def longest_match(
 ) -> list[str]:
     """From left to right, each time the longest piece that fits.
 
-    Where none fits, the whole word is unknown, as in BERT. `pieces` had
-    better be a set or a dictionary. O(n²) looks into it for n letters.
+    Where none fits, the whole word is unknown, as in BERT, where words of
+    more than 100 letters are, too. `pieces` had better be a set or a
+    dictionary. O(n²) looks into it for n letters.
 
     >>> longest_match("lowest", {"low", "lowe", "##st", "##est"})
     ['lowe', '##st']

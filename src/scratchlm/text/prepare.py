@@ -1,7 +1,8 @@
 """From text of any size to files of tokens, in constant memory.
 
 Text is read as a stream: documents from a file of JSON lines, or one text in
-parts. It is never held as a whole, and neither are its tokens. Several
+parts. It is never held as a whole, and neither are its tokens, unless it has
+no letters: a table of numbers shows no place to cut it at. Several
 processes encode; the tokens are written in the order of the text, so how
 many there were leaves no trace.
 
@@ -146,8 +147,10 @@ def file_material(path: Path, name: str) -> Material:
     A folder that `corpus prepare` wrote is split already.
     """
     if path.is_dir():
-        train, validation = (whole_file(path / f"{part}.jsonl")
-                             for part in ("train", "validation"))
+        train, validation = (
+            whole_file(path / f"{part}.jsonl")
+            for part in ("train", "validation")
+        )
     elif path.exists() and not path.is_file():
         raise MaterialError(
             f"{path} is no file that can be read twice; write its text into "
@@ -278,7 +281,8 @@ def encode_elsewhere(
     """
     forks = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if forks else "spawn")
-    pool = ProcessPoolExecutor(workers, context, follow_parent)
+    most = 61 if sys.platform == "win32" else workers  # it knows no more
+    pool = ProcessPoolExecutor(min(workers, most), context, follow_parent)
     waiting: deque[tuple[Batch, Future[np.ndarray]]] = deque()
     try:
         for batch in batches:

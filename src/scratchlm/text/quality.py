@@ -7,7 +7,8 @@ shown good text and a heap, and says how much a page is like the former.
 try all of it on.
 
 Left out: languages other than English (the stop words are English, and words
-are what stands between spaces), lists of bad words, and ensembles of judges.
+are what stands between spaces), Gopher's limits to the characters of repeated
+lines and paragraphs, lists of bad words, and ensembles of judges.
 What is not found: a well-formed lie, and a test in other words.
 
 The rules are Gopher's (Rae et al., 2021, appendix A), with one of C4's
@@ -37,7 +38,7 @@ class Rules:
 
     words: Limits = (50, 100_000)
     word_length: Limits = (3, 10)  # characters, in the mean
-    symbols: Limits = (0, 0.1)  # number signs and ellipses, to a word
+    symbols: Limits = (0, 0.1)  # number signs, or ellipses, to a word
     letters: Limits = (0.8, 1)  # words with a letter in them
     stop_words: Limits = (2, 8)  # different ones
     bullets: Limits = (0, 0.9)  # lines that begin with one
@@ -130,7 +131,7 @@ def measure(text: str) -> dict[str, float]:
     words = text.casefold().split()
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     paragraphs = [part.strip() for part in text.split("\n\n") if part.strip()]
-    signs = sum(map(text.count, ("#", *ELLIPSIS)))
+    signs = max(text.count("#"), sum(map(text.count, ELLIPSIS)))
     found = {
         "words": len(words),
         "word_length": sum(map(len, words)) / max(len(words), 1),

@@ -146,7 +146,10 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write the manifest into a folder: all of it, or nothing."""
-        write_json(folder / MANIFEST, asdict(self))
+        found = asdict(self)
+        rows = found["shards"]
+        found["shards"] = {name: rows[name] for name in sorted(rows)}
+        write_json(folder / MANIFEST, found)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -204,6 +207,29 @@ def is_done(shard: Shard | None, piece: Piece, path: Path) -> bool:
     )
 
 
+def plan_shards(
+    tokenizer: Tokenizer,
+    paths: Sequence[Path],
+    folder: Path,
+    piece_bytes: int = SIZE,
+) -> tuple[Manifest, dict[Path, Piece]]:
+    """The shards that are done, and those to be made, with their pieces.
+
+    What has changed is struck from the manifest at once, so that nobody
+    reads old and new as one corpus.
+    """
+    pieces = cut_files(paths, piece_bytes)
+    manifest = begin(tokenizer, folder, piece_bytes, len(pieces))
+    missing = {}
+    for number, piece in enumerate(pieces):
+        path = folder / shard_name(number)
+        if not is_done(manifest.shards.get(path.name), piece, path):
+            manifest.shards.pop(path.name, None)
+            missing[path] = piece
+    manifest.write(folder)
+    return manifest, missing
+
+
 def write_shards(
     tokenizer: Tokenizer,
     paths: Sequence[Path],
@@ -214,21 +240,17 @@ def write_shards(
     """Encode files of JSON lines into shards: those that are not done yet.
 
     The manifest is written after each shard, so a run that is killed loses
-    one at most. Shards of pieces that there are no more are deleted. `workers`
+    one at most. Shards whose pieces no longer exist are deleted. `workers`
     is as in `write_material`, and leaves no trace.
     """
-    pieces = cut_files(paths, piece_bytes)
-    manifest = begin(tokenizer, folder, piece_bytes, len(pieces))
-    for number, piece in enumerate(pieces):
-        path = folder / shard_name(number)
-        if not is_done(manifest.shards.get(path.name), piece, path):
-            manifest.shards[path.name] = encode_piece(
-                tokenizer, piece, path, workers or processors()
-            )
-            manifest.write(folder)
-    manifest.write(folder)
+    manifest, missing = plan_shards(tokenizer, paths, folder, piece_bytes)
+    for path, piece in missing.items():
+        manifest.shards[path.name] = encode_piece(
+            tokenizer, piece, path, workers or processors()
+        )
+        manifest.write(folder)
     for path in folder.glob("[0-9][0-9][0-9][0-9][0-9]*.tokens"):
-        if path.stem.isdigit() and int(path.stem) >= len(pieces):
+        if path.stem.isdigit() and int(path.stem) >= manifest.pieces:
             path.unlink()
     return manifest
 
@@ -239,7 +261,7 @@ def write_shards(
 class TokenRow:
     """Rows of tokens, one after the other, that look like a single one.
 
-    It has a length, and a slice of it is an array: that is all which a
+    It has a length, and a slice of it is an array: that is all that a
     cursor asks for. Nothing is copied but what a slice wants.
     """
 

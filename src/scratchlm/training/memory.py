@@ -97,8 +97,11 @@ def chunked_loss(
     """`next_token_loss` of ``x @ weight.T``, `size` logits at a time.
 
     x (B, T, C), weight (V, C), targets (B, T). `reduction` is sum, or none
-    where no gradient is asked for.
+    where no gradient is asked for; ValueError for any other.
     """
+    known = ("sum",) if torch.is_grad_enabled() else ("sum", "none")
+    if reduction not in known:
+        raise ValueError(f"reduction={reduction!r}: here it is {known}")
     rows = max(1, size // len(weight))
     x, targets = x.flatten(0, 1), targets.flatten()
     if torch.is_grad_enabled():

@@ -266,8 +266,14 @@ def packed_features(model: GPT, batch: Packed) -> Tensor:
     ValueError for other models, and for rows longer than the context.
     """
     config = model.config
-    if config.norm_order != "pre" or config.dropout:
-        raise ValueError("packing knows pre-norm blocks without dropout only")
+    plain = all(  # and not through a window, say
+        type(block.attention) is MultiHeadAttention for block in model.blocks
+    )
+    if config.norm_order != "pre" or config.dropout or not plain:
+        raise ValueError(
+            "packing knows pre-norm blocks with plain attention, and without "
+            "dropout, only"
+        )
     check_ids(batch.ids, config.vocab_size)
     if batch.ids.shape[1] > config.context:
         raise ValueError(

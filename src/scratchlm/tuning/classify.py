@@ -27,6 +27,7 @@ from torch.nn import functional as F
 from scratchlm.evaluation.probes import log_likelihoods
 from scratchlm.generation.generate import pad_prompts
 from scratchlm.model.gpt import GPT
+from scratchlm.model.heads import evaluating
 from scratchlm.text.tokenizer import Tokenizer
 from scratchlm.text.toytown import (
     START,
@@ -327,14 +328,12 @@ def last_features(
     Dropout is off meanwhile.
     """
     check_rows(rows, model.config.context)
-    training, found = model.training, []
-    model.eval()
-    with torch.no_grad():
+    found = []
+    with torch.no_grad(), evaluating(model):
         for start in range(0, len(rows), batch_size):
             ids, lengths = pad_prompts(rows[start : start + batch_size])
             ids = ids.to(model.token.weight.device)
             found.append(pick_last(model.features(ids), lengths).cpu())
-    model.train(training)
     return torch.cat(found)
 
 
