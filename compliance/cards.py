@@ -109,6 +109,8 @@ class Told:
         """A number of the run."""
         if name in self.facts:
             return format(self.facts[name], form)
+        if self.facts:
+            return "not on file, since this model was not trained here"
         return self("model.run, with a run in it")
 
     @property

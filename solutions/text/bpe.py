@@ -48,3 +48,4 @@ def unused_tokens(words: Counter[bytes], merges: list[Pair]) -> list[bytes]:
     used = {i for word in words for i in tokenizer.encode_piece(word)}
     tokens = spell(merges)
     return [tokens[i] for i in range(256, len(tokens)) if i not in used]
+

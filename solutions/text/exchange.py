@@ -61,3 +61,4 @@ def pairs_that_tiktoken_joins(tokenizer: Tokenizer) -> set[Pair]:
                 if pair not in tokenizer.ranks:
                     found.add(pair)
     return found
+

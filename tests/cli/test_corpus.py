@@ -251,6 +251,11 @@ def test_shards(capsys: Capture, fails: Fails) -> None:
              for c in ("cut", "notes")]  # fmt: skip
     for key in ("train_tokens", "validation_tokens", "validation_bytes"):
         assert facts[0][key] == facts[1][key], key
+    Path("notes/train.refused.jsonl").write_text('{"text": "Buy now!"}\n')
+    assert main([*words, "--out", "cut"]) == 0  # what was refused stays out
+    assert f"{count} shards, {count} of them done" in capsys.readouterr().out
+    other = [word.replace("300", "400") for word in words]
+    assert "--vocab-size 400: cut" in fails([*other, "--out", "cut"])
     run = ["--corpus", "cut", "--out", "x", "--tokenizer", "characters"]
     assert "bring theirs" in fails(["train", *small, *run])
     assert not Path("x").exists()
@@ -317,6 +322,7 @@ def test_shards_of_what_cannot_be(capsys: Capture, fails: Fails) -> None:
     words += ["--out", "z"]
     assert "notes/train.jsonl, line " in fails(words)  # while it learns
     assert not Path("z").exists()
-    error = fails([*words, "--tokenizer", "own.json"])
+    own = [word for word in words if word not in ("--vocab-size", "300")]
+    error = fails([*own, "--tokenizer", "own.json"])
     assert "notes/train.jsonl, the line at byte " in error
     assert (Path("z") / "train" / "00000.tokens").exists()

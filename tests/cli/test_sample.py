@@ -51,7 +51,9 @@ def test_a_prompt_from_standard_input(
     assert capsys.readouterr().out.startswith("Mr Dunn")
 
 
-def test_line_after_line(run: Path, monkeypatch: Any, capsys: Capture) -> None:
+def test_line_after_line(
+    run: Path, monkeypatch: Any, capsys: Capture
+) -> None:
     for end in ("", "\nnever read\n"):
         typed = io.StringIO("Mr Dunn\nMrs Pell\n" + end)
         monkeypatch.setattr(sys, "stdin", typed)

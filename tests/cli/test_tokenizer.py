@@ -28,6 +28,22 @@ def test_train_and_encode(capsys: Capture) -> None:
         assert f"5 characters, {len(pieces)} tokens" in text
 
 
+def test_nothing_that_is_read_is_written_over(
+    run: Path, fails: Callable[[list[str]], str]
+) -> None:
+    text = Path("text.txt")
+    text.write_text("low lower lowest " * 20)
+    words = ["tokenizer", "train", "text.txt", "--vocab-size", "260"]
+    assert "over what is read" in fails([*words, "--out", "./text.txt"])
+    assert text.read_text().startswith("low lower")
+    kept = run / "tokenizer.json"
+    before = kept.read_bytes()
+    words = ["tokenizer", "export", "--tokenizer", str(kept), "--out"]
+    assert "over what is read" in fails([*words, str(kept)])
+    assert "is sealed" in fails([*words, str(run / "other.json")])
+    assert kept.read_bytes() == before
+
+
 def test_what_can_be_read_only_once(fails: Callable[[list[str]], str]) -> None:
     os.mkfifo("pipe")
     for words in ("tokenizer train pipe", "train --corpus pipe"):

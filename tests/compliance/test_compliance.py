@@ -5,7 +5,7 @@ import logging
 import shutil
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from compliance import people
+from compliance import cards, people
 from compliance.__main__ import ORDERED, main
 from compliance.card import Card, read_card
 from compliance.cards import training_operations
@@ -579,6 +579,19 @@ def test_where_a_repository_lies_makes_no_corpus_of_it(tmp_path: Path) -> None:
     assert len(Site((repository,)).files) == 2
     assert Site((repository,)).corpora == [repository / "data" / "story.txt"]
     assert len(Site((tmp_path / "data",)).corpora) == 2
+
+
+def test_a_model_from_elsewhere_has_a_card(tmp_path: Path) -> None:
+    """What its training took is not on file here, and that is said."""
+    run, tokenizer = tmp_path / "imported", Tokenizer([])
+    config = replace(CONFIG, vocab_size=tokenizer.vocab_size)
+    write_run(run, GPT(config), tokenizer, {})
+    found = cards.facts(run)
+    assert found["layers"] == config.layers
+    assert not found.keys() & {"tokens", "operations"}
+    told = cards.Told({}, found)
+    assert told.fact("tokens").startswith("not on file")
+    assert told.missing == []
 
 
 def test_operations_are_those_of_the_library(site: Path) -> None:

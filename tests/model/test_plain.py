@@ -57,13 +57,12 @@ def test_equals_the_model(name: str, length: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
+    "change", [
         {"norm_order": "post"},
         {"qk_norm": "layernorm"},
         {"rope_factor": 2.0},
         {"mlp": "gelu"},
-    ],
+    ]
 )
 def test_what_is_left_out_is_refused(change: dict[str, Any]) -> None:
     config = replace(FORMS["gpt2"], **change)

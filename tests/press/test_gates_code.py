@@ -9,7 +9,7 @@ from press.gates.pages import Page, inline
 
 Written = Callable[..., list[str]]
 
-COPY = """
+COPY = '''
 def attention_weights(q, k, causal=True):
     scores = q @ k.transpose(-2, -1)
     scores = scores / math.sqrt(q.shape[-1])
@@ -17,7 +17,7 @@ def attention_weights(q, k, causal=True):
         seen = causal_mask(q.shape[-2], k.shape[-2], q.device)
         scores = scores.masked_fill(~seen, -math.inf)
     return scores.softmax(dim=-1)
-""".strip()
+'''.strip()
 RENAMED = (
     COPY.replace("attention_weights", "listen")
     .replace("causal_mask", "hide")
@@ -71,9 +71,9 @@ PASTED = {
 @pytest.mark.parametrize("form", PASTED)
 def test_pasted_code_is_caught(form: str, written: Written) -> None:
     found = written("cells", PASTED[form])
-    assert any("is pasted from the library" in problem for problem in found), (
-        found
-    )
+    assert any(
+        "is pasted from the library" in problem for problem in found
+    ), found
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,9 @@ PICKLED = {
 
 
 @pytest.mark.parametrize("kind", PICKLED)
-def test_a_pickle_is_caught(kind: str, plant: Plant, written: Written) -> None:
+def test_a_pickle_is_caught(
+    kind: str, plant: Plant, written: Written
+) -> None:
     code, message = PICKLED[kind]
     [problem] = written("pickled", cell(code))
     assert message in problem
@@ -161,12 +163,8 @@ SECRETS = {
     "a password": "pass" + 'word = "hunter2-and-more"',
     "an API key": "api" + '_key = "d8f3a91c77"',
     "an address with a password": 'url = "https://me:s3' + 'cr3t@a.org/x"',
-    "a key of OpenAI": 'k = "sk-'
-    + "a1B2c3D4e5" * 2
-    + "T3Blbk"
-    + "FJ"
-    + "a1B2c3D4e5" * 2
-    + '"',
+    "a key of OpenAI": 'k = "sk-' + "a1B2c3D4e5" * 2 + "T3Blbk" + "FJ"
+    + "a1B2c3D4e5" * 2 + '"',
     "a token of Hugging Face": 'x = "hf_' + "a1B2c3D4e5" * 3 + 'abcd"',
     "a key of Google": 'x = "AI' + "zaSy" + "a1B2c3D4e5" * 3 + 'abc"',
     "a key of Anthropic": "x: sk-" + "ant-api03-" + "a1B2c3D4e5" * 3,

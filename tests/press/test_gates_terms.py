@@ -61,10 +61,8 @@ def test_a_page_explains_before_it_uses(plant: Plant) -> None:
     late = plant(
         "terms",
         "book/model/block.md",
-        lambda old: (
-            old.replace("*residual connection*", "sum", 1)
-            + "\nA residual connection is a sum. See *residual connection*.\n"
-        ),
+        lambda old: old.replace("*residual connection*", "sum", 1)
+        + "\nA residual connection is a sum. See *residual connection*.\n",
         whole=True,
     )
     assert len(late) == 1

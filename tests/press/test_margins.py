@@ -112,8 +112,6 @@ def test_a_note_and_its_paragraph_are_tied(
     document += [before, *parts, behind]
     BesideParagraph(document).run()
     assert [type(child) for child in document.children] == [
-        nodes.paragraph,
-        beside,
-        nodes.paragraph,
+        nodes.paragraph, beside, nodes.paragraph
     ]
     assert document[1].children == [parts[number] for number in order]

@@ -43,7 +43,9 @@ def test_the_list_and_its_index(tmp_path: Path) -> None:
         "Names\n=====\n\n.. renamed::\n", encoding="utf-8"
     )
     out = str(tmp_path / "out")
-    app = Sphinx(str(tmp_path), str(tmp_path), out, out, "dummy", status=None)
+    app = Sphinx(
+        str(tmp_path), str(tmp_path), out, out, "dummy", status=None
+    )
     app.build()
     tree = app.env.get_doctree("index")
     terms = [node.astext() for node in tree.findall(nodes.term)]

@@ -32,6 +32,8 @@ def test_keep_copy(tmp_path: Path) -> None:
     assert names == ["checkpoint", "checkpoint-000020", "checkpoint-000030"]
     copied = tmp_path / "checkpoint-000020" / "state.json"
     assert copied.read_text() == "20"
+    keep_copy(folder, 30, count=2)  # once more, after a crash
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
 
 
 def test_what_a_crash_has_left_is_cleared_away(

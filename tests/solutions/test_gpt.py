@@ -82,7 +82,9 @@ META = {
 }
 
 
-def as_meta(state: dict[str, Tensor], config: GPTConfig) -> dict[str, Tensor]:
+def as_meta(
+    state: dict[str, Tensor], config: GPTConfig
+) -> dict[str, Tensor]:
     """The library's file of a Llama as Meta publishes it.
 
     The way back of what convert_llama_weights_to_hf.py does with each head.

@@ -51,7 +51,9 @@ def test_a_mixture_has_its_shares_and_order() -> None:
 
 def test_a_sample_is_fair() -> None:
     drawn = Counter(
-        number for seed in range(2000) for number in sample(range(10), 3, seed)
+        number
+        for seed in range(2000)
+        for number in sample(range(10), 3, seed)
     )
     assert sorted(drawn) == list(range(10))
     assert all(abs(drawn[i] - 600) < 100 for i in range(10))

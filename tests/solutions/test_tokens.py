@@ -31,8 +31,7 @@ def test_a_third_is_never_seen() -> None:
     assert share_seen(10_000, 10_000) == pytest.approx(1 - np.exp(-1), abs=1e-4)
     assert share_seen(10, 0) == 0
     seen = {
-        int(x)
-        for step in range(100)
+        int(x) for step in range(100)
         for x in random_windows(np.arange(101), 1, 1, 5, step)[0].flatten()
     }
     assert len(seen) / 100 == pytest.approx(share_seen(100, 100), abs=0.12)

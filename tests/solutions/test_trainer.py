@@ -9,7 +9,9 @@ from scratchlm.model.gpt import GPT, gpt2_config
 from scratchlm.text.tokens import BatchCursor
 from solutions.training.trainer import MovingAverage, rate_test, utilization
 
-CONFIG = gpt2_config(vocab_size=11, context=8, layers=1, heads=2, channels=16)
+CONFIG = gpt2_config(
+    vocab_size=11, context=8, layers=1, heads=2, channels=16
+)
 
 
 def test_moving_average() -> None:

@@ -367,10 +367,8 @@ def test_what_is_no_tokenizer_is_one_sentence(text: str) -> None:
         ({"merges": [["a b", "c"]]}, "alphabet of bytes"),
         ({"merges": [["a"]]}, "cannot be read"),
         ({"vocab": {"a": 0}}, "cannot be read"),
-        (
-            {"vocab": dict.fromkeys(byte_alphabet(), 0.5), "merges": []},
-            "cannot be read",
-        ),
+        ({"vocab": dict.fromkeys(byte_alphabet(), 0.5), "merges": []},
+         "cannot be read"),
         ({"vocab": None}, "cannot be read"),
     ],
 )

@@ -293,7 +293,9 @@ def test_no_more_is_read_than_is_under_way(
         assert batch.first + len(batch.texts) <= read
         ahead = sum(map(len, STORIES[batch.first + len(batch.texts) : read]))
         assert ahead < (0 if number < 2 else 6) * (1000 + 900) + 1000
-    assert ids.tolist() == encode_batch(town.to_json(), batch, True).tolist()
+    assert ids.tolist() == encode_batch(
+        town.to_json(), batch, True
+    ).tolist()
     done.close()
 
 

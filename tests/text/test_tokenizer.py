@@ -158,11 +158,8 @@ def test_unknown_special_tokens_are_refused(town: Tokenizer) -> None:
 def test_training_does_not_learn_from_special_tokens() -> None:
     texts = [f"ab{END}" * 50]
     tokenizer = Tokenizer.train(texts, 300)
-    assert not any(
-        b"end" in t
-        for i, t in tokenizer.tokens.items()
-        if i < 256 + len(tokenizer.merges)
-    )
+    assert not any(b"end" in t for i, t in tokenizer.tokens.items()
+                   if i < 256 + len(tokenizer.merges))
     assert tokenizer.vocab_size == 258  # ab, and the end
 
 
@@ -419,9 +416,7 @@ def test_all_special_tokens_can_be_allowed_by_one_word() -> None:
     special = {"<|a|>": 256, "<|b|>": 257}
     tokenizer = Tokenizer([], special)
     assert tokenizer.encode("<|a|>x<|b|>", allowed_special="all") == [
-        256,
-        ord("x"),
-        257,
+        256, ord("x"), 257,
     ]
     assert Tokenizer([]).encode("x", allowed_special="all") == [ord("x")]
     with pytest.raises(ValueError, match='or "all", and not'):

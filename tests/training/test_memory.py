@@ -375,6 +375,16 @@ def test_chunks_equal_the_whole(
             )
 
 
+def test_what_chunks_cannot_be_reduced_to_is_refused() -> None:
+    x, weight = torch.randn(1, 3, 5), torch.randn(13, 5)
+    targets = torch.tensor([[1, 2, 3]])
+    for reduction in ("mean", "none"):
+        with pytest.raises(ValueError, match=f"reduction='{reduction}'"):
+            chunked_loss(x, weight, targets, reduction)
+    with torch.no_grad(), pytest.raises(ValueError, match="'mean'"):
+        chunked_loss(x, weight, targets, "mean")
+
+
 @pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16"])
 def test_chunks_of_weights_in_another_format(dtype: str) -> None:
     generator, kind = torch.Generator().manual_seed(0), getattr(torch, dtype)

@@ -198,7 +198,9 @@ def test_hidden_matrices_are_those_of_the_blocks(tied: bool) -> None:
     shape = {"vocab_size": 32, "context": 8, "layers": 2, "heads": 2}
     for make in (gpt2_config, llama_config):
         model = GPT(make(**shape, channels=8, tied=tied))
-        inside = {p for p in model.blocks.parameters() if p.ndim == 2}
+        inside = {
+            p for p in model.blocks.parameters() if p.ndim == 2
+        }
         assert set(hidden_matrices(model)) == inside
 
 
@@ -215,10 +217,9 @@ def test_every_parameter_has_one_optimizer() -> None:
     ]
     assert len(owned) == len(set(owned)) == len(list(model.parameters()))
     decays = {g["weight_decay"]: g["params"] for g in adamw.param_groups}
-    assert all(
-        p.ndim < 2 or p is model.token.weight or p is model.position.weight  # type: ignore[union-attr]
-        for p in decays[0.0]
-    )
+    assert all(p.ndim < 2 or p is model.token.weight
+               or p is model.position.weight  # type: ignore[union-attr]
+               for p in decays[0.0])
 
 
 def test_an_untied_head_decays_with_adamw() -> None:

@@ -61,10 +61,14 @@ def test_adamw_is_torchs_adamw(
     lr: float, decay: float, betas: tuple[float, float]
 ) -> None:
     ours, theirs = make(), make()
-    got = train(ours, AdamW(ours.parameters(), lr, betas, weight_decay=decay))
+    got = train(
+        ours, AdamW(ours.parameters(), lr, betas, weight_decay=decay)
+    )
     wanted = train(
         theirs,
-        torch.optim.AdamW(theirs.parameters(), lr, betas, weight_decay=decay),
+        torch.optim.AdamW(
+            theirs.parameters(), lr, betas, weight_decay=decay
+        ),
     )
     torch.testing.assert_close(got, wanted, atol=2e-6, rtol=1e-5)
 

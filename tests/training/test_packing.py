@@ -21,6 +21,7 @@ from torch.nn.attention.flex_attention import (
 
 from scratchlm.model.gpt import GPT, gpt2_config, llama_config
 from scratchlm.model.published import from_published, read_form
+from scratchlm.model.window import use_window
 from scratchlm.training.memory import IGNORED, count_targets
 from scratchlm.training.packing import (
     Packed,
@@ -176,6 +177,14 @@ def test_rows_that_do_not_fit_are_refused() -> None:
         lay_out([[([1, 2], [2, 3]), ([1, 2, 3], [2, 3, 4])]], 4)
     with pytest.raises(ValueError, match="2 tokens and 1 targets"):
         lay_out([[([1, 2], [2])]], 4)
+
+
+def test_attention_of_another_kind_is_refused() -> None:
+    model = GPT(llama_config(11, 16, layers=1, heads=2, channels=8))
+    batch = lay_out([[([1, 2, 3], [2, 3, 4])]], 4)
+    packed_loss(model, batch)
+    with pytest.raises(ValueError, match="plain attention"):
+        packed_loss(use_window(model, 2), batch)
 
 
 def test_batches_go_through_all_and_shuffle() -> None:

@@ -1163,7 +1163,9 @@ def test_patience_begins_anew_with_every_best(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
     losses = iter([3.0, 4.0, 2.0, 5.0, 1.0, 9.0, 9.0, 0.0])
-    monkeypatch.setattr(module, "validation_loss", lambda *a, **k: next(losses))
+    monkeypatch.setattr(
+        module, "validation_loss", lambda *a, **k: next(losses)
+    )
     trainer = make(tmp_path, steps=30, evaluate_every=1, patience=2)
     assert trainer.fit() == 1.0
     assert trainer.step == 7
@@ -1173,7 +1175,9 @@ def test_the_best_weights_are_those_of_the_best_evaluation(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
     losses = iter([3.0, 1.0, 2.0, 4.0])
-    monkeypatch.setattr(module, "validation_loss", lambda *a, **k: next(losses))
+    monkeypatch.setattr(
+        module, "validation_loss", lambda *a, **k: next(losses)
+    )
     trainer = make(tmp_path, steps=4, evaluate_every=1, snapshots=(2,))
     trainer.fit()
     wanted = load_model(tmp_path, snapshot=2).state_dict()

@@ -318,7 +318,7 @@ BUGS = {
         "if self.running:",
     ),
     "the stop token stops nothing": (
-        "if token == request.stop_id:",
-        "if token is request.stop_id is None:",
+        "elif token == row.request.stop_id:",
+        "elif token is row.request.stop_id is None:",
     ),
 }

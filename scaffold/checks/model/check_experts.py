@@ -241,11 +241,11 @@ BUGS = {
         "even = routing.chosen.numel()",
     ),
     "the balance loss lacks its factor": (
-        "return len(mean_share) * (load(routing) @ mean_share)",
-        "return load(routing) @ mean_share",
+        "return len(mean_share) * (load(routing) * mean_share).sum()",
+        "return (load(routing) * mean_share).sum()",
     ),
     "the balance loss squares the shares": (
-        "(load(routing) @ mean_share)",
+        "(load(routing) * mean_share).sum()",
         "(mean_share @ mean_share)",
     ),
     "loads are per token, not per choice": (

@@ -394,11 +394,11 @@ BUGS = {
         "return self.out(attended)",
     ),
     "maps are those of the model in training": (
-        "model.eval()(ids)",
-        "model(ids)",
+        "with torch.no_grad(), evaluating(model):",
+        "with torch.no_grad():",
     ),
     "the model stays in evaluation": (
-        "part.training = mode",
+        "part.training = True",
         "part.training = False",
     ),
     "a norm for all heads mixes positions": (

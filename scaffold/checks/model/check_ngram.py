@@ -60,7 +60,9 @@ def check_longer_contexts_are_told_apart() -> None:
 
 def check_smoothing_is_required() -> None:
     """Without it, what was never seen is infinitely surprising."""
-    raises(ValueError, lambda: ngram.NGram(2, 5, 0.0), "a smoothing of 0")
+    raises(
+        ValueError, lambda: ngram.NGram(2, 5, 0.0), "a smoothing of 0"
+    )
     raises(
         ValueError,
         lambda: ngram.NGram(2, 3, 0.1).fit(np.array([0, 1, 3])),

@@ -384,7 +384,7 @@ BUGS = {
         "if False:",
     ),
     "the queue has no end": (
-        "if waiting + len(choices) > self.limits.waiting:",
+        "if waiting + texts > self.limits.waiting:",
         "if False:",
     ),
     "any name of this machine will do": (

@@ -251,8 +251,8 @@ BUGS = {
         "func in (NUMBER, *SIZED)",
     ),
     "a copy to the device is free": (
-        "return leaves != comes and not told",
-        "return leaves and not comes",
+        'return not inputs.get("non_blocking")',
+        'return False',
     ),
     "the state is that of what was fetched": (
         "return self.place",

@@ -497,7 +497,7 @@ BUGS = {
         "            assert isinstance",
     ),
     "the learning rate is not put together": (
-        '        its |= {k: v for k, v in mine.items() if k != "params"}',
+        "        its |= settings_of(mine)",
         "        pass",
     ),
     "moments are not loaded": (

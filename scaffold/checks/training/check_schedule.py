@@ -144,8 +144,8 @@ BUGS = {
         "rate",
     ),
     "the stable part takes the time of the warm-up": (
-        "steps - warmup - round(decay_fraction * steps)",
-        "steps - round(decay_fraction * steps)",
+        "stable = steps - warmup - decay",
+        "stable = steps - decay",
     ),
     "the noise is divided by all batches": (
         "/ (count - 1)",

@@ -438,7 +438,7 @@ BUGS = {
         "yield LabeledBatch(ids, lengths, labels[: len(some)])",
     ),
     "features leave the model in evaluation": (
-        "    model.train(training)\n    return torch.cat(found)",
-        "    return torch.cat(found)",
+        "    with torch.no_grad(), evaluating(model):",
+        "    model.eval()\n    with torch.no_grad():",
     ),
 }

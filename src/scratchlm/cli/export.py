@@ -128,7 +128,9 @@ def export(
             name = f"{called}-{dtype}.gguf"
             begin = data.get("begin", ())
             with new_folder(to) as half:
-                export_gguf(half / name, model, tokenizer, dtype, called, begin)
+                export_gguf(
+                    half / name, model, tokenizer, dtype, called, begin
+                )
                 for other, said in others.items():
                     write_text(half / other, said)
                 write_seal(half, {p.name: entry(p) for p in half.iterdir()})

@@ -35,7 +35,9 @@ def curves(logs: Mapping[str, Log]) -> dict[str, Curve]:
             "training": curve(log, "train_loss"),
             "validation": curve(log, "validation_loss"),
         }
-    return {name: curve(log, "validation_loss") for name, log in logs.items()}
+    return {
+        name: curve(log, "validation_loss") for name, log in logs.items()
+    }
 
 
 def drawable(picture: str, encoding: str) -> str:

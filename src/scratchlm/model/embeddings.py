@@ -99,7 +99,9 @@ def sinusoidal_positions(context: int, channels: int) -> Tensor:
     return pairs.flatten(1)  # (T, C)
 
 
-def slow_down(frequencies: Tensor, factor: float, original: int) -> Tensor:
+def slow_down(
+    frequencies: Tensor, factor: float, original: int
+) -> Tensor:
     """The waves of a model made for `original` positions, for `factor` times.
 
     Waves of more than `original` positions get `factor` times as long, those

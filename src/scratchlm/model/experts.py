@@ -226,5 +226,5 @@ def balance_loss(routing: Routing) -> Tensor:
     tensor(1.)
     """
     mean_share = routing.shares.mean(dim=0)  # (E,)
-    together = load(routing) * mean_share  # no product that autocast rounds
-    return len(mean_share) * together.sum()
+    # as a matrix product, autocast would round it
+    return len(mean_share) * (load(routing) * mean_share).sum()

@@ -238,9 +238,8 @@ def find_pattern(pre_tokenizer: Mapping[str, Any]) -> str:
         if found and keeps:
             check_alike(found)
             return str(found)
-    shown = [
-        {**step, "pattern": list(step.get("pattern", ()))} for step in steps
-    ]
+    shown = [{**step, "pattern": list(step.get("pattern", ()))}
+             for step in steps]
     raise ExchangeError(
         "its pre-tokenizer does not cut by one pattern and keep all of the "
         f"text, as ours does: {json.dumps(shown)}"

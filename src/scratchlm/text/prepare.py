@@ -147,10 +147,8 @@ def file_material(path: Path, name: str) -> Material:
     A folder that `corpus prepare` wrote is split already.
     """
     if path.is_dir():
-        train, validation = (
-            whole_file(path / f"{part}.jsonl")
-            for part in ("train", "validation")
-        )
+        train, validation = (whole_file(path / f"{part}.jsonl")
+                             for part in ("train", "validation"))
     elif path.exists() and not path.is_file():
         raise MaterialError(
             f"{path} is no file that can be read twice; write its text into "

@@ -87,16 +87,14 @@ class TokenWriter:
     def finish(self) -> None:
         """Write the header, now that the number of tokens is known."""
         self.file.seek(0)
-        self.file.write(
-            HEADER.pack(
-                MAGIC,
-                VERSION,
-                self.kind.itemsize,
-                self.vocab_size,
-                self.count,
-                self.seal,
-            )
-        )
+        self.file.write(HEADER.pack(
+            MAGIC,
+            VERSION,
+            self.kind.itemsize,
+            self.vocab_size,
+            self.count,
+            self.seal,
+        ))
 
 
 @contextmanager
