@@ -122,7 +122,8 @@ def check_families() -> None:
         ("olmo2", "qk_norm", "rmsnorm_all"),
         ("olmo2", "norm_order", "branch"),
     ):
-        form = published.read_form({**FILE, "model_type": family})
+        file = {**FILE, "head_dim": 2, "model_type": family}
+        form = published.read_form(file)
         equal(getattr(form, field), wanted, f"{field} of {family}")
     wide = published.read_form({**FILE, "model_type": "qwen3", "head_dim": 6})
     equal(wide.head_size, 6, "head_size of a Qwen3 with head_dim 6")
