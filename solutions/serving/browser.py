@@ -135,13 +135,14 @@ def keep_codes(script: str) -> str:
     )
 
 
-ATTEND = "x = add(x, this.attention(i, this.norm(`${block}.norm1`, x)));"
-THINK = """const read = this.norm(`${block}.norm2`, x);
-      x = add(x, this.feedForward(`${block}.mlp`, read));"""
+ATTEND = "x = add(x, this.attention(i, this.norm(`${at}.norm1`, x)));"
+THINK = (
+    "x = add(x, this.feedForward(`${at}.mlp`, this.norm(`${at}.norm2`, x)));"
+)
 ATTEND_AROUND = """x = this.around(
-        `${block}.norm1`, x, (y) => this.attention(i, y));"""
+        `${at}.norm1`, x, (y) => this.attention(i, y));"""
 THINK_AROUND = """x = this.around(
-        `${block}.norm2`, x, (y) => this.feedForward(`${block}.mlp`, y));"""
+        `${at}.norm2`, x, (y) => this.feedForward(`${at}.mlp`, y));"""
 LAST = 'this.norm("norm", x));'
 LAST_UNLESS = 'c.norm_order === "post" ? x : this.norm("norm", x));'
 AROUND = """  /** A part of a block, added to the stream, with its norm. */

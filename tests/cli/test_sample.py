@@ -145,7 +145,8 @@ def test_another_tokenizer_is_refused(run: Path, fails: Fails) -> None:
     shutil.copytree(run, copy)
     Path("own.txt").write_text("other words, " * 99, encoding="utf-8")
     words = ["own.txt", "--vocab-size", "300", "--out"]
-    assert main(["tokenizer", "train", *words, "copy/tokenizer.json"]) == 0
+    assert main(["tokenizer", "train", *words, "own.json"]) == 0
+    shutil.copyfile("own.json", "copy/tokenizer.json")
     for command in ("sample", "evaluate"):
         assert "tokenizer.json" in fails([command, "--run", "copy"])
         error = fails([command, "--run", "copy", "--no-verify"])
