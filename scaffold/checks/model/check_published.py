@@ -184,7 +184,7 @@ def check_gpt2_is_turned() -> None:
 def check_short_names() -> None:
     """A file without a head has names without their first word."""
     for family, top in (("gpt2", "transformer."), ("llama", "model.")):
-        file = GPT2_FILE if family == "gpt2" else {**FILE, "head_dim": 2}
+        file = GPT2_FILE if family == "gpt2" else FILE
         form = published.read_form({**file, "model_type": family})
         theirs = numbered(form)
         short = {name.removeprefix(top): w for name, w in theirs.items()}

@@ -252,7 +252,7 @@ BUGS = {
     ),
     "a copy to the device is free": (
         'return not inputs.get("non_blocking")',
-        'return False',
+        "return outside(given[-1])",
     ),
     "the state is that of what was fetched": (
         "return self.place",

@@ -627,7 +627,7 @@ class Service:
             raise Refused(400, str(error), "prompt") from error
 
     def check(self, asked: Asked, prompts: Sequence[Sequence[int]]) -> None:
-        """Refuse what cannot be read, and a stream's wishes for none."""
+        """Refuse what cannot be read, and a stream's options without one."""
         self.check_prompts(asked.model, prompts)
         if asked.stream_options and not asked.stream:
             raise Refused(400, "this is no stream", "stream_options")
