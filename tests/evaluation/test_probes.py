@@ -41,6 +41,7 @@ from scratchlm.text.toytown import (
     calculate,
     inflect,
     join,
+    number_word,
     parse,
     write_corpus,
     write_stories,
@@ -155,6 +156,41 @@ def test_a_question_tempts_with_what_the_story_named() -> None:
             names = [c.strip(" .") for c in probe.candidates]
             others = named - {names[probe.answer]}
             assert not others or others & {*names}
+
+
+NUMBERS = {number_word(n): n for n in range(40)}
+
+
+def number_in(candidate: str) -> int:
+    words = candidate.lower().strip(" .").split()
+    return next(NUMBERS[word] for word in words if word in NUMBERS)
+
+
+def test_the_rank_of_a_sum_does_not_give_it_away() -> None:
+    """Always the second, say, is right about as often as blind choice."""
+    summed = [p for p in probes(seed=13, n=200) if p.kind == "sums"]
+    ranks = Counter(
+        sorted(p.candidates, key=number_in).index(p.candidates[p.answer])
+        for p in summed
+    )
+    assert len(ranks) == 4
+    assert max(ranks.values()) < 0.35 * len(summed), ranks
+
+
+def test_a_trade_is_not_told_by_its_number() -> None:
+    """Of one person, "innkeepers" could be struck out without a story."""
+    plural = {
+        word.forms["trade"] for word in TOWN.words["people"] if word.count > 1
+    }
+    assert len(plural) == 3
+    trades = [
+        probe
+        for probe in probes(seed=13, n=200)
+        if probe.kind == "cloze" and probe.prompt.endswith(" the")
+    ]
+    assert len(trades) > 50
+    for probe in trades:
+        assert not plural & {c.strip(" ,") for c in probe.candidates}
 
 
 def slot_of(template: str) -> Slot:

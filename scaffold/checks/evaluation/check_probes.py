@@ -77,18 +77,29 @@ def check_places() -> None:
 
 
 def check_tempting() -> None:
-    """Wrong sums are next to the right one."""
+    """Wrong sums are the neighbors of the right one, below it or above."""
     _, gaps = probes.tell_with_gaps(random.Random(0))
     (slot,) = parse("{n-m}")
     facts = {"n": Word({}, 9), "m": Word({}, 3)}
     assert isinstance(slot, Slot)
-    gap = gaps[0]._replace(slot=slot, facts=facts)
-    wrong = probes.distractors("sums", gap, random.Random(1))
+    gap, draw = gaps[0]._replace(slot=slot, facts=facts), random.Random(1)
+    numbers = ["three", "four", "five", "six", "seven", "eight", "nine"]
+    smaller = set()  # how many of the wrong ones are below six
+    for _ in range(40):
+        wrong = probes.distractors("sums", gap, draw)
+        places = sorted(numbers.index(w) for w in {*wrong, "six"} & {*numbers})
+        equal(
+            [place - places[0] for place in places],
+            [0, 1, 2, 3],
+            f"{wrong} and six, as four numbers in a row",
+            hint="sort by the distance from a place near the right number",
+        )
+        smaller.add(places.index(3))
     equal(
-        {"five", "seven"} < set(wrong) <= {"four", "five", "seven", "eight"},
-        True,
-        f"{wrong} are next to six",
-        hint="sort by the distance from the right number",
+        smaller,
+        {0, 1, 2, 3},
+        "how many of three wrong sums are below the right one",
+        hint="draw it, or the answer's rank gives it away",
     )
 
 
@@ -199,8 +210,12 @@ BUGS = {
         "0",
     ),
     "wrong sums are far from the right one": (
-        "far = abs(word.count - right.count)",
-        "far = -abs(word.count - right.count)",
+        "far = abs(word.count - middle)",
+        "far = -abs(word.count - middle)",
+    ),
+    "as many wrong sums below the right one, each time": (
+        "draw.choice((-1.5, -0.5, 0.5, 1.5))",
+        "0.5",
     ),
     "prompt and candidate are encoded apart": (
         "whole = tokenizer.encode(prompt + candidate)",

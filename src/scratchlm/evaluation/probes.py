@@ -145,9 +145,10 @@ def kind_of(story: str, gaps: Sequence[Gap], place: int) -> Kind | None:
     if slot.form in ("her", "him"):  # behind "she" a verb gives it away
         return "reference"
     if slot.form in ("trade", "place"):
-        name = gap.facts[slot.subject].forms[""]
-        if TAG.fullmatch(story[: gap.start].rpartition(name)[2]):
-            return "cloze"
+        owner = gap.facts[slot.subject]
+        told = story[: gap.start].rpartition(owner.forms[""])[2]
+        shown = slot.form == "trade" and owner.count > 1  # by the plural
+        return "cloze" if TAG.fullmatch(told) and not shown else None
     return None
 
 
@@ -177,16 +178,19 @@ def alternatives(gap: Gap) -> list[Word]:
 def distractors(kind: Kind, gap: Gap, draw: random.Random) -> list[str]:
     """Wrong texts for a gap, the most tempting ones, each once.
 
-    Of sums, the results next to the right one; of all else, what the story
-    has named already. Where that is not enough, chance decides.
+    Of sums, neighbors of the right one, as likely below it as above; of all
+    else, what the story has named already. Where that is not enough, chance
+    decides. Beside one person's trade, none in the plural.
     """
     named = {word.forms.get("") for word in gap.facts.values()}
     right = calculate(gap.slot, gap.facts)
+    middle = right.count + draw.choice((-1.5, -0.5, 0.5, 1.5))
 
-    def remoteness(word: Word) -> tuple[int, float]:
-        far = abs(word.count - right.count)
+    def remoteness(word: Word) -> tuple[bool, float, float]:
+        other = kind == "cloze" and word.count != right.count
+        far = abs(word.count - middle)
         new = word.forms.get("") not in named
-        return far if kind == "sums" else new, draw.random()
+        return other, far if kind == "sums" else new, draw.random()
 
     ranked = sorted(alternatives(gap), key=remoteness)
     texts = dict.fromkeys(fill(gap, word) for word in ranked)
