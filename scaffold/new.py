@@ -11,7 +11,7 @@ from typing import Any
 
 from scaffold.emit import check_target, emit, holds, outer, write
 from scaffold.join import join, refuse_others, taken, targets
-from scaffold.plan import Limits, Plan, ScaffoldError, budgets
+from scaffold.plan import Limits, Plan, ScaffoldError, budgets, seen_from
 from scaffold.repository import check_branch, git
 from scaffold.stamp import STAMP, answers
 from scaffold.wishes import Wishes
@@ -50,6 +50,7 @@ def new(options: argparse.Namespace) -> int:
         options.start,
         limits=limits(options),
         mode=options.mode,
+        corpus=seen_from(out, options.data),
     )
     if options.dry_run:
         return dry_run(plan, out, wishes, options)

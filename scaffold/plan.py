@@ -1,6 +1,7 @@
 """For whom a repository is, and what it will train on which machine."""
 
 import math
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -103,6 +104,7 @@ class Plan:
     start: str = ""  # the first day of the calendar; "": no calendar
     limits: Limits = Limits()
     mode: str = ""  # stubs or solutions; "": as the track has it
+    corpus: str = ""  # the text as the repository names it; "": in full
 
     def __post_init__(self) -> None:
         """Refuse unknown names, and a text that cannot be trained on."""
@@ -238,7 +240,8 @@ class Plan:
         settings = {**budget["toytown"], "max_minutes": 60.0 * budget["hours"]}
         if self.data is None:
             return settings
-        settings |= {"corpus": str(self.data.absolute()), **budget["text"]}
+        named = self.corpus or str(self.data.absolute())
+        settings |= {"corpus": named, **budget["text"]}
         del settings["characters"]
         settings["steps"] = self.steps(settings)
         settings["warmup"] = min(settings["warmup"], settings["steps"] // 10)
@@ -275,6 +278,17 @@ class Plan:
             "parameters have use for; more text, or a smaller budget, will "
             "make a better model"
         )
+
+
+def seen_from(folder: Path, path: Path | None) -> str:
+    """How the repository in a folder names a text; "" where there is none.
+
+    From its own folder, so that nothing tells whose machine made it, and both
+    can be moved together.
+    """
+    if path is None:
+        return ""
+    return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
 
 
 def check_text(path: Path, tokens: int) -> None:

@@ -45,7 +45,7 @@ class Stamp:
 
         They do not depend on the reader's text, which may be gone by now.
         """
-        names = {f.name for f in fields(Plan)} - {"data", "limits"}
+        names = {f.name for f in fields(Plan)} - {"data", "limits", "corpus"}
         said = {k: v for k, v in self.answers.items() if k in names}
         try:
             return Plan(**said)
@@ -98,10 +98,12 @@ def answers(plan: Plan, wishes: Wishes) -> dict[str, Any]:
     ):
         for field in fields(part):
             value = getattr(part, field.name)
-            if isinstance(value, Path):
-                value = str(value.absolute())
+            if isinstance(value, Path):  # the text
+                value = plan.corpus or str(value.absolute())
             if isinstance(value, Limits) or value in (None, ""):
                 continue
+            if field.name == "corpus":
+                continue  # the same text
             if empty is None or value != getattr(empty, field.name):
                 found[field.name] = value
     return found

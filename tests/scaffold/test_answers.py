@@ -3,6 +3,9 @@
 import re
 import shlex
 import signal
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -99,7 +102,38 @@ def test_a_text_is_looked_for_beside_the_answers(tmp_path: Path) -> None:
     answers.write_text('data = "text.txt"\ntrack = "beginner"\n')
     out = tmp_path / "llm"
     assert main([str(out), "--answers", str(answers), "--no-git"]) == 0
-    assert read_stamp(out).answers["data"] == str(tmp_path / "text.txt")
+    assert read_stamp(out).answers["data"] == "../text.txt"
+    again = tmp_path / "deeper" / "again"
+    stamp = str(out / ".scaffold.toml")
+    assert main([str(again), "--answers", stamp, "--no-git"]) == 0
+    assert read_stamp(again).answers["data"] == "../../text.txt"
+
+
+def test_a_repository_does_not_tell_whose_machine_made_it(
+    tmp_path: Path,
+) -> None:
+    """Nor does it lose its text when both are moved."""
+    home = tmp_path / "home" / "ada"
+    (home / "my texts").mkdir(parents=True)
+    (home / "my texts" / "a.txt").write_bytes(b"So they wrote. " * 20_000)
+    out = home / "llm"
+    words = [*BEGINNER, str(out), "--no-git"]
+    assert main([*words, "--data", str(home / "my texts" / "a.txt")]) == 0
+    config = tomllib.loads((out / "config.toml").read_text(encoding="utf-8"))
+    assert config["corpus"] == "../my texts/a.txt"
+    for name, text in all_of(out).items():
+        assert str(tmp_path).encode() not in text, name
+    home.rename(tmp_path / "home" / "grace")
+    program = tmp_path / "home" / "grace" / "llm" / "train.py"
+    said = subprocess.run(  # from a folder that is not its own
+        [sys.executable, str(program), "--dry-run", "--device", "cpu"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr
+    assert "tokens" in said.stdout
 
 
 def test_defaults_are_a_beginners(
