@@ -12,7 +12,7 @@ from compliance.rules import (
     Site,
     described,
     rule,
-    text_of,
+    source_text,
     texts_in,
 )
 from scratchlm.text.corpus import (
@@ -28,7 +28,6 @@ from scratchlm.text.corpus import (
     source_of,
 )
 from scratchlm.text.files import file_sha256
-from scratchlm.training.checkpoint import has_run
 
 LICENSES = Path(__file__).with_name("licenses.yml")
 PREPARE = "python -m scratchlm corpus prepare"
@@ -53,9 +52,9 @@ def sources(corpus: Path) -> tuple[Source, ...]:
 @rule("runs", "AI Act, Article 53(1)(d)", "2025-08-02")
 def origin(run: Path, site: Site) -> Findings:
     """The text that a run has learned from is known, and on file."""
-    name = text_of(run)
+    name = source_text(run)
     path = Path(name)
-    known = name == MADE or name in TEXTS or has_run(path)
+    known = name == MADE or name in TEXTS
     if not name:
         yield Finding(
             f"{run / 'config.json'}",

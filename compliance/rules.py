@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+from scratchlm.cli.corpus import ORIGIN
 from scratchlm.text.corpus import BESIDE, KINDS, MANIFEST
 from scratchlm.text.files import SEAL, FileError, read_json
 from scratchlm.training.checkpoint import has_run
@@ -141,7 +142,7 @@ class Site:
 
         And what the runs have read, wherever that lies.
         """
-        read = [text_of(run) for run in self.runs]
+        read = [source_text(run) for run in self.runs]
         files = [file for path in self.paths for file in in_data(path)]
         files += [p for p in self.paths if p.is_file()]
         found = [p.parent for p in self.files if p.name == MANIFEST]
@@ -229,6 +230,31 @@ def text_of(run: Path) -> str:
         return str(data.get("text", data)["corpus"])
     except (FileError, LookupError, TypeError, AttributeError):
         return ""
+
+
+def source_text(run: Path) -> str:
+    """The text that a run learned from, whatever handed on its tokens.
+
+    A run may have the tokens of another run, or of shards; "" where one of
+    them does not say from which text they are.
+    """
+    name, seen = text_of(run), {""}
+    while name not in seen:
+        seen.add(name)
+        if has_run(Path(name)):
+            name = text_of(Path(name))
+        elif Path(name, ORIGIN).is_file():
+            name = text_of_shards(Path(name))
+    return name
+
+
+def text_of_shards(folder: Path) -> str:
+    """The folder whose text was encoded as these shards; or ""."""
+    try:
+        seen = str(read_json(folder / ORIGIN)["corpus"])
+    except (FileError, LookupError, TypeError):
+        return ""
+    return os.path.normpath(folder / seen)
 
 
 def described(corpus: Path) -> bool:

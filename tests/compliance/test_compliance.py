@@ -18,8 +18,9 @@ from compliance import cards, people
 from compliance.__main__ import ORDERED, main
 from compliance.card import Card, read_card
 from compliance.cards import training_operations
-from compliance.rules import KINDS_OF, RULES, Site
+from compliance.rules import KINDS_OF, RULES, Site, source_text
 from scratchlm.cli import serve as command
+from scratchlm.cli.app import main as scratchlm
 from scratchlm.model.gpt import GPT, flops_per_token, gpt2_config
 from scratchlm.serving import server
 from scratchlm.serving.export import export_folder, write_run
@@ -350,6 +351,32 @@ def test_a_text_that_the_library_knows_has_an_origin(
 ) -> None:
     say(site / "runs/1", corpus)
     assert report(capsys, str(site), "--only", "origin")[0] == 0
+
+
+def test_the_tokens_of_another_run_are_those_of_its_text(
+    site: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Run 2 has the tokens of run 1, and run 1 those of shards."""
+    shutil.copytree(site / "runs/1", site / "runs/2")
+    say(site / "runs/2", str(site / "runs/1"))
+    corpus, cut = site / "data/stories", site / "cut"
+    words = ["corpus", "shards", str(corpus), "--out", str(cut)]
+    assert scratchlm([*words, "--vocab-size", "300"]) == 0
+    capsys.readouterr()
+    say(site / "runs/1", str(cut))
+    assert Path(source_text(site / "runs/2")) == corpus
+    assert report(capsys, str(site), "--only", "origin")[0] == 0
+    shutil.rmtree(corpus)
+    code, [rule] = report(capsys, str(site), "--only", "origin")
+    assert code == 1
+    places = [f["place"].removeprefix(f"{site}/") for f in rule["findings"]]
+    assert places == ["runs/1/config.json", "runs/2/config.json"]
+    assert str(corpus) in rule["findings"][0]["what"]
+    write_json(cut / "corpus.json", {})  # it does not say
+    code, [rule] = report(capsys, str(site), "--only", "origin")
+    assert "does not say" in rule["findings"][1]["what"]
+    say(site / "runs/1", str(site / "runs/2"))  # in a circle
+    assert report(capsys, str(site), "--only", "origin")[0] == 1
 
 
 def test_a_run_that_does_not_say_what_it_read_is_found(

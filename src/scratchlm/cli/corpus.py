@@ -33,6 +33,7 @@ from scratchlm.text.quality import (
     keep_best,
     reasons,
 )
+from scratchlm.text.files import write_json
 from scratchlm.text.shards import (
     MANIFEST,
     SIZE,
@@ -44,6 +45,7 @@ from scratchlm.text.tokenizer import Tokenizer
 
 DATA = Path("data")  # where downloads are kept
 PARTS = ("train", "validation")  # of a corpus, each with shards of its own
+ORIGIN = "corpus.json"  # beside shards: the folder whose text they are
 LN2 = math.log(2)  # nats in a bit
 Texts = Annotated[
     Path, Parameter(help="UTF-8 text, JSON lines, or a folder of them")
@@ -426,6 +428,8 @@ def shards(
             there = (place / MANIFEST).exists()
             olds[part] = Manifest.read(place).shards if there else {}
             plan_shards(known, paths, place, piece_bytes)
+        seen = os.path.relpath(folder.resolve(), out.resolve())
+        write_json(out / ORIGIN, {"corpus": Path(seen).as_posix()})
         for part, paths in files.items():
             place, old = out / part, olds[part]
             new = write_shards(known, paths, place, piece_bytes, workers).shards
