@@ -536,6 +536,15 @@ def test_a_dry_run_knows_the_tokenizer_s_size(capsys: Capture) -> None:
     assert "vocabulary 8,8" in capsys.readouterr().out
 
 
+def test_a_dry_run_knows_what_another_run_brings(capsys: Capture) -> None:
+    assert main(["train", *SMALL, "--steps", "2", "--out", "first"]) == 0
+    known = Tokenizer.load(Path("first/tokenizer.json")).vocab_size
+    capsys.readouterr()
+    words = [*SMALL, "--vocab-size", "700", "--corpus", "first"]
+    assert main(["train", *words, "--dry-run"]) == 0
+    assert f"vocabulary {known}" in capsys.readouterr().out
+
+
 # --- nothing half done -------------------------------------------------------
 
 

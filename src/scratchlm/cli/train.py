@@ -241,13 +241,20 @@ def make_tokenizer(job: Job, material: Material) -> AnyTokenizer:
         return train_tokenizer(kind, texts, job.model.vocab_size)
 
 
+def encoded(text: TextOptions) -> Path | None:
+    """The run or the shards that --corpus names, which bring their tokens."""
+    if text.corpus == "toytown" or corpus.is_address(text.corpus):
+        return None
+    path = Path(text.corpus)
+    return path if has_run(path) or holds_shards(path) else None
+
+
 def write_text(job: Job) -> dict[str, Any]:
     """Write tokenizer and tokens into the run's folder; return the facts."""
-    name = job.text.corpus
-    here = name != "toytown" and not corpus.is_address(name)
-    if here and has_run(Path(name)):
+    source = encoded(job.text)
+    if source and has_run(source):
         facts, tokenizer = take_text(job)
-    elif here and holds_shards(Path(name)):
+    elif source:
         facts, tokenizer = take_shards(job)
     else:
         material = read_material(job.text)
@@ -544,8 +551,10 @@ def dry_run(job: Job) -> None:
     device = later_device(job) if job.run.shard else device_for(job)
     check_precision(job, device)
     shape, loop, batch = job.model, job.training, job.batch.batch_size
-    if job.text.tokenizer not in KINDS:
-        known = load_tokenizer(Path(job.text.tokenizer))
+    named, source = job.text.tokenizer, encoded(job.text)
+    if source or named not in KINDS:
+        file = source / "tokenizer.json" if source else Path(named)
+        known = load_tokenizer(file)
         shape = replace(shape, vocab_size=known.vocab_size)
         job = replace(job, model=shape)
     if job.run.shard:
