@@ -60,6 +60,23 @@ def test_two_runs(
     assert "both.svg: drawn" in text
 
 
+def test_what_runs_became_is_compared(
+    run: Path, other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both were asked for "auto", and one was given something else."""
+    found = read_json(other / "config.json")
+    before = found["training"]["precision"]
+    found["training"]["precision"] = "bfloat16"
+    found["data"]["resolved"] = {"precision": [before, "bfloat16"]}
+    write_json(other / "config.json", found)
+    config = entry(other / "config.json")
+    write_seal(other, {**read_seal(run), "config.json": config})
+    assert main(["compare", str(run), "other"]) == 0
+    words = capsys.readouterr().out.split("what differs:")[1].split()
+    at = words.index("precision")
+    assert words[at + 1 : at + 3] == [before, "bfloat16"] != [before] * 2
+
+
 def test_one_run_shows_both_its_losses(
     other: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from scratchlm.cli.errors import UserError
 from scratchlm.cli.plot import print_plot, save_plot
-from scratchlm.cli.runs import asked, read_settings
+from scratchlm.cli.runs import read_settings, taken
 from scratchlm.training.trainer import read_log
 
 Rows = list[tuple[str, ...]]
@@ -29,7 +29,7 @@ def summary(log: list[dict[str, Any]]) -> tuple[str, ...]:
 
 def differing(runs: tuple[Path, ...]) -> dict[str, list[str]]:
     """The settings that are not the same in all runs, by name."""
-    settings = [asked(run) for run in runs]
+    settings = [taken(run) for run in runs]
     found = {}
     for name in dict.fromkeys(key for each in settings for key in each):
         values = [str(each.get(name, "")) for each in settings]

@@ -80,12 +80,8 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return found
 
 
-def asked(folder: Path, verify: bool = True) -> dict[str, Any]:
-    """The settings of `train` that a run was asked for, by name.
-
-    What was found out at its beginning (a vocabulary, a precision, how many
-    steps fit into the time) is as it was asked, unless a branch changed it.
-    """
+def taken(folder: Path, verify: bool = True) -> dict[str, Any]:
+    """The settings of `train` that a run has taken, by name."""
     found = read_settings(folder)
     if verify:
         check_files(folder, "config.json")
@@ -94,7 +90,19 @@ def asked(folder: Path, verify: bool = True) -> dict[str, Any]:
         settings = {**data.get("text", {}), **found["model"]}
         settings |= found["training"]
         settings |= {k: data[k] for k in ("batch_size", "seed") if k in data}
-        for name, (wanted, got) in data.get("resolved", {}).items():
+        return settings
+
+
+def asked(folder: Path, verify: bool = True) -> dict[str, Any]:
+    """The settings of `train` that a run was asked for, by name.
+
+    What was found out at its beginning (a vocabulary, a precision, how many
+    steps fit into the time) is as it was asked, unless a branch changed it.
+    """
+    settings = taken(folder, verify)
+    found = read_settings(folder)["data"].get("resolved", {})
+    with blaming(folder / "config.json"):
+        for name, (wanted, got) in found.items():
             if settings[name] == got:
                 settings[name] = wanted
         return settings
