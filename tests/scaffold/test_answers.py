@@ -5,11 +5,11 @@ import shlex
 import signal
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 import tomlkit
+import tomllib
 
 from scaffold.__main__ import main
 from scaffold.emit import emit

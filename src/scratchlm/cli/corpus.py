@@ -17,6 +17,7 @@ from scratchlm.cli.errors import UserError, users_input
 from scratchlm.text import corpus
 from scratchlm.text import toytown as town
 from scratchlm.text.characters import CharTokenizer
+from scratchlm.text.files import write_json
 from scratchlm.text.prepare import (
     load_tokenizer,
     read_texts,
@@ -33,7 +34,6 @@ from scratchlm.text.quality import (
     keep_best,
     reasons,
 )
-from scratchlm.text.files import write_json
 from scratchlm.text.shards import (
     MANIFEST,
     SIZE,

@@ -367,7 +367,7 @@ def check_shard(job: Job) -> None:
         raise UserError(
             "--shard divides a model among processes, and this is the only "
             "one; start several: torchrun --standalone --nproc-per-node 2 "
-            "-m scratchlm train --shard, with the other options behind it"
+            "-m scratchlm train --shard, with the other options after it"
         )
 
 

@@ -52,7 +52,7 @@ KINDS: tuple[Kind, ...] = (
 )  # fmt: skip
 WRONG = 3  # candidates beside the right one, at most
 TAG = re.compile(r", (?:the|who (?:keep|keeps|kept)) ")
-NEXT = re.compile(r"\W?\w*")  # a sign, or a space and the word behind it
+NEXT = re.compile(r"\W?\w*")  # a sign, or a space and the word after it
 Rule = Literal["sum", "token", "character"]
 Pair = tuple[list[int], list[int]]  # tokens of a prompt and of a candidate
 
@@ -142,7 +142,7 @@ def kind_of(story: str, gaps: Sequence[Gap], place: int) -> Kind | None:
         return "sums"
     if place == len(gaps) - 1:  # the answer with which a story ends
         return "questions"
-    if slot.form in ("her", "him"):  # behind "she" a verb gives it away
+    if slot.form in ("her", "him"):  # after "she" a verb gives it away
         return "reference"
     if slot.form in ("trade", "place"):
         owner = gap.facts[slot.subject]
@@ -202,7 +202,7 @@ def make_probe(kind: Kind, story: str, gap: Gap, draw: random.Random) -> Probe:
     """A probe from a gap; each candidate runs on to the end of a word.
 
     Without the end, "sell" would be counted with all that "sells" gets.
-    A space belongs to the word behind it, and so to the candidates. Of a
+    A space belongs to the word after it, and so to the candidates. Of a
     question, they are the whole answer up to there.
     """
     cut = gap.start if kind != "questions" else story.rindex("?") + 1
@@ -268,7 +268,7 @@ def encode_pair(tokenizer: Tokenizer, prompt: str, candidate: str) -> Pair:
 def pad_pairs(pairs: Sequence[Pair], context: int) -> tuple[Tensor, Tensor]:
     """Inputs and targets (B, T); only a candidate's tokens are targets.
 
-    Short rows are filled up behind their end, where the causal mask keeps
+    Short rows are filled up at their end, where the causal mask keeps
     everything that counts from looking. Of a text longer than the window the
     end is kept. Raises ValueError for a candidate without a token, or with
     more than a window has.

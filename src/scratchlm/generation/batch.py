@@ -57,10 +57,10 @@ def make_places(
     size: int,
     spare: int,
 ) -> Places:
-    """The places of `counts` (B,) new tokens behind `starts` (B,) stored ones.
+    """The places of `counts` (B,) new tokens after `starts` (B,) stored ones.
 
     `tables` names the blocks of `size` slots of each text, in order. Rows
-    with fewer tokens than the longest are padded behind; the padding writes
+    with fewer tokens than the longest are padded at the end; the padding writes
     to the slot `spare`, which no text reads, and nobody looks at it.
     """
     time = torch.arange(int(counts.max()), device=starts.device)

@@ -3,10 +3,10 @@
 The model reads a text and scores what may come next, one token is chosen
 and appended, and so on, until a stop token or a number of tokens. With a
 cache each token is read once; without, all of them are read for every new
-one. Both write the same text. Prompts of different lengths are padded behind
-their ends and read up to the shortest; the longer ones are read on while the
-others already write, so that no padding is ever read (Touvron et al., 2023,
-in their code).
+one. Both write the same text. Prompts of different lengths are padded at their
+ends and read up to the shortest; the longer ones are read on while the others
+already write, so that no padding is ever read (Touvron et al., 2023, in their
+code).
 
 Left out: beam search, drafts by a smaller model, rows that come and go.
 """
@@ -69,7 +69,7 @@ def pad_prompts(
 ) -> tuple[Tensor, Tensor]:
     """Texts of different lengths as one batch: ids (B, T), lengths (B,).
 
-    Shorter rows are filled up behind their end. With which token of the
+    Shorter rows are filled up at their end. With which token of the
     vocabulary does not matter to `generate`, which never reads it.
 
     >>> pad_prompts([[7, 8, 9], [5]])
@@ -129,8 +129,8 @@ def generate(
     was chosen is over and gets nothing but `stop_id`; when all are over, no
     more is yielded. Of a text longer than the context the model sees only
     what `window_start` leaves. `step` scores the next token: `next_logits`,
-    or another form of it. With `lengths` (B,) prompts may be padded behind
-    their ends; writing begins behind the shortest, and meanwhile the rest of
+    or another form of it. With `lengths` (B,) prompts may be padded at
+    their ends; writing begins after the shortest, and meanwhile the rest of
     a longer one is what is yielded for its row. Raises ValueError, at the
     first step, for ids that the model does not know and for an empty text.
     """

@@ -57,7 +57,7 @@ def verify(
     Of γ guesses, guess i was drawn from q[i]; the model would have drawn it
     from p[i], and what follows them all from the last row of p: (γ + 1, V)
     and (γ, V). A guess is kept with probability min(1, p / q). The first
-    that is not is drawn anew from the residual, and those behind it are
+    that is not is drawn anew from the residual, and those after it are
     dropped (Leviathan et al., 2022, algorithm 1). Raises ValueError where
     the shapes do not fit.
     """

@@ -7,7 +7,7 @@ stand the form of the model, its tokenizer, and the script of
 in the page forbids it to fetch anything, and every script but its own (Content
 Security Policy, West and Sartori, W3C).
 
-Left out: norms behind the parts, learned norms of queries and keys, slowed
+Left out: norms after the parts, learned norms of queries and keys, slowed
 rotation, patterns of others; what is left out is refused by name.
 """
 
@@ -195,7 +195,7 @@ def load_into(
 
     `engine` is a `MiniRacer`: V8, the engine of Chromium, in our process.
     Its `call` then knows encode, decode, read (all scores after a text) and
-    write (a text, and the likeliest tokens behind it).
+    write (a text, and the likeliest tokens after it).
     """
     engine.eval(STAND_INS + (script or read_script()))
     data = packed_weights(model)

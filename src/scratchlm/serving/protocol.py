@@ -138,7 +138,7 @@ class Refused(HTTPException):
 def explain_invalid(error: RequestValidationError) -> Refused:
     """The first thing that is wrong with a request, by its name."""
     first = error.errors()[0]
-    place = first["loc"][1:2]  # behind "body"
+    place = first["loc"][1:2]  # after "body"
     param = place[0] if place and isinstance(place[0], str) else None
     said = "the body is no JSON" if "json" in first["type"] else first["msg"]
     if first["type"] == "model_attributes_type" and not place:

@@ -180,7 +180,7 @@ class Choice:
         self.tokenizer, self.top, self.lead = tokenizer, top, lead
         self.ends = set(special_tokens(tokenizer).values())
         self.text = TextStream(stops)
-        self.start = 0  # where it begins, behind an echo
+        self.start = 0  # where it begins, after an echo
         self.sent = 0  # characters
         self.scores: list[Score] = []  # whose text is not sent yet
         self.tokens = 0
@@ -188,7 +188,7 @@ class Choice:
     def take(self, letter: Sequence[Written]) -> Piece:
         """What can be sent, now that these tokens are there.
 
-        Those behind a stop string count for nothing. Raises Refused for a
+        Those after a stop string count for nothing. Raises Refused for a
         text whose scores were no numbers.
         """
         text, finish = "", None
@@ -314,7 +314,7 @@ class Worker:
             self.engine.cancel(id)
 
     def close(self) -> None:
-        """End the thread, behind the step that it is in."""
+        """End the thread, after the step that it is in."""
         self.closing = True
         self.wake.set()
         self.thread.join()
@@ -403,7 +403,7 @@ class Job:
                 letters.setdefault(new.id, []).append(new)
             for id, letter in letters.items():
                 if id not in self.open:
-                    continue  # written behind a stop string
+                    continue  # written after a stop string
                 piece = self.open[id].take(letter)
                 if piece.finish is not None:
                     self.worker.let_go(id)

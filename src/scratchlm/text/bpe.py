@@ -32,7 +32,7 @@ GPT2_PATTERN = (
     r"|\s+(?!\S)|\s+"
 )
 COMPLETE = (PATTERN, GPT2_PATTERN)  # every character is in some word
-# The last place behind a letter and before what is neither a letter nor
+# The last place after a letter and before what is neither a letter nor
 # printable ASCII. Read from the end, (?r). Both patterns end a word there.
 LAST_EDGE = regex.compile(r"(?r)(?<=\p{L})(?=[^\p{L}!-~])")
 NEW_LETTERS = {

@@ -205,7 +205,7 @@ def check_alike(pattern: str) -> None:
     """Refuse a pattern with signs that the libraries read differently.
 
     To one of them ^ and $ are the ends of a line, an h in an escape is a
-    digit, and a + behind braces repeats them once more.
+    digit, and a + after braces repeats them once more.
     """
     found = ALIKE.match(pattern)
     end = found.end() if found else 0

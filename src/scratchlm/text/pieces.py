@@ -78,7 +78,7 @@ class Marks:
     """How pieces show where in a word they stand.
 
     `inside` is put before each letter but the first of a word, and is not
-    repeated when pieces are joined; `end` is put behind the last.
+    repeated when pieces are joined; `end` is put after the last.
     """
 
     inside: str = ""

@@ -108,7 +108,7 @@ class Material:
     """Text to learn from, text to be judged by, and facts.
 
     Both can be gone through again and again. `separate` says that they are
-    documents, with a mark behind each; otherwise parts of one text.
+    documents, with a mark after each; otherwise parts of one text.
     """
 
     train: Share | list[str]

@@ -119,7 +119,7 @@ class Shard:
 def encode_piece(
     tokenizer: Tokenizer, piece: Piece, path: Path, workers: int = 1
 ) -> Shard:
-    """Write the tokens of a piece, an end token behind each document.
+    """Write the tokens of a piece, an end token after each document.
 
     The file depends on tokenizer and piece alone, wherever it is written.
     """

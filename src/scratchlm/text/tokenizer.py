@@ -79,7 +79,7 @@ def encode_long(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
     `places` holds for each rank where its pairs begin. A pair that has a
     token in it was learned later than that token, so joining never makes a
     pair of a rank that is done: ranks are taken in their order, once each.
-    `after[i]` is the place of the token behind the one at place i; a joined
+    `after[i]` is the place of the token after the one at place i; a joined
     token keeps the left place, and the right one is marked with −1.
     """
     size = len(piece)
@@ -421,7 +421,7 @@ def encode_batch(text: str, batch: Batch, separate: bool) -> np.ndarray:
     """Tokens (N,) of some texts, for another process to compute.
 
     `text` is the tokenizer's JSON. With `separate` the end token stands
-    behind each of them. This module needs no torch, so a process that only
+    after each of them. This module needs no torch, so a process that only
     runs this starts at once and is small.
     """
     tokenizer = remembered(text)

@@ -162,7 +162,7 @@ def open_tokens(path: Path, fingerprint: str | None = None) -> TokenFile:
 def encode_documents(
     tokenizer: Tokenizer, documents: Iterable[str]
 ) -> np.ndarray:
-    """All documents in one row (N,), the end token behind each.
+    """All documents in one row (N,), the end token after each.
 
     Text that spells a special token stays text. Raises ValueError for what
     is no text, with the number of the document, counted from 0.

@@ -122,7 +122,7 @@ def keep_whole(parts: Sequence[Part], length: int) -> Rows:
 
 
 def cut_anywhere(parts: Sequence[Part], length: int) -> Rows:
-    """One part behind the other, cut wherever a row is full.
+    """One part after the other, cut wherever a row is full.
 
     A part that is cut goes on in the next row, as a part of its own.
 
@@ -151,7 +151,7 @@ def cut_anywhere(parts: Sequence[Part], length: int) -> Rows:
 
 @dataclass(frozen=True)
 class Packed:
-    """Rows of documents, one behind the other, and of padding at the end."""
+    """Rows of documents, one after the other, and of padding at the end."""
 
     ids: Tensor  # (B, T)
     targets: Tensor  # (B, T), IGNORED where nothing is to be said

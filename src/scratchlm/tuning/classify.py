@@ -150,7 +150,7 @@ def claims(seed: int, count: int, people: Sequence[Word]) -> list[Sample]:
 def encode_texts(
     tokenizer: Tokenizer, samples: Sequence[Sample], closed: bool = False
 ) -> tuple[list[list[int]], Tensor]:
-    """Each text's tokens behind the end token, and the classes (N,).
+    """Each text's tokens after the end token, and the classes (N,).
 
     With `closed` an end token follows, too: a place that has read the whole
     text and belongs to no word of it.
@@ -298,7 +298,7 @@ def train_last(model: GPT, blocks: int) -> GPT:
 def pick_last(x: Tensor, lengths: Tensor) -> Tensor:
     """Of each row (T, …) what stands at its last token: (B, T, C) → (B, C).
 
-    Rows are filled up behind their end; `lengths` (B,) says where that is.
+    Rows are filled up at their end; `lengths` (B,) says where that is.
 
     >>> pick_last(torch.tensor([[[1], [2], [3]], [[4], [5], [6]]]),
     ...           torch.tensor([3, 1]))
@@ -345,7 +345,7 @@ def class_logits(model: GPT, rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 class LabeledBatch(NamedTuple):
-    """Texts filled up behind their ends, where they end, their classes."""
+    """Texts filled up at their ends, where they end, their classes."""
 
     ids: Tensor  # (B, T)
     lengths: Tensor  # (B,)

@@ -1,7 +1,7 @@
 """How dialogues look to a model: the book's layout, and two of others.
 
 A layout says what stands before a request, between it and the answer, and
-behind. Marks go in as numbers, so nobody can type one.
+after. Marks go in as numbers, so nobody can type one.
 
 Left out: templates as programs, voices besides user and assistant.
 """
@@ -18,11 +18,11 @@ Piece = tuple[bool, str]  # a mark, or a text in which nothing is special
 
 
 class Layout(NamedTuple):
-    """What stands before a request, between it and the answer, and behind."""
+    """What stands before a request, between it and the answer, and after."""
 
     before: str
     between: str
-    behind: str
+    after: str
 
     def marks(self, tokenizer: Tokenizer) -> list[str]:
         """The special tokens in it."""
@@ -85,10 +85,10 @@ def encode_dialogue(
         halves = split_special(text, tokenizer.special_tokens)
         return [(i % 2 == 1, half) for i, half in enumerate(halves) if half]
 
-    before, between, behind = map(part, layout)
+    before, between, after = map(part, layout)
     pieces: list[Piece] = []
     for turn in turns:
         pieces += [*before, (False, turn.request), *between]
-        pieces += [(False, turn.answer), *behind]
+        pieces += [(False, turn.answer), *after]
     pieces += [*before, (False, request), *between]
     return encode_pieces(tokenizer, pieces)
