@@ -1,8 +1,8 @@
 """The frame of the command line: which commands there are, and how they end.
 
 Nothing here imports torch. A command's help is read from its docstring as
-text, and its module is imported when the command is called; so the list of
-commands is there at once.
+text, and its module is imported when the command is called; that way the list
+of commands is there at once.
 """
 
 import ast
@@ -55,15 +55,15 @@ def typed(entry: HelpEntry) -> Text:
 
 
 def purpose(entry: HelpEntry) -> Any:
-    """What an option is for; its default stands there already."""
+    """What an option is for; the text already names its default."""
     render = DescriptionRenderer()
     return render(entry.copy(required=False, default=None))
 
 
 def teaching(module: str, name: str) -> dict[str, str]:
-    """Help of a function, and its example, without importing the module.
+    """A function's help and its example, without importing the module.
 
-    Both are its docstring: what stands before "Example:", and the rest.
+    Both are in its docstring: what comes before "Example:", and the rest.
     """
     spec = importlib.util.find_spec(module)
     assert spec is not None
@@ -149,7 +149,7 @@ def make_app() -> App:
 
 
 def tolerate_any_encoding() -> None:
-    """Letters that a terminal or a file cannot take are written as codes.
+    """Write letters that a terminal or a file cannot take as codes.
 
     Standard output is not UTF-8 everywhere; a run must not die of a dash.
     """
@@ -206,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return close_quietly()
-    except SystemExit as end:  # so Rich ends, where nobody reads a help
+    except SystemExit as end:  # as Rich ends if nobody reads a help text
         if isinstance(end.__context__, BrokenPipeError):
             return close_quietly()
         raise

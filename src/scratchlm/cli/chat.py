@@ -71,7 +71,7 @@ def talk(
     """Answer line after line, until there is none.
 
     When the context is full, the oldest turns are forgotten. An answer that
-    may be long is left half of the context, and pushes out what it must.
+    may be long gets half of the context, and pushes out what it must.
     """
     last = layout.marks(tokenizer)[-1]
     stops = (tokenizer.special_tokens[last], tokenizer.end_id)
@@ -107,10 +107,10 @@ def chat(
 ) -> None:
     """Talk with a model that was taught to answer.
 
-    Each answer appears as it is written, and the model reads all that was
-    said, as far as its context reaches. A model that was never taught to
-    answer goes on with your text instead. An empty line, Ctrl-D or Ctrl-C
-    ends it.
+    Each answer appears as it is written, and the model reads everything that
+    was said, as far back as its context reaches. A model that was never
+    taught to answer continues your text instead. An empty line, Ctrl-D or
+    Ctrl-C ends the chat.
 
     Example:
       python -m scratchlm chat --run runs/answers --temperature 0

@@ -14,7 +14,7 @@ Rows = list[tuple[str, ...]]
 
 
 def summary(log: list[dict[str, Any]]) -> tuple[str, ...]:
-    """Steps, minutes, best validation loss and where it was."""
+    """Steps, minutes, best validation loss and the step it came at."""
     judged = [line for line in log if "validation_loss" in line]
     if not judged:
         return (str(len(log)), "", "", "")
@@ -39,7 +39,7 @@ def differing(runs: tuple[Path, ...]) -> dict[str, list[str]]:
 
 
 def table(rows: Rows) -> str:
-    """Columns that line up, the first to the left."""
+    """Columns that line up, the first flush left, the others flush right."""
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *rest in rows:
@@ -57,8 +57,8 @@ def compare(
     """Show runs side by side.
 
     Draws their validation losses as curves in the terminal, and lists the
-    best of each and the settings in which they differ. Of a single run it
-    draws both losses.
+    best loss of each run and the settings in which the runs differ. For a
+    single run it draws both losses, training and validation.
 
     Example:
       python -m scratchlm compare runs/toytown runs/muon --svg losses.svg

@@ -45,12 +45,12 @@ from scratchlm.text.tokenizer import Tokenizer
 
 DATA = Path("data")  # where downloads are kept
 PARTS = ("train", "validation")  # of a corpus, each with shards of its own
-ORIGIN = "corpus.json"  # beside shards: the folder whose text they are
+ORIGIN = "corpus.json"  # beside shards: the folder whose text they hold
 LN2 = math.log(2)  # nats in a bit
 Texts = Annotated[
     Path, Parameter(help="UTF-8 text, JSON lines, or a folder of them")
 ]
-SHOWN = 20_000  # pages of a heap that a judge is shown at most
+SHOWN = 20_000  # the most pages of a heap that a judge is shown
 
 
 def mirror() -> Path | None:
@@ -70,8 +70,8 @@ def get(
 ) -> None:
     """Fetch a text.
 
-    Its checksum is verified and the file is kept. Without internet, name a
-    folder that has it in SCRATCHLM_MIRROR.
+    Its checksum is verified and the file is kept. Without internet, set
+    SCRATCHLM_MIRROR to a folder that has the file.
 
     Example:
       python -m scratchlm corpus get shakespeare
@@ -130,10 +130,10 @@ def prepare(
 ) -> None:
     """Clean a text and split it.
 
-    Documents (lines of JSON with a "text", what stands between empty lines,
-    or the files of a folder) are normalized. E-mail addresses, telephone
-    numbers and the like are replaced, and duplicates removed, near ones too.
-    The rest is split 90:5:5 without leaks; a manifest says where it is from.
+    Documents (lines of JSON with a "text", the text between empty lines, or
+    the files of a folder) are normalized. E-mail addresses, telephone numbers
+    and the like are replaced, and duplicates are removed, near ones too. The
+    rest is split 90:5:5 without leaks; a manifest says where it came from.
 
     Example:
       python -m scratchlm corpus prepare notes.txt --out data/notes \\
@@ -198,7 +198,7 @@ def by_likeness(done: Sorted, good: Sequence[str], keep: float) -> Sorted:
 
 
 def by_tests(done: Sorted, items: Sequence[str]) -> Sorted:
-    """Of what is left, the documents without an item of a test."""
+    """Of what is left, the documents that hold no item of a test."""
     bar = tqdm(done.kept, "tests", leave=False, disable=None)
     found: dict[int, Overlap] = {
         hit.document: hit for hit in find_overlaps(bar, items)
@@ -221,7 +221,7 @@ def refused_path(out: Path) -> Path:
 def check_filter(
     file: Path, out: Path, others: Iterable[Path], keep: float | None
 ) -> None:
-    """What can be known to be wrong before a document is read."""
+    """Refuse what can be known to be wrong before a document is read."""
     if not corpus.has_json_lines(out):
         raise UserError(f"--out {out}: name a file that ends in .jsonl")
     if out.is_dir():
@@ -239,7 +239,7 @@ def check_filter(
 
 
 def read_all(path: Path | None, option: str) -> list[str]:
-    """The documents of an option's file, of which there has to be one."""
+    """The documents in an option's file, which must hold at least one."""
     if path is None:
         return []
     found = [text for text in corpus.read_documents(path) if text.strip()]
@@ -270,9 +270,9 @@ def filter_(
 
     Rules of thumb come first: length, symbols, repetition and the like. With
     --like, the rest is ranked by its likeness to texts that you call good.
-    With --without, documents that share 13 words with an item of a test go
-    (one of 8 to 12 words is looked for whole). What is refused is written
-    beside --out, with the reasons: read some of it.
+    With --without, documents that share 13 words in a row with a test item
+    are dropped (an item of 8 to 12 words is looked for whole). What is
+    refused is written beside --out, with the reasons: read some of it.
 
     Example:
       python -m scratchlm corpus filter pages.jsonl --out kept.jsonl \\
@@ -316,7 +316,7 @@ def filter_(
 
 
 def tell_filtered(done: Sorted, items: Sequence[str]) -> None:
-    """A table of the reasons, with how many documents each refuses."""
+    """Print the reasons in a table, with how many documents each refuses."""
     print(f"documents         {len(done.kept) + len(done.refused):,}")
     if items:
         tables = item_runs(items).values()
@@ -352,7 +352,7 @@ def part_files(folder: Path, part: str) -> list[Path]:
 def shard_tokenizer(
     files: Sequence[Path], kept: Path, own: Path | None, size: int | None
 ) -> Tokenizer:
-    """The tokenizer named, the one that was begun with, or one that learns.
+    """The tokenizer named, the one already in use, or one newly trained.
 
     `kept` is where it is, or will be, beside the shards.
     """
@@ -401,9 +401,9 @@ def shards(
 ) -> None:
     """Encode a corpus that takes hours, shard by shard.
 
-    A shard is whole or not there. If the command was stopped or killed, type
-    it again: what is done stays, and what changed is made anew. Takes all
-    train*.jsonl and validation*.jsonl, in the order of their names.
+    A shard is either whole or absent. If the command was stopped or killed,
+    type it again: what is done stays, and what changed is made anew. It takes
+    all train*.jsonl and validation*.jsonl, in the order of their names.
 
     Example:
       python -m scratchlm corpus shards data/notes --out data/notes-tokens

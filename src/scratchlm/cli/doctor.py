@@ -24,7 +24,7 @@ WRONG = "WRONG"
 
 
 def bfloat16_speed(size: int = 512) -> float:
-    """How many times as fast products of matrices are as in float32."""
+    """How many times as fast bfloat16 matrix products are as float32 ones."""
     rates = [
         matmul_rate(size, size, size, dtype)
         for dtype in (torch.bfloat16, torch.float32)
@@ -44,7 +44,7 @@ def agreement(device: str) -> str:
 
 
 def nearest(path: Path) -> Path:
-    """The path, or what of the way to it is there."""
+    """The path, or the nearest folder above it that exists."""
     return next(p for p in (path, *path.absolute().parents) if p.exists())
 
 
@@ -104,8 +104,8 @@ def doctor(
 ) -> None:
     """Say what this machine can do, and what is missing.
 
-    Lists versions, devices, memory and disk, and says whether bfloat16 pays,
-    how letters are written, and where texts come from. For a graphics
+    Lists versions, devices, memory and disk, and says whether bfloat16 pays
+    off, how letters are encoded, and where texts come from. For a graphics
     card it says whether a training step gives the processor's numbers.
 
     Example:

@@ -29,7 +29,7 @@ class UserError(Exception):
 
 @contextmanager
 def users_input() -> Iterator[None]:
-    """Inside, a ValueError speaks of what the user gave, not of a bug.
+    """Inside, a ValueError is about what the user gave, not about a bug.
 
     Put it around the narrowest call that reads the user's files or values.
     """
@@ -53,7 +53,7 @@ def from_system(error: OSError) -> str:
 
 
 def missing(error: ImportError) -> str:
-    """What to say of a package that is not there; what else it is, is raised.
+    """What to say about a missing package; any other error is raised.
 
     The command line's library reports it at second hand.
     """

@@ -1,4 +1,4 @@
-"""What a run will need, before it is begun: memory, time, device, precision."""
+"""What a run will need, before it begins: memory, time, device, precision."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -70,9 +70,9 @@ def peak_memory(
 ) -> int:
     """Bytes that training needs at its highest, on each process.
 
-    With activation checkpointing all blocks but one keep their input alone.
-    Of several shards each has its part of weights, gradients and moments;
-    one block, and what is no block, are whole for a while.
+    With activation checkpointing, all blocks but one keep only their input.
+    Of several shards, each has its part of weights, gradients and moments;
+    one block, and what is not in a block, are whole for a while.
     """
     found, gradients = memory_estimate(model, batch), 0
     least = memory_estimate(model, 0).peak  # while the optimizer works
@@ -99,7 +99,7 @@ def peak_memory(
 def as_kept(model: GPTConfig, device: str) -> GPTConfig:
     """The form by which memory is counted on a device.
 
-    With dropout, the library's attention keeps all weights, but on a card.
+    With dropout, the library's attention keeps all weights, except on a card.
     """
     keeps = bool(model.dropout) and not device.startswith("cuda")
     return replace(model, fused=False) if keeps else model
@@ -127,7 +127,7 @@ def smaller_batch(
     limit: int,
     shards: int = 1,
 ) -> str:
-    """Options that do the same with less memory, as far as they go."""
+    """Options that do the same with less memory, or else what to try."""
     for pieces in (2, 4, 8, 16, 32, 64):
         if batch % pieces == 0 and batch >= pieces:
             loop = replace(config, accumulate=config.accumulate * pieces)
@@ -172,7 +172,7 @@ def check_memory(
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is that of a device, or of Python, without memory."""
+    """Whether an error says that a device, or Python, is out of memory."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     words = ("out of memory", "not enough memory", "can't allocate memory")
@@ -235,7 +235,7 @@ class Speed:
         return self.batch * -(-tokens // (context * JUDGED))
 
     def of(self, small: GPTConfig, large: GPTConfig, shards: int) -> "Speed":
-        """What a larger model takes that is divided, by its operations.
+        """What a larger, divided model takes, judged by its operations.
 
         Each process takes its rows of a step, and of what is judged.
         """
@@ -269,7 +269,7 @@ def measure(model: GPT, train: BatchCursor, config: TrainConfig) -> Speed:
 def choose_device(wanted: str, trial: Callable[[str], float]) -> str:
     """The device itself, or for "auto" the one with the fastest trial.
 
-    Where there is one device only, nothing is tried.
+    If there is only one device, nothing is tried.
     """
     if wanted != "auto":
         return wanted
@@ -288,8 +288,7 @@ def slow_choices(
     """What was chosen and costs time here, a sentence each.
 
     Configuration and device are as they were asked for: an "auto" chose well
-    enough.
-    `shape` is that of the run's model, if this one stands for it.
+    enough. `shape` is that of the run's model, if `model` stands in for it.
     """
     shape = shape or model.config
     device = next(model.parameters()).device.type
@@ -316,7 +315,7 @@ def slow_choices(
 
 
 def steps_in(minutes: float, every: int, speed: Speed, judge: float) -> int:
-    """How many steps fit, with the evaluations among them.
+    """How many steps fit, the evaluations included.
 
     >>> steps_in(1.0, 10, Speed(2.0, 0.0), 10.0)
     15

@@ -41,7 +41,7 @@ LICENSES = ("LICENSE", "LICENSE.txt", "LICENSE.md")
 
 
 def read_license(folder: Path, own: Path | None) -> str | None:
-    """The text of a license: of the file named, or of one in the folder."""
+    """The text of a license: from the file named, or from the folder."""
     if own is None:
         there = [folder / name for name in LICENSES]
         own = next((path for path in there if path.is_file()), None)
@@ -64,7 +64,7 @@ def known_facts(
 
 
 def own_tokenizer(run: Path, verify: bool) -> Tokenizer:
-    """The run's tokenizer, if it is one that others can have."""
+    """The run's tokenizer, if it is one that others can use."""
     tokenizer = run_tokenizer(run, verify)
     if isinstance(tokenizer, CharTokenizer):
         raise UserError(
@@ -94,8 +94,8 @@ def export(
     """Write a trained model for other programs.
 
     The folder gets the weights, their form and the tokenizer, a model card
-    and a license: that of --license, or of the run's folder. If there is
-    neither, it says that none was chosen.
+    and a license: the one from --license, or from the run's folder. If there
+    is neither, the folder says that none was chosen.
 
     Example:
       python -m scratchlm export --run runs/toytown --to town-hf

@@ -28,7 +28,7 @@ def curve(log: Log, name: str) -> Curve:
 
 
 def curves(logs: Mapping[str, Log]) -> dict[str, Curve]:
-    """What to draw: of one run both losses, of several the validation's."""
+    """What to draw: both losses of one run, or the validation's of several."""
     if len(logs) == 1:
         (log,) = logs.values()
         return {
@@ -41,7 +41,7 @@ def curves(logs: Mapping[str, Log]) -> dict[str, Curve]:
 
 
 def drawable(picture: str, encoding: str) -> str:
-    """The picture; its lines in ASCII, where an encoding has no others.
+    """The picture, its lines in ASCII if an encoding has no others.
 
     >>> drawable("┌─·─┐", "ascii")
     '+-.-+'
@@ -59,7 +59,7 @@ def terminal_plot(
     height: int = 16,
     encoding: str = "utf-8",
 ) -> str:
-    """The losses by step in characters, and a key below; no colours."""
+    """The losses by step in characters, and a key below; no colors."""
     figure, keys = plotext.figure, list[str]()
     figure.clear()
     figure.theme("colorless")
@@ -77,12 +77,12 @@ def terminal_plot(
 
 
 def print_plot(logs: Mapping[str, Log]) -> None:
-    """The losses as a picture, in letters that the output has."""
+    """Print the losses, drawn in characters that the output can show."""
     print(terminal_plot(logs, encoding=sys.stdout.encoding or "utf-8"))
 
 
 def save_plot(logs: Mapping[str, Log], path: Path) -> None:
-    """The losses by step as SVG; equal logs are equal files."""
+    """The losses by step as SVG; equal logs give equal files."""
     import matplotlib
     from matplotlib.figure import Figure
 

@@ -1,7 +1,7 @@
-"""Settings under a name: forms of models with what suits them in training.
+"""Settings under a name: forms of models, and the training that suits them.
 
-A preset is the settings of `train` by their names; options and files lie
-over it. This is the one place where they stand.
+A preset is the settings of `train` by their names; options and files override
+it. This is the one place where presets are written down.
 """
 
 from dataclasses import asdict

@@ -79,7 +79,7 @@ def show_progress(
 
 
 class TimeLimit:
-    """Asks the run to stop, as Ctrl-C does, when its minutes are over.
+    """Asks the run to stop, as Ctrl-C does, when its minutes are up.
 
     The trainer hears it between two steps and saves. `over` tells this stop
     from one that somebody asked for.
@@ -92,18 +92,18 @@ class TimeLimit:
 
     def make_timer(self, seconds: float) -> threading.Timer:
         """A thread that waits and ends with the process."""
-        longest = threading.TIMEOUT_MAX  # or the system's clock runs over
+        longest = threading.TIMEOUT_MAX  # or the system's clock overflows
         timer = threading.Timer(min(max(0.0, seconds), longest), self.expire)
         timer.daemon = True
         return timer
 
     def expire(self) -> None:
-        """The minutes are over."""
+        """The minutes are up."""
         self.over = True
         signal.raise_signal(signal.SIGINT)
 
     def __enter__(self) -> "TimeLimit":
-        """Begin to wait; raise KeyboardInterrupt where no time is left."""
+        """Begin to wait; raise KeyboardInterrupt if no time is left."""
         if self.timer and not self.timer.interval:
             self.over = True
             raise KeyboardInterrupt
@@ -117,6 +117,6 @@ class TimeLimit:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """The run is over first; no need to wait any longer."""
+        """The run ended first; no need to wait any longer."""
         if self.timer:
             self.timer.cancel()

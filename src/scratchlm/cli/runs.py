@@ -31,14 +31,14 @@ from scratchlm.training.checkpoint import (
 LOCK = ".lock"  # in a run's folder, while somebody trains there
 OURS = {"config.json", "log.jsonl", "loss.svg", "seal.json", "tensorboard"}
 OURS |= {"tokenizer.json", "train.tokens", "validation.tokens", *OWN}
-OTHERS = {  # what a config.json has that is none of a run
+OTHERS = {  # what a config.json has if it is not a run's
     "scheme": "a quantized model, which load_quantized reads in Python",
     "model_type": "an exported model; make a run of it with import",
 }
 
 
 def folder_of(corpus: str) -> Path:
-    """Where a run on a text lives, unless it is told: runs/, and its name.
+    """Where a run on a text lives unless told otherwise: runs/, and its name.
 
     >>> folder_of("texts/my notes.txt").as_posix()
     'runs/my-notes'
@@ -97,7 +97,7 @@ def asked(folder: Path, verify: bool = True) -> dict[str, Any]:
     """The settings of `train` that a run was asked for, by name.
 
     What was found out at its beginning (a vocabulary, a precision, how many
-    steps fit into the time) is as it was asked, unless a branch changed it.
+    steps fit into the time) is as asked for, unless a branch changed it.
     """
     settings = taken(folder, verify)
     found = read_settings(folder)["data"].get("resolved", {})
@@ -134,8 +134,8 @@ def run_tokenizer(folder: Path, verify: bool = True) -> AnyTokenizer:
 def check_folder(folder: Path) -> None:
     """Refuse a folder in which a run would write over what is not its own.
 
-    What a run left that died early may be there, and other files, but not
-    both: then the names of ours are somebody else's.
+    What a run that died early left may be there, or other files, but not
+    both: then files with our names may be somebody else's.
     """
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     names = [path.name for path in found if not path.name.startswith(".")]
@@ -153,7 +153,7 @@ def alone(folder: Path) -> Iterator[None]:
     """Keep a second training out of a folder; it is made, if need be.
 
     The lock is the system's, and goes with the process, however it ends. A
-    folder that is empty afterwards is taken away again, if it was not there.
+    folder that was made here and is empty afterwards is removed again.
     """
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -205,7 +205,7 @@ def open_run(folder: Path, verify: bool = True) -> Opened:
 def opening(folder: Path, words: int = 3) -> str:
     """The first words of a run's validation text, to try it with.
 
-    As far as they can be typed: a text may hold what a terminal obeys.
+    Only as far as they can be typed: a text may hold terminal codes.
     """
     tokenizer = run_tokenizer(folder, verify=False)
     tokens = open_tokens(folder / "validation.tokens", tokenizer.fingerprint)
@@ -230,7 +230,7 @@ def devices() -> list[str]:
 
 
 def kind_of(device: str) -> str:
-    """The kind of a device, as the "cuda" of "cuda:1"."""
+    """The kind of a device, such as the "cuda" of "cuda:1"."""
     return device.partition(":")[0]
 
 

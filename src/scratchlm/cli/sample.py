@@ -33,7 +33,7 @@ LIKELY = SamplingConfig()  # what the model believes
 
 
 def as_trained(prompt: str, data: Mapping[str, Any]) -> str:
-    """The prompt in the form in which a model's texts were, if it has one."""
+    """The prompt in the Unicode form of a model's texts, if they have one."""
     form = data.get("normal")
     return unicodedata.normalize(form, prompt) if form else prompt
 
@@ -41,9 +41,9 @@ def as_trained(prompt: str, data: Mapping[str, Any]) -> str:
 def first_ids(
     tokenizer: AnyTokenizer, prompt: str, begin: Sequence[int] = ()
 ) -> list[int]:
-    """The prompt's tokens; without one, what stands before a text begins.
+    """The prompt's tokens; without one, what comes before a text begins.
 
-    `begin` are tokens that stand in front of every text.
+    `begin` are tokens that go in front of every text.
     """
     with users_input():  # characters that it has never seen
         ids = [*begin, *tokenizer.encode(prompt)]
@@ -89,7 +89,7 @@ def read_prompt(prompt: str) -> str:
 
 
 def typed(lines: int) -> str:
-    """What comes from standard input: one line, or for -1 all of it."""
+    """What comes from standard input: one line, or all of it for -1."""
     if sys.stdin is None:
         raise UserError("there is no standard input to read a prompt from")
     try:

@@ -37,7 +37,7 @@ KEY = "SCRATCHLM_KEY"  # in the environment
 def find_key(path: Path | None) -> str | None:
     """The key, from a file or from the environment; never typed.
 
-    What is typed is seen by all who may list the processes of this machine.
+    What is typed can be seen by all who may list this machine's processes.
     """
     key = os.environ.get(KEY)
     if path is not None:
@@ -108,8 +108,8 @@ def serve(
     """Let programs and people ask a trained model.
 
     Speaks OpenAI's protocol: completions, and chat if the model was taught
-    to answer. At the address itself is a page to try it. Ctrl-C ends it,
-    when the texts being written are finished.
+    to answer. At the address itself is a page for trying the model. Ctrl-C
+    ends the server once the texts being written are finished.
 
     Example:
       python -m scratchlm serve --run runs/toytown --port 8000

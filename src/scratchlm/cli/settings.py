@@ -1,9 +1,9 @@
 """Where settings come from: options, a file, the run itself, a preset.
 
 An option wins over the file that `--config` names. Under both lies, for a
-new run, the preset; for a run that is gone on with, what that run was asked
-for, and above that a preset that is named. So a setting is written once, in
-its dataclass, and whatever nobody says has a value that somebody chose.
+new run, the preset; for a run that is continued, what that run was asked
+for, and above that a preset if one is named. That way a setting is written
+once, in its dataclass, and what nobody sets has a value that somebody chose.
 
 Help for a field is the comment beside it, so that a class fits on a page.
 """
@@ -68,7 +68,7 @@ def field_comments(kind: type) -> dict[str, str]:
 
 
 def describe(kind: type, defaults: Mapping[str, Any]) -> None:
-    """Give fields their help: the comment, and the default in brackets."""
+    """Give fields their help: the comment, and the default in parentheses."""
     comments = field_comments(kind)
     for field in fields(kind):
         if text := comments.get(field.name):
@@ -81,7 +81,7 @@ def describe(kind: type, defaults: Mapping[str, Any]) -> None:
 
 
 def as_typed(value: Any) -> str:
-    """A value as one types it.
+    """A value as it would be typed.
 
     >>> as_typed(0.003), as_typed((0, 10))
     ('0.003', '0 10')
@@ -117,7 +117,7 @@ def is_on(
 
 
 def unique(pairs: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
-    """Names and values; ValueError for what is no name, or is there twice.
+    """Names and values; ValueError for what is no name or occurs twice.
 
     >>> unique([("steps", 7), ("batch_size", 8)])
     {'steps': 7, 'batch-size': 8}
@@ -134,7 +134,7 @@ def unique(pairs: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
 
 
 def parse_json(text: str) -> Any:
-    """JSON, in which no name may be there twice."""
+    """JSON in which no name may occur twice."""
     return json.loads(text, object_pairs_hook=unique)
 
 
@@ -205,7 +205,7 @@ def check_values(
 
 
 def is_whole(value: str) -> bool:
-    """Whether a number is a whole one, of 64 bits; what is none is not asked.
+    """Whether a number is whole, of 64 bits; what is not a number passes.
 
     >>> is_whole("7"), is_whole("7.5"), is_whole("nan"), is_whole("seven")
     (True, False, False, True)
@@ -220,12 +220,12 @@ def is_whole(value: str) -> bool:
 def fill_in(
     app: App, commands: tuple[str, ...], arguments: ArgumentCollection
 ) -> None:
-    """Give values to what no option gave one: file, then run or preset."""
+    """Give a value to what no option set: from file, then run or preset."""
     from scratchlm.cli.presets import preset
     from scratchlm.cli.runs import asked, folder_of
 
     def fill(settings: Mapping[str, Any], source: str) -> None:
-        inside = {commands[-1]: settings}  # or "corpus" is a command's name
+        inside = {commands[-1]: settings}  # else "corpus" is a command's name
         Dict(inside, source=source)(app, commands, arguments)
 
     if path := value_of(arguments, "--config", ""):

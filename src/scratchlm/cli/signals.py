@@ -1,8 +1,8 @@
 """Ctrl-C before a command has begun: one line, and no traceback.
 
-Modules that are imported may catch KeyboardInterrupt, or turn it into an
-error of their own; so it is not raised while they are. This module itself
-imports next to nothing, to be there first.
+Modules may catch KeyboardInterrupt while they are imported, or turn it into
+an error of their own; so it is not raised until they are there. This module
+itself imports next to nothing, so that it is there first.
 """
 
 import os
@@ -26,7 +26,7 @@ def stopping_at_once() -> Iterator[None]:
     """Inside, Ctrl-C ends the process without a traceback."""
     try:
         before = signal.signal(signal.SIGINT, stop_at_once)
-    except ValueError:  # not in the main thread, where signals do not come
+    except ValueError:  # outside the main thread, where no signal comes
         yield
         return
     try:

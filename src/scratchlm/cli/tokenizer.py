@@ -57,7 +57,7 @@ def train(
 
 
 def keep_apart(given: Path, out: Path) -> None:
-    """Refuse to write over what is read, or into a run."""
+    """Refuse to overwrite what is read, or to write into a run."""
     if out.resolve() == given.resolve():
         raise UserError(f"--out {out}: it would be written over what is read")
     if has_run(out.parent):
@@ -72,7 +72,7 @@ def encode(
 ) -> None:
     """Show the tokens of a text.
 
-    Each has a line: its number, and its piece.
+    Each token has a line: its number and its piece.
 
     Example:
       python -m scratchlm tokenizer encode "Mrs Pell" \\

@@ -119,7 +119,7 @@ class TextOptions:
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What a step sees, and which chance it is."""
+    """What a step sees, and which random numbers are drawn."""
 
     batch_size: int = 32  # windows in a batch
     seed: int = 1  # of weights, batches and dropout
@@ -134,7 +134,7 @@ class BatchOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Where, how long, and what to see of it; none changes the numbers."""
+    """Where, how long, and what to see of it: no settings of the run."""
 
     out: Path | None = None  # folder for all of it (runs/, and the text's name)
     resume: bool = False  # go on with the run in --out
@@ -180,7 +180,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a run was asked for."""
+    """Everything that a run was asked for."""
 
     text: TextOptions
     model: GPTConfig
@@ -220,7 +220,7 @@ def read_material(text: TextOptions) -> Material:
 
 
 def folder_material(path: Path) -> Material:
-    """Nine tenths of a folder's texts to learn from, the last to be judged."""
+    """Nine tenths of a folder's texts to learn from, one to be judged by."""
     texts = list(corpus.read_documents(path))
     cut = int(0.9 * len(texts))
     if cut == 0 or not "".join(texts[cut:]).strip():
@@ -231,9 +231,9 @@ def folder_material(path: Path) -> Material:
 
 
 def make_tokenizer(job: Job, material: Material) -> AnyTokenizer:
-    """The tokenizer of a file, or one that learns from the text."""
+    """The tokenizer in a file, or one learned from the text."""
     kind, texts = job.text.tokenizer, iter(material.train)
-    if kind == "characters":  # a letter may be in one part alone
+    if kind == "characters":  # a letter may be in only one part
         texts = chain(texts, material.validation)
     with users_input():
         if kind not in KINDS:
@@ -315,9 +315,9 @@ def take_shards(job: Job) -> tuple[dict[str, Any], AnyTokenizer]:
 
 @contextlib.contextmanager
 def all_or_nothing(folder: Path) -> Iterator[None]:
-    """Take away what was written, unless it became a run.
+    """Remove what was written, unless it became a run.
 
-    A folder that was there before stays, with all in it that is not ours.
+    A folder that was there before stays, with everything that is not ours.
     """
     there = {path.name for path in folder.iterdir()}
     try:
@@ -354,7 +354,7 @@ def part(train: BatchCursor) -> BatchCursor:
 
 
 def check_shard(job: Job) -> None:
-    """Refuse --shard where a model cannot be divided."""
+    """Refuse --shard if a model cannot be divided."""
     if not job.run.shard:
         return
     if job.training.optimizer == "muon":
@@ -401,7 +401,7 @@ def rank_device(wanted: str) -> str:
 def ahead(cursor: BatchCursor, device: str) -> Any:
     """The cursor of one process, which fetches ahead on a graphics card.
 
-    Of several processes each sends its own share of a batch, and no more.
+    Each of several processes sends its own share of a batch, and no more.
     """
     if ranks() == 1:
         return prefetched(cursor, torch.device(device))
@@ -529,7 +529,7 @@ def within(job: Job, speed: estimate.Speed, judge: float, start: float) -> Job:
 
 
 def kept(training: TrainConfig) -> TrainConfig:
-    """Snapshots that the run reaches, and of its last step, if any."""
+    """Snapshots of the steps that the run reaches, and of its last, if any."""
     if not training.snapshots:
         return training
     reached = [s for s in training.snapshots if s < training.steps]
@@ -537,14 +537,14 @@ def kept(training: TrainConfig) -> TrainConfig:
 
 
 def stand_in(job: Job, vocab_size: int, device: str) -> GPT:
-    """A model to be timed: one layer of it, where all have no room."""
+    """A model to be timed: one layer of it, if it is to be divided."""
     if job.run.shard:
         job = replace(job, model=replace(job.model, layers=1))
     return make_model(job, vocab_size, device)
 
 
 def dry_run(job: Job) -> None:
-    """Say what the run would take; nothing is read or written."""
+    """Say what the run would take; no text is read, nothing is written."""
     if ranks() > 1:
         raise UserError("--dry-run is for one process; leave torchrun out")
     check(job)
@@ -605,7 +605,7 @@ def announce(memory: str, slow: list[str], facts: dict[str, Any]) -> None:
 
 
 def new_trainer(job: Job, start: float) -> Trainer:
-    """Text, tokenizer, tokens and model for a run that starts."""
+    """The trainer of a new run, with its text, tokenizer, tokens and model."""
     asked_for, loop = job.settings, job.training
     device, batch = device_for(job), rows(job.batch.batch_size)
     check_precision(job, device)
@@ -654,20 +654,20 @@ def resolved(wanted: dict[str, Any], got: dict[str, Any]) -> dict[str, Any]:
 
 
 def changed(job: Job, run: Path) -> list[str]:
-    """The settings that are asked for and not those of a run, by name."""
+    """The settings asked for that differ from those of a run, by name."""
     before, now = asked(run, job.run.verify), job.settings
     return [name for name in before if before[name] != now.get(name)]
 
 
 def refuse(names: list[str], why: str) -> None:
-    """Refuse settings that a run cannot change any more."""
+    """Refuse settings that a run can no longer change."""
     if names:
         options = ", ".join("--" + name.replace("_", "-") for name in names)
         raise UserError(f"{options} cannot change when a run {why}")
 
 
 def later_device(job: Job, run: Path | None = None) -> str:
-    """The device that is named, the run's own, or the first here."""
+    """The device that is named, the run's own, or the fastest."""
     device, found = job.run.device, devices()
     if device == "auto" and run is not None:
         path = checkpoint_folder(run, job.run.verify) / "state.json"
@@ -692,7 +692,7 @@ def later_memory(
 
 
 def resumed_trainer(job: Job) -> Trainer:
-    """The trainer of a run that goes on, unless other settings are asked."""
+    """The trainer of a run that goes on; other settings are refused."""
     run, device = job.run, later_device(job, job.folder)
     refuse(
         changed(job, job.folder),
@@ -726,7 +726,7 @@ def branched_trainer(job: Job, source: Path) -> Trainer:
     refuse([n for n in names if n in fixed], "is branched; train a new one")
     opened = open_run(source, run.verify)
     old = read_train_config(source, run.verify)
-    names += ["steps", "snapshots"]  # fewer may have fitted
+    names += ["steps", "snapshots"]  # fewer may have fit
     config = replace(old, **{n: getattr(job.training, n) for n in names})
     config = kept(config)
     memory = later_memory(opened, config, device, shards(job))
@@ -750,7 +750,7 @@ def branched_trainer(job: Job, source: Path) -> Trainer:
 
 
 def fit(job: Job, trainer: Trainer, start: float) -> float | None:
-    """Train to the end, or until time or money is over: then None."""
+    """Train to the end, or until time or money runs out: then None."""
     left, words = None, ""
     if job.run.limit is not None:
         minutes, words = job.run.limit
@@ -786,7 +786,7 @@ def carry_out(job: Job, start: float) -> tuple[Trainer, float | None]:
 
 @contextlib.contextmanager
 def advising(job: Job) -> Iterator[None]:
-    """Say what to do where memory or the compiler is not enough."""
+    """Say what to do if memory runs out or the compiler fails."""
     training = job.training
     batch = math.ceil(job.batch.batch_size / ranks())  # of one process
     try:
@@ -816,7 +816,7 @@ def find_tensorboard() -> None:
 
 
 def pace(trainer: Trainer, lines: list[LogRecord]) -> str:
-    """How fast it went, and which share of the device's peak that is."""
+    """How fast it went, and what share of the device's peak that is."""
     if len(lines) < 2 or lines[0]["seconds"] == lines[-1]["seconds"]:
         return "too short to be timed"
     config, rate = trainer.model.config, tokens_per_second(lines)
@@ -829,7 +829,7 @@ def pace(trainer: Trainer, lines: list[LogRecord]) -> str:
 
 
 def report(folder: Path, trainer: Trainer, best: float) -> None:
-    """What came out, drawn and in words, and what to try now."""
+    """What came out, drawn and in words, and what to try next."""
     log = {str(folder): read_log(folder)}
     save_plot(log, folder / "loss.svg")
     if sys.stdout.isatty():
@@ -884,10 +884,10 @@ def train(
 ) -> None:
     """Train a model, from nothing.
 
-    Writes or fetches the text, learns the tokenizer, says what it will take,
-    trains, and keeps everything in one folder. Ctrl-C saves; --resume goes on
-    as if nothing had happened. Without options it trains the book's model.
-    An option wins over the file, the file over the preset.
+    Writes or fetches the text, learns the tokenizer, says what the run will
+    take, trains, and keeps everything in one folder. Ctrl-C saves; --resume
+    goes on as if nothing had happened. Without options it trains the book's
+    model. An option wins over the --config file, and the file over the preset.
 
     Example:
       python -m scratchlm train --preset tiny --out runs/first

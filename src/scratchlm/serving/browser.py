@@ -4,8 +4,8 @@ Its weights are codes of 8 bits with a scale for each row, as `quantize` makes
 them, in a safetensors file that is written into the page as text. Beside them
 stand the form of the model, its tokenizer, and the script of
 `browser.js`, which computes what `scratchlm.model.plain` computes. A policy
-in the page forbids it to fetch anything, and every script but its own (Content
-Security Policy, West and Sartori, W3C).
+in the page forbids it to fetch anything or to run any script but its own
+(Content Security Policy, West and Sartori, W3C).
 
 Left out: norms after the parts, learned norms of queries and keys, slowed
 rotation, patterns of others; what is left out is refused by name.
@@ -38,8 +38,8 @@ KNOWN = {
     "rope_factor": (1.0,),
 }  # the forms that the script computes
 
-# The same patterns for JavaScript, which has no (?i:…) everywhere, and for
-# which white space is not quite what it is for Unicode. U+017F is an old s.
+# The same patterns for JavaScript, which lacks (?i:…) in places, and for
+# which white space is not quite what it is for Unicode. U+017F is the long s.
 SPACE = r"\p{White_Space}"
 SCRIPT_PATTERNS = {
     PATTERN: (
@@ -68,7 +68,7 @@ def check_form(config: GPTConfig) -> None:
 
 
 def run_facts(model: GPT, tokenizer: AnyTokenizer) -> dict[str, Any]:
-    """What the script has to know besides the weights, for JSON.
+    """What the script has to know besides the weights, ready for JSON.
 
     The form of the model and what tokenizer.json says, with its pattern in
     JavaScript. ValueError for what the script cannot compute.
@@ -133,7 +133,7 @@ def model_page(
 ) -> str:
     """A whole HTML page with the model in it; the same for the same model.
 
-    `opening` is the text that stands there first. Raises ValueError for a
+    `opening` is the text that is shown first. Raises ValueError for a
     model or a tokenizer that the script cannot compute.
     """
     style = (HERE / "browser.css").read_text(encoding="utf-8")

@@ -3,12 +3,12 @@
 `export_folder` writes a trained `GPT` as the folder that `transformers`
 opens: weights in safetensors, and JSON that says their form, their tokens and
 how to sample. `export_gguf` writes the one file that llama.cpp runs.
-`import_folder` reads the folder of a published model, and `write_run` makes a
-run of it, that writes, chats, is judged and is exported. No file that is read
-here is a program, and no folder that is there is written over.
+`import_folder` reads the folder of a published model, and `write_run` makes it
+a run, which can write, chat, be judged and be exported. No file that is read
+here is a program, and no existing folder is overwritten.
 
 Left out: shards on the way out, matrices of fewer than 8 bits, tokenizers
-other than byte pairs, and chat templates of others.
+other than byte pairs, and others' chat templates.
 """
 
 import json
@@ -89,15 +89,15 @@ def naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill, which gets its name once all is in it.
+    """A folder to fill, which gets its name once everything is in it.
 
-    Of an error nothing is left. What is there already is never written over.
+    After an error nothing is left. What is already there is never overwritten.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ModelFileError(f"{folder} is there already: name a new folder")
     half = folder.with_name(folder.name + PARTIAL)
-    shutil.rmtree(half, ignore_errors=True)  # of a crash
+    shutil.rmtree(half, ignore_errors=True)  # left by a crash
     try:
         with explaining(folder):
             make_folder(half)
@@ -331,7 +331,7 @@ def model_card(
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a folder: of one file, or of the shards of an index."""
+    """A folder's tensors: from one file, or from the shards of an index."""
     if (folder / WEIGHTS).exists():
         return read_tensors(folder / WEIGHTS)
     index = folder / INDEX
@@ -385,9 +385,9 @@ SINGLE_DIGITS = (  # GPT-2's pattern, with each digit a word of its own
 
 
 def in_one_pattern(data: Mapping[str, Any]) -> dict[str, Any]:
-    """A tokenizer.json that cuts off digits first, as SmolLM2's, put plainly.
+    """Rewrite a tokenizer.json that cuts off digits first, as SmolLM2's does.
 
-    Other files stay as they are. The words are the same; a test holds that.
+    Other files stay as they are. The words are the same; a test checks that.
     """
     steps = (data.get("pre_tokenizer") or {}).get("pretokenizers", [])
     kinds = [step.get("type") for step in steps]
@@ -406,10 +406,10 @@ def in_one_pattern(data: Mapping[str, Any]) -> dict[str, Any]:
 def read_tokens(
     folder: Path, ends: Sequence[int]
 ) -> tuple[Tokenizer, list[int], dict[str, Any]]:
-    """A folder's tokenizer, their number of each token, and two habits.
+    """A folder's tokenizer, the publisher's token numbers, and two habits.
 
-    `ends` are their numbers of tokens that end a text. The habits: tokens
-    in front of every text, and whether texts are brought to NFC before.
+    `ends` are the publisher's numbers of tokens that end a text. The habits:
+    tokens in front of every text, and whether texts are brought to NFC first.
     """
     path = folder / TOKENS
     data = read_json(path)
@@ -452,8 +452,8 @@ def import_folder(folder: Path) -> tuple[GPT, Tokenizer, dict[str, Any]]:
     """The model in a published folder, its tokenizer, and facts about it.
 
     Tokens get our numbers, in which bytes come first, so the rows of the
-    embedding are put into their order; rows that belong to no token go.
-    Sealed folders are verified. All is computed in float32.
+    embedding are put into that order; rows that belong to no token go.
+    Sealed folders are verified. Everything is computed in float32.
     """
     folder = Path(folder)
     if (folder / SEAL).exists():
@@ -486,7 +486,7 @@ def write_run(
     facts: Mapping[str, Any],
     others: Mapping[str, str] | None = None,
 ) -> None:
-    """Make a run of a model from elsewhere, so that commands open it.
+    """Make a run of a model from elsewhere, so that commands can open it.
 
     It has weights and a tokenizer, and no text to be trained on further.
     """
@@ -506,7 +506,7 @@ def write_run(
 
 # --- one file for llama.cpp --------------------------------------------------
 
-# The cut of text into words, by the name under which llama.cpp has it.
+# Ways to cut text into words, each with the name that llama.cpp gives it.
 CUTS = {PATTERN: "dbrx", GPT2_PATTERN: "gpt-2", SINGLE_DIGITS: "smollm"}
 LLAMA_PATTERN = (  # as Llama 3 spells it in its tokenizer.json
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -530,7 +530,7 @@ def pairs_from_halves(rows: Tensor, head_size: int) -> Tensor:
     """Rows of queries or keys (H · D, C) in the order of llama.cpp's Llama.
 
     It turns channels 2i and 2i + 1 of a head together, our `Rotary` i and
-    i + D/2. Scores stay as they are, if both sides are put in order.
+    i + D/2. Scores stay as they are if both queries and keys are reordered.
     """
     order = halves_from_pairs(head_size).argsort()
     heads = rows.unflatten(0, (-1, head_size))  # (H, D, C)
@@ -563,7 +563,7 @@ def gguf_values(
     """A tensor's numbers as a GGUF file keeps them, and their kind.
 
     Vectors and positions stay float32, as llama.cpp wants them. Rows that do
-    not split into groups of 32 are float16 where others are q8_0.
+    not split into groups of 32 are float16 when the others are q8_0.
     """
     values = tensor.detach().float().cpu().contiguous().numpy()
     if tensor.ndim == 1 or name.startswith("position"):
@@ -597,8 +597,8 @@ def add_form(writer: gguf.GGUFWriter, config: GPTConfig) -> None:
 def cut_of(tokenizer: Tokenizer) -> str:
     """llama.cpp's name for the pattern by which a tokenizer cuts text.
 
-    Raises ValueError for a pattern without a name, and for words that it
-    takes whole under the name of Llama, where ours goes by merges.
+    Raises ValueError for a pattern without a name, and for words that, under
+    Llama's name, llama.cpp takes whole while our tokenizer goes by merges.
     """
     if tokenizer.pattern not in CUTS:
         raise ValueError(

@@ -36,7 +36,7 @@ Stop = Annotated[str, Field(min_length=1, max_length=100)]
 
 
 class Strict(BaseModel):
-    """JSON of exactly these names and types; null counts as not said."""
+    """JSON of exactly these names and types; null counts as not given."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -118,7 +118,7 @@ class Refused(HTTPException):
         code: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        """Above 499 the error is ours, below it is the caller's."""
+        """From 500 on the error is ours; below that, it is the caller's."""
         super().__init__(status, message, headers)
         self.param, self.code = param, code
 
@@ -147,7 +147,7 @@ def explain_invalid(error: RequestValidationError) -> Refused:
 
 
 async def as_error(request: fastapi.Request, error: Exception) -> Response:
-    """Any error in the form of OpenAI's; of ours, nothing is told."""
+    """Any error in the form of OpenAI's; our own are not explained."""
     if isinstance(error, Refused):
         said = error
     elif isinstance(error, RequestValidationError):
@@ -186,10 +186,10 @@ def check_turns(messages: Sequence[ChatMessage]) -> tuple[list[Turn], str]:
 
 
 class Score(NamedTuple):
-    """A token, how likely it was, what else was; and its place in the text."""
+    """A token, how likely it was, what else was likely, and its place."""
 
     token: str
-    logprob: float | None  # None: nothing stood before it
+    logprob: float | None  # None: nothing came before it
     top: dict[str, float]
     start: int
     end: int
@@ -203,14 +203,14 @@ def special_tokens(tokenizer: AnyTokenizer) -> dict[str, int]:
 
 
 def raw_bytes(tokenizer: AnyTokenizer, token: int) -> bytes:
-    """The bytes of a token, which may be a part of a character."""
+    """The bytes of a token, which may be only part of a character."""
     if isinstance(tokenizer, Tokenizer):
         return tokenizer.decode_bytes([token])
     return tokenizer.decode([token]).encode()
 
 
 def token_name(tokenizer: AnyTokenizer, token: int) -> str:
-    r"""The text of a token, or its bytes, where they are no characters.
+    r"""The text of a token, or its bytes if they are not characters.
 
     >>> token_name(Tokenizer([]), 97), token_name(Tokenizer([]), 0xC3)
     ('a', 'bytes:\\xc3')
@@ -237,8 +237,8 @@ def prompt_scores(
 ) -> list[Score]:
     """What a model thinks of a text that it did not write.
 
-    The first token has no score, since nothing stands before it. Special
-    tokens take no place in the text.
+    The first token has no score, since nothing comes before it. Special
+    tokens take no room in the text.
     """
     ids = torch.tensor([list(prompt)], device=next(model.parameters()).device)
     rows = model(ids)[0].float().log_softmax(dim=-1).cpu()  # (T, V)
@@ -264,7 +264,7 @@ def prompt_scores(
 
 
 class Piece(NamedTuple):
-    """What is new of one choice: text, scores, and how it ended, if it did."""
+    """What is new in one choice: text, scores, and how it ended, if it did."""
 
     number: int
     text: str = ""
@@ -273,7 +273,7 @@ class Piece(NamedTuple):
 
 
 def joined(pieces: Iterable[Piece]) -> list[Piece]:
-    """One piece for each number, in the order of their first ones.
+    """One piece for each number, in the order in which numbers first occur.
 
     >>> joined([Piece(0, "a"), Piece(1, "x"), Piece(0, "b", (), "stop")])[0]
     Piece(number=0, text='ab', scores=(), finish='stop')
@@ -324,7 +324,7 @@ def chat_choice(piece: Piece, scored: bool) -> dict[str, Any]:
 
 
 def chat_delta(piece: Piece, scored: bool) -> dict[str, Any]:
-    """What is new of an answer in a dialogue."""
+    """What is new in an answer of a dialogue."""
     return {
         "index": piece.number,
         "delta": {"content": piece.text} if piece.text else {},
@@ -341,7 +341,7 @@ class Style(NamedTuple):
     chunk: str  # and a part of one
     choice: Callable[[Piece, bool], dict[str, Any]]
     delta: Callable[[Piece, bool], dict[str, Any]]
-    opening: dict[str, Any]  # what the first part of a choice has, besides
+    opening: dict[str, Any]  # what the first part of a choice adds
 
 
 TEXT = "text_completion"

@@ -4,7 +4,7 @@ Each weight becomes a small whole number, its code; code times scale is the
 nearest point to it on an even grid. One scale serves a whole matrix, a row
 (an output channel), or a group of neighbors in a row: symmetric quantization
 by the largest value (Jacob et al., 2018, section 2.1, with the zero point at
-0; Gholami et al., 2021, section III). `quantize_model` does so with all
+0; Gholami et al., 2021, section III). `quantize_model` does this to all
 matrices of a trained `GPT`; norms, biases and learned positions stay.
 
 Left out: grids that are not symmetric or not even, activations in 8 bits
@@ -155,7 +155,7 @@ def pack(codes: Tensor) -> Tensor:
 
 
 def unpack(packed: Tensor) -> Tensor:
-    """The codes that `pack` put there: (R, C / 2) uint8 → (R, C) int8.
+    """The codes that `pack` put together: (R, C / 2) uint8 → (R, C) int8.
 
     >>> unpack(torch.tensor([[240]], dtype=torch.uint8))
     tensor([[-8,  7]], dtype=torch.int8)
@@ -325,8 +325,8 @@ def load_quantized(folder: Path) -> GPT:
 def integer_linear(x: Tensor, codes: Tensor, scales: Tensor) -> Tensor:
     """x times a matrix of codes, both in 8 bits, added up in 32: (..., R).
 
-    x (..., C) gets a scale for each row, codes (R, C) have one a row, so
-    both stand outside the sum (Jacob et al., 2018, section 2.2; Dettmers et
+    x (..., C) gets a scale for each row, codes (R, C) have one per row, so
+    both stay outside the sum (Jacob et al., 2018, section 2.2; Dettmers et
     al., 2022, section 2.1). The sum is exact: 127² · C stays below 2^31 for
     rows of up to 133,000.
 

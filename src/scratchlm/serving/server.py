@@ -4,7 +4,7 @@ The protocol is OpenAI's, which most programs speak: completions, chat, and
 server-sent events. One thread steps the engine of `generation.batch`; an
 event loop reads requests, cuts tokens into whole characters, holds stop
 strings back, and sends. FastAPI, pydantic, uvicorn and prometheus_client do
-what is not about models.
+everything that is not about models.
 
 Left out: several models, several processes, tools, images, chat's scores of
 tokens, and TLS, which a proxy in front does better.
@@ -98,10 +98,10 @@ log = logging.getLogger(__name__)
 
 
 def first_stop(text: str, stops: Sequence[str]) -> int | None:
-    """Where the stop string begins that is complete first; None without one.
+    """Where the first stop string to be complete begins; None without one.
 
-    Of two that end at the same place the longer one counts. So the result
-    is that of looking after each single character.
+    Of two that end at the same place the longer one counts. That is what
+    checking the text after every character would find.
 
     >>> first_stop("tea at ten.", ["ten", "at"])
     4
@@ -136,7 +136,7 @@ class TextStream:
         self.stopped = False
 
     def push(self, data: bytes, final: bool = False) -> str:
-        """What can be sent, now that a token is there; at the end, all."""
+        """What can be sent once a token is there; at the end, everything."""
         new = self.decoder.decode(data, final)
         self.seen += len(new)
         self.held += new
@@ -172,7 +172,7 @@ class Choice:
         top: int | None = None,
         lead: str = "",
     ) -> None:
-        """With `top`, each token's score and so many others' are told.
+        """With `top`, each token's score and those of `top` others are given.
 
         Text that begins with `lead` loses it.
         """
@@ -188,8 +188,8 @@ class Choice:
     def take(self, letter: Sequence[Written]) -> Piece:
         """What can be sent, now that these tokens are there.
 
-        Those after a stop string count for nothing. Raises Refused for a
-        text whose scores were no numbers.
+        Those after a stop string do not count. Raises Refused for a text
+        whose scores were not numbers.
         """
         text, finish = "", None
         for new in letter:
@@ -230,7 +230,7 @@ class Choice:
 
 
 async def aside(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Compute beside the engine, on one core: the pool of threads is its."""
+    """Compute beside the engine, on one core: the threads are the engine's."""
 
     def compute() -> Any:
         torch.set_num_threads(1)
@@ -248,7 +248,7 @@ class Worker:
 
     `Engine.add` and `cancel` leave notes, so the loop may call them. What
     was written goes back by `call_soon_threadsafe`: the end of a text at
-    once, the rest not more than sixteen times a second.
+    once, the rest at most sixteen times a second.
     """
 
     def __init__(self, engine: Engine, threads: int | None = None) -> None:
@@ -286,7 +286,7 @@ class Worker:
             self.loop.call_soon_threadsafe(self.fail)
 
     def deliver(self, new: Sequence[Written]) -> None:
-        """Put tokens where they are awaited; who has left gets none."""
+        """Put tokens where they are awaited; whoever has left gets none."""
         letters: dict[Inbox, list[Written]] = {}
         for written in new:
             if inbox := self.inboxes.get(written.id):
@@ -327,13 +327,13 @@ class Limits:
     body: int = 1 << 20  # bytes of a request
     new_tokens: int = 1024  # of a text
     texts: int = 16  # written for one request
-    waiting: int = 64  # texts that are written, or wait for it, in all
+    waiting: int = 64  # texts being written or waiting to be, in all
     seconds: float = 120.0  # for a request
     looked: int = 512  # tokens of a text whose attention is shown
 
 
 class Metrics:
-    """What is counted, for Prometheus to fetch. No text is among it."""
+    """What is counted, for Prometheus to fetch. It holds no text."""
 
     def __init__(self, open_texts: Callable[[], int]) -> None:
         """A registry of its own, so that a process may hold two services."""
@@ -379,7 +379,7 @@ class Job:
             raise Refused(400, str(error)) from error
 
     async def new_tokens(self) -> list[Written]:
-        """All that has come, at least one; Refused if none will come."""
+        """Tokens that have come, at least one; Refused if none will come."""
         found = [await self.inbox.get()]
         while not self.inbox.empty():
             found.append(self.inbox.get_nowait())
@@ -428,7 +428,7 @@ class Job:
 
 
 class Answer:
-    """What is said to one request, at once or in a stream."""
+    """What is said in reply to one request, at once or in a stream."""
 
     def __init__(
         self,
@@ -438,7 +438,7 @@ class Answer:
         choices: Sequence[Choice],
         first: Sequence[Piece] = (),
     ) -> None:
-        """`first` stands before what is written: the prompt, if echoed."""
+        """`first` comes before what is written: the prompt, if echoed."""
         self.asked, self.style = asked, style
         self.choices, self.first = choices, first
         self.scored = choices[0].top is not None
@@ -462,7 +462,7 @@ class Answer:
         }
 
     async def pieces(self, job: Job) -> AsyncIterator[Piece]:
-        """What stands before the written text, and then that text."""
+        """What comes before the written text, and then that text."""
         for piece in self.first:
             yield piece
         async for piece in job.pieces():
@@ -477,7 +477,7 @@ class Answer:
         return self.head | {"choices": choices, "usage": self.usage}
 
     async def events(self, job: Job) -> AsyncIterator[str]:
-        """It, as it comes: text, how each text ended, the usage, the end."""
+        """The answer as it comes: text, how each text ended, usage, end."""
         options = self.asked.stream_options
         told = options is not None and options.include_usage
         head = self.head | ({"usage": None} if told else {})
@@ -526,7 +526,7 @@ async def unless_gone(
 ) -> Any:
     """What the work returns; if the client leaves first, it is cancelled.
 
-    Behind the body of a request nothing comes but the news of that.
+    After a request's body, nothing comes but the news that the client left.
     """
     gone = asyncio.ensure_future(request.receive())
     tasks = [asyncio.ensure_future(work), gone]
@@ -562,8 +562,8 @@ class Service:
         """Without an engine, one for 16 texts of the model's context.
 
         A prompt is brought to the form `normal` of Unicode, and gets the
-        tokens `begin` in front, as models of others were trained; `instructed`
-        are those that were taught to answer. The engine computes with
+        tokens `begin` in front, as others' models were trained; `instructed`
+        models are those that were taught to answer. The engine computes with
         `threads`, by default all that torch uses.
         """
         blocks = 16 * (model.config.context // 16 + 2)
@@ -581,7 +581,7 @@ class Service:
 
     @property
     def texts(self) -> int:
-        """How many are read or written, or wait for it."""
+        """How many are being read or written, or are waiting."""
         return len(self.worker.inboxes) + self.read_aside
 
     async def authorize(self, request: fastapi.Request) -> None:
@@ -615,7 +615,7 @@ class Service:
         return text
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of a prompt; of none, what stands before a text."""
+        """The tokens of a prompt; without any, what comes before a text."""
         text = self.as_trained(text)
         try:
             if ids := [*self.begin, *self.tokenizer.encode(text)]:
@@ -627,7 +627,7 @@ class Service:
             raise Refused(400, str(error), "prompt") from error
 
     def check(self, asked: Asked, prompts: Sequence[Sequence[int]]) -> None:
-        """Refuse what cannot be read, and a stream's options without one."""
+        """Refuse what cannot be read, and stream options without a stream."""
         self.check_prompts(asked.model, prompts)
         if asked.stream_options and not asked.stream:
             raise Refused(400, "this is no stream", "stream_options")
@@ -747,7 +747,7 @@ class Service:
     async def completions(
         self, asked: CompletionRequest, request: fastapi.Request
     ) -> Response:
-        """POST /v1/completions: texts go on."""
+        """POST /v1/completions: texts are continued."""
         given: Any = asked.prompt
         if isinstance(given, str) or (given and isinstance(given[0], int)):
             given = [given]  # one text, or one text's tokens
@@ -842,7 +842,7 @@ class Service:
         """POST /v1/attention: where the last token of a text looks.
 
         OpenAI's protocol has no such thing. The answer names the T tokens,
-        and has T weights for each layer, the means of its heads.
+        and has T weights for each layer, averaged over its heads.
         """
         prompt = await asyncio.to_thread(self.encode, asked.prompt)
         most = self.limits.looked
@@ -892,7 +892,7 @@ SAFE = {
 
 
 class Envelope:
-    """Around every request: a limit to its body, a count, safe headers."""
+    """Around every request: a limit on its body, a count, safe headers."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         """`app` is what is inside."""
@@ -929,17 +929,17 @@ class Envelope:
         try:
             await self.app(scope, limited, counted)
         except Exception as error:
-            if not begun:  # a mistake of ours, which the log will tell
+            if not begun:  # an error of ours, which goes to the log
                 said = await as_error(fastapi.Request(scope), error)
                 await said(scope, limited, counted)
             raise
 
 
 async def read_page() -> Response:
-    """GET /: the page to talk to the model.
+    """GET /: the page on which to talk to the model.
 
-    By the policy that comes with it, a browser runs the page's own script
-    and style, known by their hashes, and lets it speak to this server only.
+    Under the policy that comes with it, a browser runs only the page's own
+    script and style, known by hash, and lets it speak to this server only.
     """
     text = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
     policy = "default-src 'none'; connect-src 'self'; base-uri 'none'"
@@ -963,7 +963,7 @@ def make_app(
 ) -> fastapi.FastAPI:
     """The service as an application.
 
-    A request must name one of `hosts`: so no page of the web can reach a
+    A request must name one of `hosts`; that way no web page can reach a
     server on this machine by a name of its own. Pages of `origins` may ask.
     """
 
@@ -1001,7 +1001,7 @@ def make_app(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket at which requests may come; for port 0, at a free one."""
+    """A socket that takes requests; for port 0, at a free port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family)
 
@@ -1009,10 +1009,10 @@ def listen(host: str, port: int) -> socket.socket:
 def make_server(
     app: ASGIApp, logged: str = "warning", seconds: float = 10.0
 ) -> uvicorn.Server:
-    """The server that speaks HTTP; it says neither its name nor a prompt.
+    """The server that speaks HTTP; it tells neither its name nor any prompt.
 
-    Told to end, it lets requests finish for so many seconds. That readers
-    hang up is no news for the log.
+    Told to end, it gives requests `seconds` to finish. That readers hang up
+    is no news for the log.
     """
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     config = uvicorn.Config(
@@ -1026,7 +1026,7 @@ def make_server(
 
 @contextmanager
 def served(app: ASGIApp, port: int = 0) -> Iterator[str]:
-    """The address at which the app answers meanwhile, on this machine."""
+    """Inside, the app answers at this address, on this machine."""
     door, server = listen("127.0.0.1", port), make_server(app)
     thread = threading.Thread(target=server.run, args=([door],), daemon=True)
     thread.start()

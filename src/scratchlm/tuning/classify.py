@@ -3,8 +3,8 @@
 A head of K rows takes the place of the head of V, and reads what the model
 has made of a text's last token (Radford et al., 2018). Beside it stands what
 it has to beat: counts of tokens with logistic regression, and the untouched
-model's own surprise. The texts are of Toytown, whose grammar knows the class
-of each, and for beginnings of stories the best guess that there is.
+model's own surprise. The texts are from Toytown, whose grammar knows the class
+of each and, for the beginning of a story, the best guess that there is.
 
 Left out: several classes for one text, classes of single tokens, and texts
 longer than a window.
@@ -63,9 +63,9 @@ PLOTS = tuple(
 
 
 def plot_chances(beginning: str) -> list[float]:
-    """P of each plot for a story with this beginning, by the grammar itself.
+    """The chance of each plot after this beginning, by the grammar itself.
 
-    Every path by which the town can have come here counts with its
+    Every path by which the town could have come here counts with its
     probability; no classifier can know more. ValueError if there is none.
     """
     k = len(PLOTS)
@@ -93,7 +93,7 @@ def plot_chances(beginning: str) -> list[float]:
 
 
 def first_words(seed: int, count: int, letters: int) -> list[Sample]:
-    """The first words of so many stories, each with its plot as the class.
+    """The first words of `count` stories, each with its plot as the class.
 
     As many whole words as fit into `letters`. The book's model has learned
     from stories with the seed 2026; those of other seeds are new to it.
@@ -107,10 +107,10 @@ def first_words(seed: int, count: int, letters: int) -> list[Sample]:
 
 
 def split_people(fold: int) -> tuple[list[Word], list[Word]]:
-    """People to learn from, and every third, who is kept back.
+    """People to learn from, and every third person, who is kept back.
 
-    Which third, says `fold`: 0, 1 or 2. Couples are left out: their verbs
-    and trades have another number, which would give them away.
+    `fold` says which third: 0, 1 or 2. Couples are left out: their verbs
+    and trades are plural, which would give them away.
     """
     if fold not in (0, 1, 2):
         raise ValueError(f"fold {fold} is none of 0, 1 and 2")
@@ -123,8 +123,8 @@ def claims(seed: int, count: int, people: Sequence[Word]) -> list[Sample]:
     """True (1) and false (0) beginnings of stories, in fours.
 
     Two scenes and two people: each has their own trade, and then the
-    other's. So in every four each word stands as often in a true text as
-    in a false one, and no count of words can tell them apart.
+    other's. In every four, then, each word occurs as often in a true text
+    as in a false one, and no count of words can tell them apart.
     """
     if count % 4 or len(people) < 2:
         raise ValueError(f"{count} claims on {len(people)}: take fours, of 2")
@@ -184,9 +184,9 @@ def grams(ids: Sequence[int], longest: int) -> Counter[Gram]:
 def choose_grams(
     rows: Sequence[Sequence[int]], longest: int = 1, least: int = 2
 ) -> dict[Gram, int]:
-    """A column for each run of tokens that stands in `least` texts or more.
+    """A column for each run of tokens that occurs in `least` texts or more.
 
-    Choose by the texts to learn from alone.
+    Choose by the training texts alone.
     """
     texts = Counter(gram for row in rows for gram in grams(row, longest))
     kept = sorted(gram for gram, times in texts.items() if times >= least)
@@ -208,7 +208,7 @@ def count_grams(
 
 
 def balanced_weights(labels: Tensor, classes: int) -> Tensor:
-    """A weight for each class (K,): all classes together count the same.
+    """A weight for each class (K,), with which all classes count the same.
 
     >>> balanced_weights(torch.tensor([0, 0, 0, 1]), classes=2)
     tensor([0.6667, 2.0000])
@@ -230,7 +230,7 @@ def fit_softmax(
 
     The loss is the mean surprise, weighted by class if there are `weights`,
     plus `penalty` times the sum of all squares. It has one minimum, so no
-    seed and no rate of learning take part.
+    seed and no learning rate play a part.
     """
     x = features.double()
     head = torch.zeros(classes, x.shape[1], dtype=x.dtype, requires_grad=True)
@@ -278,7 +278,7 @@ def with_head(model: GPT, head: Tensor) -> GPT:
 
 
 def train_last(model: GPT, blocks: int) -> GPT:
-    """Let the head learn, and so many blocks below it; freeze the rest.
+    """Let the head learn, and `blocks` blocks below it; freeze the rest.
 
     With 0 the head alone learns; with as many as there are, everything,
     the embeddings included.
@@ -296,9 +296,9 @@ def train_last(model: GPT, blocks: int) -> GPT:
 
 
 def pick_last(x: Tensor, lengths: Tensor) -> Tensor:
-    """Of each row (T, …) what stands at its last token: (B, T, C) → (B, C).
+    """What each row (T, …) has at its last token: (B, T, C) → (B, C).
 
-    Rows are filled up at their end; `lengths` (B,) says where that is.
+    Rows are padded at the end; `lengths` (B,) says where the last token is.
 
     >>> pick_last(torch.tensor([[[1], [2], [3]], [[4], [5], [6]]]),
     ...           torch.tensor([3, 1]))
@@ -310,7 +310,7 @@ def pick_last(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def check_rows(rows: Iterable[Sequence[int]], context: int) -> None:
-    """Raise ValueError for a text of no token, or longer than the window."""
+    """Raise ValueError for a text with no token, or longer than the window."""
     for number, row in enumerate(rows):
         if not 1 <= len(row) <= context:
             raise ValueError(
@@ -324,7 +324,7 @@ def last_features(
 ) -> Tensor:
     """What the head reads of each text, its last token's features: (N, C).
 
-    No gradients: for a head that learns alone they are computed once.
+    No gradients: for a head that learns alone, features are computed once.
     Dropout is off meanwhile.
     """
     check_rows(rows, model.config.context)
@@ -345,7 +345,7 @@ def class_logits(model: GPT, rows: Sequence[Sequence[int]]) -> Tensor:
 
 
 class LabeledBatch(NamedTuple):
-    """Texts filled up at their ends, where they end, their classes."""
+    """Texts padded at the end, where they end, and their classes."""
 
     ids: Tensor  # (B, T)
     lengths: Tensor  # (B,)
@@ -355,7 +355,7 @@ class LabeledBatch(NamedTuple):
 def labeled_batches(
     rows: Sequence[Sequence[int]], labels: Tensor, size: int, seed: int
 ) -> Iterator[LabeledBatch]:
-    """Batches of `size` texts without end, shuffled anew each epoch.
+    """Endless batches of `size` texts, shuffled anew each epoch.
 
     What is left over at the end of an epoch is dropped.
     """
@@ -384,7 +384,7 @@ def class_loss(
 def surprises(
     model: GPT, rows: Sequence[Sequence[int]], tails: Sequence[int]
 ) -> Tensor:
-    """Nats that the last tokens of each text have cost, `tails` of them: (N,).
+    """Nats that each text's last tokens cost, `tails` of them: (N,).
 
     For a model that predicts tokens, as it was trained.
     """
@@ -411,7 +411,7 @@ def confusion(labels: Tensor, guesses: Tensor, classes: int) -> Tensor:
 
 
 def recalls(table: Tensor) -> list[float]:
-    """Of each class, the share that was found: the diagonal by its row."""
+    """The share of each class that was found: the diagonal over row sums."""
     return (table.diagonal() / table.sum(dim=1)).tolist()
 
 
@@ -421,8 +421,8 @@ def reliability(
     """What was said and what came, in `bins` groups from unlikely to sure.
 
     chances and happened (N,); each group gives its mean chance, the share
-    of its texts for which it was so, and their number. Empty ones are left
-    out.
+    of its texts for which it happened, and their number. Empty groups are
+    left out.
     """
     place = (chances * bins).long().clamp(max=bins - 1)
     rows = []
@@ -437,10 +437,10 @@ def reliability(
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """By what to divide logits (N, K) so that they are the least surprised.
+    """What to divide logits (N, K) by so that they are the least surprised.
 
     Guo et al. (2017). Use texts from which the model has not learned. The
-    order of the classes stays, and so does every decision for the first.
+    order of the classes stays, and so does every choice of the likeliest.
     """
     scores = logits.double()
 
@@ -462,9 +462,9 @@ def choose_threshold(
 ) -> float:
     """The chance from which to say yes, at the least cost on these texts.
 
-    chances (N,) and happened (N,) are of texts to choose by; a miss and a
-    false alarm cost what they cost. It lies half-way between two chances
-    that have occurred, or beyond all.
+    chances (N,) and happened (N,) are of texts to choose by; `miss` and
+    `alarm` are the costs of a miss and of a false alarm. It lies halfway
+    between two chances that have occurred, or beyond them all.
     """
     seen = chances.double().unique()
     middle = (seen[1:] + seen[:-1]) / 2

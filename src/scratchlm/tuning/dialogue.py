@@ -1,6 +1,6 @@
-"""How dialogues look to a model: the book's layout, and two of others.
+"""How dialogues look to a model: the book's layout, and two by others.
 
-A layout says what stands before a request, between it and the answer, and
+A layout says what comes before a request, between it and the answer, and
 after. Marks go in as numbers, so nobody can type one.
 
 Left out: templates as programs, voices besides user and assistant.
@@ -18,7 +18,7 @@ Piece = tuple[bool, str]  # a mark, or a text in which nothing is special
 
 
 class Layout(NamedTuple):
-    """What stands before a request, between it and the answer, and after."""
+    """What comes before a request, between it and the answer, and after."""
 
     before: str
     between: str
@@ -50,8 +50,8 @@ def layout_of(
 ) -> Layout | None:
     """How dialogues of this model look; None if it has had none.
 
-    A template that came with it is a program, and is not run: of models of
-    others that were `instructed` we know two layouts, by their marks.
+    A template that came with it is a program, and is not run: for others'
+    models that were `instructed` we know two layouts, by their marks.
     """
     if not isinstance(tokenizer, Tokenizer):
         return None
@@ -62,7 +62,7 @@ def layout_of(
 
 
 def encode_pieces(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> list[int]:
-    """Marks as their numbers, and texts that stand side by side as one."""
+    """Marks as their numbers, and neighboring texts joined into one."""
     ids: list[int] = []
     for is_mark, group in groupby(pieces, key=lambda piece: piece[0]):
         names = [text for _, text in group]

@@ -48,7 +48,7 @@ class Task(NamedTuple):
 
 
 def sentence(text: str) -> str:
-    """A text with a capital letter and a full stop.
+    """A text with a capital letter and a period.
 
     >>> sentence("the forge behind the church")
     'The forge behind the church.'
@@ -85,7 +85,7 @@ def sums(a: int, b: int) -> list[Task]:
 
 
 def make_tasks(held_out: bool = False) -> list[Task]:
-    """What is asked for training, or what is kept back to judge by.
+    """What is asked in training, or what is kept back to judge by.
 
     Every third of the people is kept back, and every pair of numbers whose
     sum is a multiple of four; the numbers are those of the town's stories.
@@ -109,7 +109,7 @@ def make_tasks(held_out: bool = False) -> list[Task]:
 
 
 def with_marks(tokenizer: Tokenizer) -> Tokenizer:
-    """The same tokenizer with three more tokens, the marks of a dialogue."""
+    """The same tokenizer, with the three marks of a dialogue as tokens."""
     first, special = tokenizer.vocab_size, tokenizer.special_tokens
     new = [mark for mark in MARKS if mark not in special]
     special = special | {mark: first + i for i, mark in enumerate(new)}
@@ -160,8 +160,8 @@ def encode_request(
 def encode_turn(tokenizer: Tokenizer, turn: Turn) -> list[int]:
     """A request and its answer, closed by the end mark.
 
-    The answer gets a space in front, for in the town's text a word has one:
-    the tokens of " Six" are known from there, those of "Six" hardly.
+    The answer gets a space in front, as a word has in the town's text: the
+    tokens of " Six" are known from there, those of "Six" hardly at all.
     """
     prompt = encode_request(tokenizer, turn.request)
     reply = tokenizer.encode_ordinary(" " + turn.answer)
@@ -203,7 +203,7 @@ def make_examples(
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """How a model is tuned: less, and at a lower rate, than it was trained."""
+    """How a model is tuned: less, and at a lower rate, than in training."""
 
     steps: int = 50
     learning_rate: float = 1e-3  # the highest
@@ -249,7 +249,7 @@ def fine_tune(
 
 
 class Reply(NamedTuple):
-    """What the model said, and whether it came to an end by itself."""
+    """What the model said, and whether it ended on its own."""
 
     text: str
     ended: bool

@@ -1,10 +1,10 @@
 """Changing little: low-rank adapters beside frozen layers (LoRA).
 
 Hu et al. (2021): the weights of a pretrained layer stay as they are, and what
-is learned is a change to them, the product of two thin matrices. So there is
+is learned is a change to them, the product of two thin matrices. That leaves
 little to train, to keep for the optimizer and to store, and one model in
-memory serves many tasks, an adapter each. In the end a change can be added to
-the weights it belongs to, and costs nothing any more.
+memory serves many tasks, with an adapter for each. In the end a change can be
+added to the weights it belongs to, and then costs nothing.
 
 Left out: adapters for embeddings and heads, dropout on their input, and base
 weights of four bits (QLoRA).
@@ -32,7 +32,7 @@ class LoRALinear(nn.Module):
     """
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
-        """Freeze the layer; ValueError for a rank above its smaller side."""
+        """Freeze the layer; ValueError for a rank below 1 or above a side."""
         super().__init__()
         out, size = base.weight.shape
         if not 0 < rank <= min(out, size):
@@ -60,7 +60,7 @@ class LoRALinear(nn.Module):
     def merged(self, dtype: torch.dtype | None = None) -> nn.Linear:
         """One plain layer: the sum is made in float32 and rounded once.
 
-        To what the base has, unless a `dtype` is given.
+        The result has the base's type, unless a `dtype` is given.
         """
         old = self.base.weight
         weight = (old.float() + self.change()).to(dtype or old.dtype)
@@ -83,7 +83,7 @@ def add_lora(
 ) -> GPT:
     """Freeze a model and give linear layers of its blocks an adapter each.
 
-    In place; returns the model. The head is left alone: where it shares its
+    In place; returns the model. The head is left alone: if it shares its
     matrix with the tokens, changing one would part the two.
     """
     found: list[tuple[nn.Module, str, Any]] = [
@@ -110,7 +110,7 @@ def merge_lora(model: GPT, dtype: torch.dtype | None = None) -> GPT:
     """Add every change to its weights, in place: a plain model again.
 
     All of it can learn. A `dtype` is that of the merged layers alone; cast
-    the model before it is asked.
+    the whole model before you use it.
     """
     for parent in list(model.blocks.modules()):
         for name, layer in list(parent.named_children()):
@@ -120,7 +120,7 @@ def merge_lora(model: GPT, dtype: torch.dtype | None = None) -> GPT:
 
 
 def adapter(model: nn.Module) -> dict[str, Tensor]:
-    """A copy of all that was learned beside a model, by name."""
+    """A copy of everything that was learned beside a model, by name."""
     return {
         name: parameter.detach().clone()
         for name, parameter in model.named_parameters()
@@ -132,7 +132,7 @@ def put_adapter(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Exchange the adapters of a model for others, in place.
 
     Raises CheckpointError for tensors that do not fit. Their alpha should be
-    that of the model: it is a setting, and no tensor tells it.
+    that of the model: it is a setting, and no tensor records it.
     """
     compare(adapter(model), tensors, "this adapter")
     with torch.no_grad():
@@ -165,7 +165,7 @@ def lora_parameters(
 
 
 def state_bytes(model: nn.Module) -> dict[str, int]:
-    """Bytes that stay in memory during training with AdamW, by what for.
+    """Bytes that stay in memory during training with AdamW, by purpose.
 
     Gradients and the two moments are kept for what is learned, and for
     nothing else.

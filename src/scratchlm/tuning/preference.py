@@ -1,12 +1,12 @@
 """Better and worse: learning from pairs of answers (DPO).
 
-Two answers to one request are compared, and nobody has to say what would be
-the best. Direct preference optimization (Rafailov et al., 2023) raises the
-probability of the better one against that of the worse, both measured from
+Two answers to one request are compared, and nobody has to say what the best
+one would be. Direct preference optimization (Rafailov et al., 2023) raises the
+probability of the better one relative to that of the worse, both measured from
 where a model began, the reference. Which of two is better follows from the
 model of Bradley and Terry (1952): the logistic function of a difference.
 
-The pairs are of Toytown: a judge wants the right answer, and wants it short.
+The pairs are from Toytown: a judge wants the right answer, and wants it short.
 
 Left out: a model of the reward, several answers in order, labels that are
 uncertain, and making new pairs while the model changes.
@@ -63,7 +63,7 @@ def whole_sentence(task: Task) -> str:
 
 
 def worth(task: Task, reply: Reply) -> int:
-    """2 for the short answer, 1 for the whole sentence, 0 for all else."""
+    """2 for the short answer, 1 for the whole sentence, 0 for the rest."""
     longer = task._replace(answer=whole_sentence(task))
     return 2 * is_right(task, reply) + is_right(longer, reply)
 
@@ -79,7 +79,7 @@ class Pair(NamedTuple):
 def compare(
     tokenizer: Tokenizer, task: Task, first: Reply, second: Reply
 ) -> Pair | None:
-    """The pair that the judge makes of two replies; None where they tie."""
+    """The pair that the judge makes of two replies; None if they tie."""
     gap = worth(task, first) - worth(task, second)
     if gap == 0:
         return None
@@ -100,7 +100,7 @@ def draw_replies(
     seed: int,
     new_tokens: int = 24,
 ) -> list[list[Reply]]:
-    """What a model says to each task, drawn so many times."""
+    """What a model says to each task, drawn `draws` times."""
     prompts = [encode_request(tokenizer, task.request) for task in tasks]
     replies = ask(
         model,
@@ -122,7 +122,7 @@ def make_pairs(
     draws: int,
     seed: int,
 ) -> list[Pair]:
-    """Compare a model's own replies, two and two; ties are left out."""
+    """Compare a model's own replies, two at a time; ties are left out."""
     if draws % 2:
         raise ValueError(f"draws={draws}: two make a pair, take an even number")
     drawn = draw_replies(model, tokenizer, tasks, draws, seed)
@@ -176,7 +176,7 @@ def with_reference(model: GPT, pairs: Sequence[Pair]) -> PairBatch:
 
 
 def pair_batches(pairs: PairBatch, size: int, seed: int) -> Iterator[PairBatch]:
-    """Batches of `size` pairs without end, shuffled anew each epoch.
+    """Endless batches of `size` pairs, shuffled anew each epoch.
 
     What is left over at the end of an epoch is dropped.
     """
@@ -195,7 +195,7 @@ def pair_batches(pairs: PairBatch, size: int, seed: int) -> Iterator[PairBatch]:
 
 
 def gains(model: GPT, batch: PairBatch) -> Tensor:
-    """By how many nats each answer is likelier than at first: (2, B)."""
+    """How many nats likelier each answer is than at first: (2, B)."""
     now = answer_log_probs(model, batch.ids, batch.targets)
     return now - batch.reference
 

@@ -59,7 +59,7 @@ def pay_right(task: Task, reply: Reply) -> float:
 
 
 def pay_form(task: Task, reply: Reply) -> float:
-    """1 for any number in words that has ended, whether it is right or not.
+    """1 for a number up to twenty, in words, that has ended; right or not.
 
     >>> six = Task("sum", "What is four and two?", "Six.")
     >>> pay_form(six, Reply("Nine.", True)), pay_form(six, Reply("Six", True))
@@ -75,9 +75,9 @@ def pay_form(task: Task, reply: Reply) -> float:
 def group_advantages(rewards: Tensor, scaled: bool = True) -> Tensor:
     """Rewards (P, G) less the mean of their group, in standard deviations.
 
-    Not `scaled`, they stay in the reward's own unit (Liu et al., 2025). A
-    group in which all were paid the same has the advantages 0. Raises
-    ValueError for a group of one, and for a reward that is no finite number.
+    If not `scaled`, they stay in the reward's own unit (Liu et al., 2025). A
+    group in which all were paid the same has advantages of 0. Raises
+    ValueError for a group of one, and for a reward that is not finite.
 
     >>> group_advantages(torch.tensor([[1.0, 0.0, 0.0, 1.0]]))
     tensor([[ 1., -1., -1.,  1.]])
@@ -160,7 +160,7 @@ def token_weights(said: Tensor, average: Average, longest: int) -> Tensor:
 class Rollout(NamedTuple):
     """Replies as they were drawn, and what they were paid.
 
-    Any rows of it are a part of the batch, and the losses of the parts add
+    Any of its rows make a part of the batch, and the losses of the parts add
     up to that of the whole, since the weights are those of the whole.
     """
 
@@ -179,7 +179,7 @@ def reward_loss(
     """Minus the weighted gain of all tokens, and `beta` times the straying.
 
     Its value says little: it is near 0 as long as the model is the one that
-    has drawn the replies. Its gradient is what counts.
+    drew the replies. Its gradient is what counts.
     """
     now = token_log_probs(model, batch.ids, batch.targets)  # (B, T)
     gain = clipped_gain(now - batch.old, batch.advantages, clip)
@@ -224,8 +224,8 @@ def draw_tokens(
     """What the model writes after each prompt, the end mark included.
 
     At temperature 1 and from all tokens, since the loss asks how probable
-    they were. The engine is a new one each time: keys that another one has
-    kept are those of other weights.
+    they were. The engine is a new one each time: the keys that an earlier
+    engine kept belong to earlier weights.
     """
     seeds = torch.randint(2**31, (len(prompts),), generator=generator)
     longest = max(len(prompt) for prompt in prompts) + new_tokens
@@ -250,7 +250,7 @@ def make_rollout(
 ) -> Rollout:
     """Prompts with their replies, and rewards (P, G), as tensors.
 
-    What the model says of the replies now is kept as numbers.
+    What the model now thinks of the replies is kept as numbers.
     """
     ids, targets = pad_pairs(pairs, model.config.context)
     said = targets != IGNORED
@@ -278,7 +278,7 @@ def collect(
     """Draw a group of replies to each task, and pay them.
 
     The tokens are kept as they were drawn. A text that is encoded again may
-    become other tokens, which nobody has drawn.
+    become other tokens, which nobody drew.
     """
     stop_id = tokenizer.special_tokens[STOP]
     asked = [task for task in tasks for _ in range(config.replies)]
@@ -303,7 +303,7 @@ def rollouts(
     generator: torch.Generator,
     reference: GPT | None = None,
 ) -> Iterator[Rollout]:
-    """Batches without end, each drawn by the model as it is by then."""
+    """Endless batches, each drawn by the model as it then is."""
     if model.config.dropout:
         raise ValueError("with dropout, no two passes agree: switch it off")
     if config.beta and reference is None:
@@ -366,7 +366,7 @@ def right_chances(
 
 
 def pass_at(chances: Tensor, k: int) -> float:
-    """How often at least one of k replies is right, as a mean over tasks.
+    """How often at least one of k replies is right, averaged over tasks.
 
     >>> pass_at(torch.tensor([0.5, 0.0]), k=2)
     0.375
