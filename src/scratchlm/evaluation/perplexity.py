@@ -71,7 +71,7 @@ def bits_per_byte(nats_total: float, size: int) -> float:
     """The loss of a whole text of `size` bytes of UTF-8, for each of them.
 
     The same text has the same bytes whatever the tokenizer, so models with
-    different tokenizers compare.
+    different tokenizers can be compared.
 
     >>> round(bits_per_byte(8 * math.log(2), 4), 9)
     2.0
@@ -95,7 +95,7 @@ def by_position(losses: Tensor, context: int) -> Tensor:
     """Mean loss at each place of a window: (context,), or fewer.
 
     `losses` are those of windows side by side; place t has t + 1 tokens to
-    look back on. The last window, if shorter, counts where it reaches.
+    look back on. The last window, if shorter, counts as far as it reaches.
 
     >>> by_position(Tensor([4.0, 2.0, 1.0, 6.0, 4.0]), 3)
     tensor([5., 3., 1.])
@@ -109,8 +109,8 @@ def by_position(losses: Tensor, context: int) -> Tensor:
 def by_document(losses: Tensor, targets: Any, end_id: int) -> np.ndarray:
     """Summed loss and number of tokens of each document: (documents, 2).
 
-    A document lasts up to and with its end token. `targets` are the tokens
-    that the losses belong to.
+    A document lasts up to and including its end token. `targets` are the
+    tokens that the losses belong to.
     """
     ends = np.asarray(targets) == end_id
     document = np.cumsum(ends) - ends  # how many ended before
@@ -121,11 +121,11 @@ def by_document(losses: Tensor, targets: Any, end_id: int) -> np.ndarray:
 def bootstrap(
     documents: np.ndarray, level: float = 0.95, samples: int = 1000
 ) -> tuple[float, float]:
-    """Between what values the mean loss per token lies, with this level.
+    """Between what values the mean loss per token lies, at this level.
 
-    Draws as many documents as there are, with repetition, again and again,
+    Draws as many documents as there are, with replacement, again and again,
     and sees how the mean scatters (Efron, 1979). Whole documents: tokens
-    of one story are no independent witnesses. `documents` is what
+    of one story are not independent witnesses. `documents` is what
     `by_document` gives; for the difference of two models, subtract the
     losses first. The draws are the same at every call.
     """

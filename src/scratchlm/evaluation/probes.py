@@ -5,7 +5,7 @@ choice, and two to four candidates for the gap, of which one is right. `ask`
 has a model compare the candidates by their log-likelihood, all in batches;
 `tally` and `table` count, with Wilson's (1927) intervals; `mcnemar` (1947)
 compares two models on the same probes; `contamination` finds probes that
-stand in a training text.
+occur in a training text.
 
 Candidates that differ in one word follow Marvin and Linzen (2018) and BLiMP
 (Warstadt et al., 2020), the scores EleutherAI's evaluation harness. Left out:
@@ -178,9 +178,9 @@ def alternatives(gap: Gap) -> list[Word]:
 def distractors(kind: Kind, gap: Gap, draw: random.Random) -> list[str]:
     """Wrong texts for a gap, the most tempting ones, each once.
 
-    Of sums, neighbors of the right one, as likely below it as above; of all
-    else, what the story has named already. Where that is not enough, chance
-    decides. Beside one person's trade, none in the plural.
+    For sums, neighbors of the right one, as likely below it as above; for
+    everything else, what the story has named already. If that is not enough,
+    chance decides. Next to one person's trade, none in the plural.
     """
     named = {word.forms.get("") for word in gap.facts.values()}
     right = calculate(gap.slot, gap.facts)
@@ -202,8 +202,8 @@ def make_probe(kind: Kind, story: str, gap: Gap, draw: random.Random) -> Probe:
     """A probe from a gap; each candidate runs on to the end of a word.
 
     Without the end, "sell" would be counted with all that "sells" gets.
-    A space belongs to the word after it, and so to the candidates. Of a
-    question, they are the whole answer up to there.
+    A space belongs to the word after it, and so to the candidates. For a
+    question, a candidate is the whole answer up to there.
     """
     cut = gap.start if kind != "questions" else story.rindex("?") + 1
     cut = len(story[:cut].rstrip(" "))
@@ -269,9 +269,9 @@ def pad_pairs(pairs: Sequence[Pair], context: int) -> tuple[Tensor, Tensor]:
     """Inputs and targets (B, T); only a candidate's tokens are targets.
 
     Short rows are filled up at their end, where the causal mask keeps
-    everything that counts from looking. Of a text longer than the window the
-    end is kept. Raises ValueError for a candidate without a token, or with
-    more than a window has.
+    everything that counts from seeing it. Of a text longer than the window,
+    the end is kept. Raises ValueError for a candidate without a token, or
+    with more than fit in a window.
 
     >>> pad_pairs([([5, 6], [7, 8]), ([5], [9])], context=8)
     (tensor([[5, 6, 7],
@@ -299,7 +299,7 @@ def pad_pairs(pairs: Sequence[Pair], context: int) -> tuple[Tensor, Tensor]:
 def log_likelihoods(
     model: GPT, pairs: Sequence[Pair], batch_size: int = 32
 ) -> list[Tensor]:
-    """ln P of each token of each candidate, after its prompt and the others.
+    """ln P of each token of each candidate, given all that is before it.
 
     A tensor for each pair, in their order. Rows of similar length share a
     batch. Dropout is off meanwhile.
@@ -372,7 +372,7 @@ def ask(
 
 
 def wilson(right: int, asked: int, level: float = 0.95) -> tuple[float, float]:
-    """Between which shares the true one lies, with this level.
+    """Between which shares the true one lies, at this level.
 
     Those that would not make `right` of `asked` too improbable, by the
     normal distribution (Wilson, 1927). Never beyond 0 or 1, and never
@@ -391,11 +391,11 @@ def wilson(right: int, asked: int, level: float = 0.95) -> tuple[float, float]:
 
 
 def mcnemar(first: Sequence[bool], second: Sequence[bool]) -> float:
-    """How often luck alone sets two models at least so far apart.
+    """How often luck alone sets two models at least this far apart.
 
     Probes that both got right, or both wrong, say nothing. Of the others
     each is a fair coin if the models are equally good (McNemar, 1947; here
-    exactly, by the binomial distribution, from both sides).
+    exact, by the binomial distribution, and two-sided).
 
     >>> mcnemar([True] * 5, [False] * 5)
     0.0625

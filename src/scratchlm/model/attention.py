@@ -19,8 +19,8 @@ def causal_mask(
 ) -> Tensor:
     """True where a query may look: (queries, keys), booleans.
 
-    The queries are the last positions of the keys: query i stands at
-    position keys - queries + i and sees all up to itself. Raises ValueError
+    The queries are the last positions of the keys: query i is at position
+    keys - queries + i and sees everything up to itself. Raises ValueError
     for more queries than keys: the first would see nothing.
 
     >>> causal_mask(2, 4).int()

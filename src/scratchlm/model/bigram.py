@@ -101,7 +101,7 @@ def train(
 def generate(
     model: BigramModel, first: int, count: int, generator: torch.Generator
 ) -> list[int]:
-    """`count` tokens, each drawn by what the one before it leads to."""
+    """`count` tokens, each drawn from what may follow the one before it."""
     shares, drawn, last = model.probabilities(), [], first
     for _ in range(count):
         token = torch.multinomial(shares[last], 1, generator=generator)

@@ -102,11 +102,11 @@ def sinusoidal_positions(context: int, channels: int) -> Tensor:
 def slow_down(
     frequencies: Tensor, factor: float, original: int
 ) -> Tensor:
-    """The waves of a model made for `original` positions, for `factor` times.
+    """The waves of a model made for `original` positions, slowed for more.
 
-    Waves of more than `original` positions get `factor` times as long, those
-    of less than a quarter of it stay, and between the two it is a mixture:
-    what Llama 3.1 does (Grattafiori et al., 2024), in its published code.
+    Waves longer than `original` positions get `factor` times as long, those
+    shorter than a quarter of it stay, and in between it is a mixture: this
+    is what Llama 3.1 does (Grattafiori et al., 2024), in its published code.
 
     >>> waves = torch.tensor([1.0, 0.01])
     >>> slow_down(waves, factor=4.0, original=500)
@@ -187,8 +187,8 @@ class Rotary(nn.Module):
     ) -> Any:
         """Follow the model to its device, and make the tables anew there.
 
-        So they keep their bits under `bfloat16()`, and have their numbers
-        after `to_empty()`, which leaves whatever stood in memory.
+        That way they keep their bits under `bfloat16()`, and their numbers
+        after `to_empty()`, which leaves whatever was in memory.
         """
         super()._apply(fn, recurse)
         device = self.cos.device

@@ -4,8 +4,8 @@ A router scores the experts, each of them a feed-forward layer, and sends
 every token to the few with the highest scores (Shazeer et al., 2017; in
 transformers Fedus et al., 2022, and, in the form that is usual today, Jiang
 et al., 2024). With them come the loss that keeps the experts in use and the
-capacity that limits a queue. Nothing of a model changes but its feed-forward
-layers: `add_experts` exchanges them.
+capacity that limits a queue. Nothing in a model changes but its feed-forward
+layers: `add_experts` replaces them.
 
 Left out: experts on several machines, kernels for groups of different
 sizes, noise on the scores, and experts that choose their tokens.
@@ -88,7 +88,7 @@ def mix_sorted(
     experts: Iterable[nn.Module],
     kept: Tensor | None = None,
 ) -> Tensor:
-    """As `mix_densely`, and each expert sees only those who chose it.
+    """As `mix_densely`, but each expert sees only the tokens that chose it.
 
     The N·k choices are sorted by expert, so that each has its tokens side by
     side, and what it makes of them is added up at the tokens' places.
@@ -134,8 +134,8 @@ class Experts(nn.Module):
     ) -> None:
         """Made of parts. With a `capacity_factor`, experts may be full.
 
-        Each then takes so many times the tokens that it would have if all
-        experts had the same number; what does not fit is left out.
+        Each then takes at most this many times the tokens it would have if
+        all experts had the same number; what does not fit is left out.
         """
         super().__init__()
         self.router = router

@@ -2,7 +2,7 @@
 
 Embed, repeat blocks, normalize, score every token. `gpt2_config` gives the
 form of GPT-2 (Radford et al., 2019), `llama_config` that of Llama (Touvron et
-al., 2023). Tests hold both equal to the `transformers` library. Besides the
+al., 2023). Tests check both against the `transformers` library. Besides the
 model: its loss, and what it will cost, computed before it is built.
 
 Left out: encoders, mixtures of experts, stretching the context.
@@ -223,8 +223,8 @@ def make_block(config: GPTConfig, rotary: Rotary | None) -> Block:
 def head_norms(config: GPTConfig) -> tuple[RMSNorm, RMSNorm] | None:
     """The learned norms of queries and of keys, if there are any.
 
-    One of D numbers for each head alike (Qwen3), or of all heads' at once
-    (OLMo 2).
+    One of D numbers, the same for each head (Qwen3), or one for all heads
+    at once (OLMo 2).
     """
     if not config.qk_norm.startswith("rmsnorm"):
         return None

@@ -2,9 +2,9 @@
 
 Several heads attend side by side in slices of the channels (Vaswani et al.,
 2017, section 3.2.2); groups of query heads may share one head of keys and
-values (Ainslie et al., 2023). Two forms of the same sum: by
+values (Ainslie et al., 2023). Two forms of the same computation: by
 `scratchlm.model.attention`, to be read, and by the library's fused kernel,
-to be fast. Tests hold them equal.
+to be fast. Tests check that they agree.
 
 Left out: sliding windows, masks for padding.
 """
@@ -111,7 +111,7 @@ class MultiHeadAttention(nn.Module):
         With `qk_norm` each query and key gets mean 0 and variance 1, so that
         no score can exceed √D (Dehghani et al., 2023, section 2). `norms`
         are learned ones instead, for queries and for keys. The biases of
-        queries, keys and values are as the others, unless `qkv_bias` says.
+        queries, keys and values follow the others unless `qkv_bias` is set.
         """
         super().__init__()
         self.heads = heads

@@ -4,7 +4,7 @@ Two norms, layer normalization (Ba et al., 2016) and root mean square
 normalization (Zhang and Sennrich, 2019), and two feed-forward layers, with
 GELU (Hendrycks and Gimpel, 2016) and with SwiGLU (Shazeer, 2020). Each is
 first written out as a function, to be read; the modules call the library's
-kernels. Tests hold both forms equal.
+kernels. Tests check that both forms agree.
 
 Left out: batch normalization, which mixes the texts of a batch, and mixtures
 of experts.
@@ -141,9 +141,9 @@ class GELUMLP(nn.Module):
 
 
 def swiglu_hidden(channels: int) -> int:
-    """The hidden size at which `SwiGLU` has the weights of a `GELUMLP`.
+    """The hidden size at which `SwiGLU` has as many weights as `GELUMLP`.
 
-    Three matrices for two, so two thirds of 4C (Shazeer, 2020, section 3),
+    Three matrices, not two, so two thirds of 4C (Shazeer, 2020, section 3),
     rounded up to a multiple that fits the hardware: 256 as in Llama, or 32
     where C is below 1,024.
 

@@ -99,7 +99,7 @@ def choose_ngram(
 ) -> NGram:
     """The model of the order and the smoothing that predict best.
 
-    Judged on the last tenth of the text when the rest is counted, so the
+    Judged on the last tenth of the text after counting the rest, so the
     choice has seen nothing but this text. The model has counted all of it.
     """
     row = np.asarray(ids)

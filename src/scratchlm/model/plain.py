@@ -1,7 +1,7 @@
 """The whole trained model in plain NumPy: one text in, all logits out.
 
 `w` holds a run's weights by their names, `c` the "model" of its config.json.
-Left out: norms elsewhere than before the parts, QK-norm, slowed rotation and
+Left out: norms anywhere but before the parts, QK-norm, slowed rotation and
 the exact GELU; dropout, batches, the cache.
 """
 

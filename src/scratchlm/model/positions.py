@@ -1,7 +1,7 @@
 """Saying when: five ways to tell a model where its tokens stand.
 
-A position can enter in three places: added to the stream, turned into the
-queries and keys, or subtracted from the scores. `Positions` is the interface
+A position can enter in three places: added to the stream, applied to queries
+and keys as a turn, or subtracted from the scores. `Positions` is the interface
 of all three, and by itself says nothing; each way overrides one of them. A
 small model takes any of the five, so that a run can compare them.
 

@@ -3,11 +3,11 @@
 What Llama, Qwen, SmolLM and OLMo changed since GPT-2 fits in a line each.
 `PUBLISHED` has the numbers of eight models, `read_form` finds them in the
 config.json that Hugging Face keeps beside weights, and `from_published` and
-`to_published` rename and reshape the weights. Tests hold each form equal to
+`to_published` rename and reshape the weights. Tests check each form against
 the `transformers` library.
 
-Left out: mixtures of experts, sliding windows, other stretchings of the
-rotation than Llama's.
+Left out: mixtures of experts, sliding windows, stretchings of the
+rotation other than Llama's.
 """
 
 from collections.abc import Iterator, Mapping
@@ -113,7 +113,7 @@ def read_llama(config: Mapping[str, Any]) -> GPTConfig:
     refuse(config, "hidden_act", "silu")
     for extra in ("attention_bias", "mlp_bias", "use_sliding_window"):
         refuse(config, extra, False)
-    return replace(  # all at once, since sizes are right together
+    return replace(  # all at once, since sizes are only valid together
         llama_config(),
         vocab_size=config["vocab_size"],
         context=config["max_position_embeddings"],
@@ -265,7 +265,7 @@ def from_published(
     """Published weights under our names, for `GPT.load_state_dict`.
 
     Raises ValueError for a weight that is missing, for those left over, and
-    for a head of its own where the form says that it is the tokens'.
+    for a head of its own if the form says that it is shared with the tokens.
     """
     rest, ours = full_names(weights, config), {}
     for place in places(config):
@@ -295,8 +295,8 @@ def to_published(
     """Our weights under the published names: the way back.
 
     Raises ValueError for weights that no published model of the form has,
-    and for those that all have. It looks at names alone, not at what the
-    model computes with them.
+    and for missing ones that all have. It looks at names alone, not at what
+    the model computes with them.
     """
     d, theirs = config.channels_per_head, {}
     keys = config.key_heads * d

@@ -2,9 +2,9 @@
 
 Two ways to read a text that is longer than any that a model was trained on.
 With a window (Beltagy et al., 2020; Jiang et al., 2023) every position looks
-back on the same few keys, and a cache keeps no more of them than that. With
-a stretched rotation (Chen et al., 2023; Peng et al., 2023) it looks back on
-everything, by angles that training has seen. Both take a trained `GPT` and
+back on the same small number of keys, and a cache keeps no more than that.
+With a stretched rotation (Chen et al., 2023; Peng et al., 2023) it looks back
+on everything, by angles that training has seen. Both take a trained `GPT` and
 leave its weights as they are.
 
 Left out: windows in some layers alone, sinks that are learned, kernels that
@@ -58,7 +58,7 @@ def window_mask(
 
 
 def reach(layers: int, window: int) -> int:
-    """How many tokens can have a part in one output, itself among them.
+    """How many tokens can have a part in one output, its own among them.
 
     In each layer, news travels `window` - 1 positions (Beltagy et al., 2020,
     here with windows to one side).
@@ -186,7 +186,7 @@ class RollingCache:
         A single new position gets the slots as they lie: its window is all
         that is kept, and attention does not ask for an order. Several get
         the past in its order, and then themselves. Raises ValueError for
-        another batch size, or other heads, than the cache was built for.
+        a batch size or heads other than those the cache was built for.
         """
         window, new, start = self.k.shape[2], k.shape[2], self.length
         sizes = tuple(self.k.shape[:2])
@@ -274,12 +274,12 @@ def raise_base(frequencies: Tensor, factor: float) -> Tensor:
 def yarn(
     frequencies: Tensor, factor: float, original: int, fast: float = 32.0
 ) -> Tensor:
-    """Fast waves stay, slow ones are slowed, between them a straight ramp.
+    """Fast waves stay, slow ones are slowed, with a linear ramp between them.
 
     Fast are those of `fast` turns and more within the `original` context,
-    slow those of one turn and less. The ramp is straight in the number of
+    slow those of one turn and less. The ramp is linear in the number of
     the pair, from one whole number to another, as in the published code; in
-    the paper (Peng et al., 2023) it is straight in the turns, as that of
+    the paper (Peng et al., 2023) it is linear in the turns, as that of
     `slow_down` is. Raises ValueError unless fast > 1.
 
     >>> yarn(torch.tensor([1.0, 0.1, 0.01]), 4.0, original=628, fast=100)
@@ -343,8 +343,8 @@ def stretch(
     """Give a model another context and changed waves; returns the model.
 
     `change` takes the model's own waves (D/2,) to the new ones. Weights
-    stay. Raises ValueError for a model that does not turn, or whose waves
-    have been changed already.
+    stay. Raises ValueError for a model without rotary positions, or whose
+    waves have been changed already.
     """
     c = model.config
     if c.position != "rotary":

@@ -32,8 +32,8 @@ GPT2_PATTERN = (
     r"|\s+(?!\S)|\s+"
 )
 COMPLETE = (PATTERN, GPT2_PATTERN)  # every character is in some word
-# The last place after a letter and before what is neither a letter nor
-# printable ASCII. Read from the end, (?r). Both patterns end a word there.
+# The last place after a letter and before what is neither a letter nor a
+# visible ASCII character. Read from the end, (?r). Both patterns end a word there.
 LAST_EDGE = regex.compile(r"(?r)(?<=\p{L})(?=[^\p{L}!-~])")
 NEW_LETTERS = {
     "17.0": "\U000323b0",  # an ideograph
@@ -85,10 +85,10 @@ def in_blocks(text: str) -> Iterator[str]:
 
 
 def in_parts(blocks: Iterable[str], pattern: str = PATTERN) -> Iterator[str]:
-    """Join the blocks of a text to parts that can be cut one by one.
+    """Join the blocks of a text into parts that can be cut one by one.
 
-    The words of the parts are the words of the text. Parts end behind a
-    letter and before white space or a foreign sign: there both patterns
+    The words of the parts are the words of the text. Parts end after a
+    letter and before white space or a non-ASCII sign: there both patterns
     above end a word, and neither looks back. With any other pattern, the
     text is one part.
 
@@ -236,7 +236,7 @@ class PairIndex:
             heapq.heappush(self.heap, (-self.counts[other], other))
 
     def merge_in(self, i: int, pair: Pair, new: int, grown: set[Pair]) -> None:
-        """Merge the pair in word `i`; note which pairs became more."""
+        """Merge the pair in word `i`; note the pairs whose counts grew."""
         first, second = pair
         word, times, counts = self.words[i], self.times[i], self.counts
         merged: list[int] = []

@@ -7,7 +7,7 @@
 
 Left out: extraction of text from HTML and PDF, identification of languages,
 and crawling (but see `may_fetch`); filters of quality are in `quality`. What
-is not found: names, addresses of houses, and whatever no pattern describes;
+is not found: names, street addresses, and whatever no pattern describes;
 `redact_pii` lowers a risk and does not remove it.
 
 The order of the steps follows FineWeb (Penedo et al., 2024); MinHash is
@@ -141,7 +141,7 @@ def read_documents(path: Path) -> Iterator[str]:
     A file that ends in .jsonl has one {"text": ...} a line; any other is
     text, and what stands between its empty lines is a document. Of a folder
     and those inside, all .jsonl, .md and .txt files are read, sorted by
-    path, but for what was `REFUSED`; there each file of text is one document.
+    path, except what was `REFUSED`; each of their text files is one document.
     """
     if path.is_dir():
         found = (p for p in path.rglob("*") if p.suffix.lower() in KINDS)
@@ -208,10 +208,10 @@ ADDRESS = re.compile(
     re.I,
 )
 DASH = "\u2010-\u2013-"  # in a class of characters: hyphens, short dashes
-# Between commas, as in a table, stands a number of its own.
+# What is between commas, as in a table, is a number of its own.
 DIGITS = re.compile(rf"(?<![\w+])(?<!\d\.)\d(?:[ {DASH}]?\d){{12,}}(?!\w|\.\d)")
-# As they are written in North America, with or without marks in between,
-# whether or not there is such a number: 555 is for films.
+# Telephone numbers as written in North America, with or without marks in
+# between, whether or not they exist: 555 is for films.
 AMERICAN = re.compile(rf"""(?<![\w.+/\#$\u20ac\xa3-])(?:
     (?:1[ .{DASH}])?(?:\(\d{{3}}\)[ ]?|\d{{3}}[ .{DASH}])
     \d{{3}}[ .{DASH}]\d{{4}} | [2-9]\d{{9}}
@@ -254,9 +254,9 @@ def is_card(text: str) -> bool:
 
 
 def find_cards(text: str) -> Iterator[Span]:
-    """Card numbers, also those among other digits, as a date or a code.
+    """Card numbers, even among other digits, such as a date or a code.
 
-    Every row of whole groups of digits is tried, the longest first.
+    Every run of whole groups of digits is tried, the longest first.
     """
     for run in DIGITS.finditer(text):
         groups = [group.span() for group in re.finditer(r"\d+", run[0])]
@@ -301,8 +301,8 @@ def is_iban(text: str) -> bool:
 def find_ibans(text: str) -> Iterator[Span]:
     """International account numbers, if the check digits are right.
 
-    The pattern also takes a word in capitals that follows, so the shorter
-    beginnings are tried that end where a word ends.
+    The pattern also takes a word in capitals that follows, so shorter
+    beginnings that end where a word ends are tried, too.
     """
     last = 0  # where the one before ends; another may begin inside it
     for match in IBAN.finditer(text):
@@ -320,7 +320,7 @@ def find_ibans(text: str) -> Iterator[Span]:
 def is_public_address(text: str) -> bool:
     """Whether this is an IP address by which someone could be found.
 
-    Of version 6 only the part is in use that begins with the bits 001.
+    Of version 6, only the part that begins with the bits 001 is in use.
 
     >>> is_public_address("8.8.8.8"), is_public_address("192.168.0.1")
     (True, False)
@@ -334,7 +334,7 @@ def is_public_address(text: str) -> bool:
 
 
 def is_impersonal(text: str, start: int) -> bool:
-    """Whether a word before says that no person is behind a number.
+    """Whether the word before a number says that it is not a person's.
 
     >>> is_impersonal("version 1.2.3.4", 8), is_impersonal("from 8.8.8.8", 5)
     (True, False)
@@ -357,7 +357,7 @@ def countries_of(dialed: str) -> tuple[str | None, ...]:
     ((None,), ('US',))
     """
     digits, numbers = sum(map(str.isdigit, dialed)), 1 + dialed.count("/")
-    few = numbers < 10 and 7 <= digits / numbers <= 24  # strokes between them
+    few = numbers < 10 and 7 <= digits / numbers <= 24  # slashes between them
     if digits < 7 or (digits > 24 and not few):  # a longer row is a table
         return ()
     if dialed[0] == "+":
@@ -370,8 +370,8 @@ def countries_of(dialed: str) -> tuple[str | None, ...]:
 def find_phones(text: str) -> Iterator[Span]:
     """Telephone numbers, by the rules of the library phonenumbers.
 
-    With a + of any country; without, the valid ones of some countries if
-    they are grouped as people there do, and what looks American.
+    With a +, those of any country; without, the valid ones of some countries
+    if they are grouped as is usual there, and what looks American.
     """
     found = [match.span() for match in AMERICAN.finditer(text)]
     for run in DIALED.finditer(text):
@@ -443,9 +443,9 @@ UNIT = regex.compile(rf"[{UNSPACED}]|[\w--[{UNSPACED}]]+", regex.V1)
 
 
 def units(text: str) -> list[str]:
-    r"""Words in small letters; characters of scripts that have no spaces.
+    r"""Words in lower case; characters of scripts that have no spaces.
 
-    Of a text without any, what is not a space.
+    For a text without either, every character that is not a space.
 
     >>> units("The geese, LOUD!"), units("?!")
     (['the', 'geese', 'loud'], ['?', '!'])
@@ -585,7 +585,7 @@ def join_similar(
         return
     least = least_agreement(threshold)
     rows, step = sketches[members], max(1, 4096 // len(members))
-    for start in range(0, len(members), step):  # so many at once
+    for start in range(0, len(members), step):  # this many at once
         ones, others = np.nonzero(roots[start : start + step, None] != roots)
         later = others > ones + start  # each pair once
         ones, others = ones[later] + start, others[later]
@@ -652,10 +652,10 @@ def split_groups(
 ) -> DocumentSplits:
     """Each group of documents, given by their indices, on one side.
 
-    The side is decided by a hash of that document of the group which has
-    the smallest fingerprint. So it does not depend on the order of the
-    documents, nor on how many others there are; only one that joins a group
-    can move it.
+    The side is decided by a hash of the document in the group that has the
+    smallest fingerprint. So it does not depend on the order of the
+    documents, nor on how many others there are; only one that joins or
+    leaves a group can move it.
     """
     splits = DocumentSplits([], [], [])
     for group in groups:
@@ -687,7 +687,7 @@ class Leak:
 
 
 def find_sorted(wanted: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Where in the sorted `wanted` those of a row's numbers stand that do.
+    """The places in the sorted `wanted` of a row's numbers, if they are there.
 
     >>> find_sorted(np.array([2, 3, 7]), np.array([7, 1, 2, 9]))
     array([2, 0])
@@ -765,7 +765,7 @@ class Source:
 
 
 def source_of(path: Path) -> Source | None:
-    """What stands beside a file about where it is from, if anything does."""
+    """What the note beside a file says of its origin, if there is one."""
     beside = path.with_name(path.name + BESIDE)
     if not beside.is_file():
         return None
@@ -884,7 +884,7 @@ class Prepared:
 def clean_documents(
     documents: Iterable[str], keep_pii: bool
 ) -> tuple[list[str], Counter[str]]:
-    """Documents normalized and redacted, and how often what was found."""
+    """Documents normalized and redacted, and how often each kind was found."""
     clean, redacted = [], Counter[str]()
     for document in tqdm(documents, "cleaning", leave=False, disable=None):
         text = normalize(document)
@@ -947,7 +947,7 @@ def prepare(
 
 
 def half_of(folder: Path, parts: Iterable[str]) -> Path:
-    """The folder's name while it is made; ValueError if it holds others'."""
+    """The folder's name until it is done; ValueError if it has other files."""
     half = folder.with_name(folder.name + PARTIAL)
     ours = {MANIFEST, *(f"{name}.jsonl" for name in parts)}
     if half.is_dir():
@@ -1081,7 +1081,7 @@ def get(
     `what` is a name ("shakespeare"), an http(s) address, or the path of a
     file. Where a file is from is kept beside it. One that is there already
     is taken if its checksum is right, or if it came from the same place;
-    so is one in `mirror`. Nothing incomplete or unverified ever stands under
+    so is one in `mirror`. Nothing incomplete or unverified ever goes by
     the final name, and no file is overwritten.
 
     Raises ValueError for another file, OSError for what cannot be had;
@@ -1105,8 +1105,8 @@ def get(
 def belongs(path: Path, wanted: Wanted) -> bool:
     """Whether a file of the right name can stand for what is wanted.
 
-    With a checksum it is looked at later. Without, the file itself has to
-    say that it came from there, and must not have been changed since.
+    With a checksum, the file is verified later. Without one, the note beside
+    it has to say that it came from there, and it must not have changed.
     """
     if wanted.sha256 or not path.is_file():
         return path.is_file()
@@ -1192,10 +1192,10 @@ def download(target: Path, wanted: Wanted) -> None:
 def receive(address: str, half: Path, trusted: bool) -> None:
     """Write a response's body to `half`, after what is there already.
 
-    Only if the result is `trusted` to be verified: otherwise the file is
-    begun anew, as nothing would tell that the parts do not fit. A server may
-    ignore the wish for a range; then the answer is 200 and not 206, and the
-    file is begun anew. So it is for 416, a range past the end.
+    Only if the result is `trusted`, that is, will be verified: otherwise the
+    file is begun anew, as nothing would tell that the parts do not fit. A
+    server may ignore the request for a range; then the answer is 200, not
+    206, and the file is begun anew; likewise for 416, a range past the end.
     """
     if half.is_symlink() or not trusted:
         half.unlink(missing_ok=True)

@@ -132,7 +132,7 @@ def from_tokenizers(text: str) -> tuple[Tokenizer, list[int]]:
 
     Their tokens may be numbered in any order; ours are bytes first, then
     merges. The list gives for each of our tokens the number it has there.
-    What would give other tokens than ours is refused, by name. Only tokens
+    What would give tokens other than ours is refused, by name. Only tokens
     that a post-processor adds around a text are left to the caller.
     """
     try:
@@ -160,7 +160,7 @@ def from_tokenizers(text: str) -> tuple[Tokenizer, list[int]]:
 
 
 def check_equal(data: Mapping[str, Any]) -> None:
-    """Refuse, by name, what makes other tokens of a text than we would."""
+    """Refuse, by name, what would make tokens other than ours of a text."""
     model, normalizer = data["model"], data.get("normalizer") or {}
     added = data.get("added_tokens") or []
     changes = normalizer.get("normalizers", normalizer)
@@ -219,8 +219,8 @@ def check_alike(pattern: str) -> None:
 def find_pattern(pre_tokenizer: Mapping[str, Any]) -> str:
     """The one pattern by which a pre-tokenizer cuts text into words.
 
-    Two forms are what ours is: ByteLevel, which has GPT-2's pattern built
-    in; and a Split that keeps all it finds, before a ByteLevel without.
+    Two forms do what ours does: ByteLevel, which has GPT-2's pattern built
+    in; and a Split that keeps all of the text, before a ByteLevel without it.
     """
     steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
     if any(step.get("add_prefix_space") for step in steps):
@@ -270,8 +270,8 @@ def read_merges(lines: Iterable[str | Sequence[str]]) -> list[Pair]:
 def check_whole_words(tokenizer: Tokenizer, vocab: Iterable[str]) -> None:
     """Refuse `ignore_merges` where it makes a difference.
 
-    It takes a word that is in the vocabulary as it is. That is the same if
-    the merges make this very token of the word.
+    It takes a word that is in the vocabulary as one token. That makes no
+    difference if the merges make this very token of the word.
     """
     special = tokenizer.special_tokens
     for text in (text for text in vocab if text not in special):
@@ -300,7 +300,7 @@ def check_distinct(tokenizer: Tokenizer) -> None:
 def check_reached(tokenizer: Tokenizer) -> None:
     """Refuse a token that merges never make: forms of ranks would make it.
 
-    They join what is a token together; merges join what was learned.
+    They join whatever makes a token; merges join only what was learned.
     """
     for number, token in enumerate(spell(tokenizer.merges)):
         if tokenizer.encode_piece(token) != [number]:

@@ -2,7 +2,7 @@
 
 A program can die at any moment, and a disk can fill up in the middle of a
 line. So a file is written beside its place, put on the disk, and renamed:
-a reader sees the old one or the new one. What takes several files is told by
+a reader sees the old one or the new one. Whatever takes several files has
 one more, the seal, which names each with its size and its SHA-256. Replacing
 the seal is the moment from which all of them count.
 
@@ -71,7 +71,7 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def explaining(path: Path) -> Iterator[None]:
-    """Let errors of a disk that is full or refuses name the file."""
+    """Make the error name the file when a disk is full or refuses to write."""
     try:
         yield
     except OSError as error:
@@ -100,9 +100,9 @@ def cannot_write(path: Path, error: OSError) -> FileError:
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to that takes `path`'s name once all is written.
 
-    Of an error in between nothing is left, and a file that had the name
-    keeps it; the new one gets its permissions. Raises FileError when the
-    disk is full or refuses.
+    An error in between leaves nothing behind, and a file that had the name
+    keeps it; otherwise the new one takes over its permissions. Raises
+    FileError when the disk is full or refuses to write.
     """
     path, renamed = Path(path), False
     partial = path.with_name(path.name + PARTIAL)
@@ -187,7 +187,7 @@ def refuse(constant: str) -> None:
 def file_sha256(path: Path, size: int | None = None) -> str:
     """The SHA-256 of a file, or of its first `size` bytes.
 
-    Reads a megabyte at a time, so a file of any size takes no memory.
+    Reads a megabyte at a time, so a file of any size takes little memory.
     """
     left = Path(path).stat().st_size if size is None else size
     total = hashlib.sha256()

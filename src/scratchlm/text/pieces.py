@@ -112,9 +112,9 @@ def by_count(together: int, first: int, second: int, total: int) -> float:
 
 
 def by_ratio(together: int, first: int, second: int, total: int) -> float:
-    """How often the pair occurs for how often it would by chance.
+    """How often the pair occurs, relative to how often it would by chance.
 
-    Times a constant; nothing but the ratio is compared.
+    Up to a constant factor; only the order of the ratios matters.
     """
     return together / (first * second)
 
@@ -198,8 +198,8 @@ def longest_match(
     """From left to right, each time the longest piece that fits.
 
     Where none fits, the whole word is unknown, as in BERT, where words of
-    more than 100 letters are, too. `pieces` had better be a set or a
-    dictionary. O(n²) looks into it for n letters.
+    more than 100 letters are, too. `pieces` should be a set or a
+    dictionary: n letters take O(n²) lookups.
 
     >>> longest_match("lowest", {"low", "lowe", "##st", "##est"})
     ['lowe', '##st']
@@ -239,7 +239,7 @@ class Unigram:
         self.unknown = min(self.scores.values()) - PENALTY
 
     def arcs(self, word: str) -> list[list[tuple[int, float]]]:
-        """For each end 1, …, n: where pieces begin that end there, and ln p.
+        """For each end 1, …, n: where pieces that end there begin, and ln p.
 
         A letter that is no piece is a step as well, and a bad one.
         """
@@ -381,10 +381,10 @@ def improve(model: Unigram, words: Mapping[str, int]) -> Unigram:
 
 
 def prune(model: Unigram, words: Mapping[str, int], size: int) -> Unigram:
-    """Leave `size` pieces: all letters, and those that are missed most.
+    """Keep `size` pieces: all letters, and those that would be missed most.
 
     A piece that goes has to be put together from others. The nats lost by
-    that, as often as the best cuts use the piece, say how it is missed.
+    that, for each use in the best cuts, say how much it is missed.
     """
     used: Counter[str] = Counter()
     for word, count in words.items():

@@ -3,8 +3,8 @@
 Text is read as a stream: documents from a file of JSON lines, or one text in
 parts. It is never held as a whole, and neither are its tokens, unless it has
 no letters: a table of numbers shows no place to cut it at. Several
-processes encode; the tokens are written in the order of the text, so how
-many there were leaves no trace.
+processes encode; the tokens are written in the order of the text, so the
+number of processes leaves no trace.
 
 Left out: going on with a file that was begun; a corpus is encoded again from
 its first document, unless it is cut into shards (`shards`).
@@ -132,7 +132,7 @@ def toytown_material(characters: int, seed: int) -> Material:
 def measure(path: Path) -> tuple[int, int]:
     """Documents, or characters, of a file, and the bytes of its text.
 
-    So a file that cannot be read to its end is found before any work.
+    That way a file that cannot be read to its end is found before any work.
     """
     units = size = 0
     for text in read_texts(path):
@@ -258,7 +258,7 @@ def encode_batches(
 
 @contextmanager
 def without_main() -> Iterator[None]:
-    """Let processes that start now not import the program that runs.
+    """Keep processes that start now from importing the running program.
 
     They need none of it, and it may bring all of torch, or begin anew.
     """
@@ -279,7 +279,7 @@ def encode_elsewhere(
     """
     forks = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if forks else "spawn")
-    most = 61 if sys.platform == "win32" else workers  # it knows no more
+    most = 61 if sys.platform == "win32" else workers  # it allows no more
     pool = ProcessPoolExecutor(min(workers, most), context, follow_parent)
     waiting: deque[tuple[Batch, Future[np.ndarray]]] = deque()
     try:
@@ -327,12 +327,12 @@ def encode_texts(
 ) -> Encoding:
     """Batches of texts, each with its tokens.
 
-    Behind each document stands a mark: the end token, or an empty line
-    where there is none.
+    After each document comes a mark: the end token, or an empty line
+    if there is none.
     """
     if isinstance(tokenizer, CharTokenizer):
         return encode_characters(tokenizer, in_batches(texts), separate)
-    if not separate:  # where the tokenizer's own pattern may be cut
+    if not separate:  # cut where the tokenizer's pattern allows
         texts = in_parts(texts, tokenizer.pattern)
     return encode_batches(tokenizer, in_batches(texts), separate, workers)
 

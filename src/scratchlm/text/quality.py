@@ -7,7 +7,7 @@ shown good text and a heap, and says how much a page is like the former.
 try all of it on.
 
 Left out: languages other than English (the stop words are English, and words
-are what stands between spaces), Gopher's limits to the characters of repeated
+are what is between spaces), Gopher's limits on the characters of repeated
 lines and paragraphs, lists of bad words, and ensembles of judges.
 What is not found: a well-formed lie, and a test in other words.
 
@@ -34,10 +34,10 @@ Limits = tuple[float, float]  # the least and the most that is allowed
 
 @dataclass(frozen=True)
 class Rules:
-    """What a page may measure, each as (least, most); shares are of 1."""
+    """What a page is held to, each as (least, most); shares are out of 1."""
 
     words: Limits = (50, 100_000)
-    word_length: Limits = (3, 10)  # characters, in the mean
+    word_length: Limits = (3, 10)  # characters, on average
     symbols: Limits = (0, 0.1)  # number signs, or ellipses, to a word
     letters: Limits = (0.8, 1)  # words with a letter in them
     stop_words: Limits = (2, 8)  # different ones
@@ -87,7 +87,7 @@ def repeated_parts(parts: Sequence[str]) -> float:
 def top_share(words: Sequence[str], n: int) -> float:
     """The characters in the most frequent run of n words, as a share of all.
 
-    A run that comes once counts as none. Runs may overlap, so that the
+    A run that occurs only once does not count. Runs may overlap, so the
     share of "ha ha ha ha" is more than 1 for n = 2.
 
     >>> top_share("buy now and buy now".split(), 2)
@@ -103,7 +103,7 @@ def top_share(words: Sequence[str], n: int) -> float:
 def repeated_share(words: Sequence[str], n: int) -> float:
     """The share of characters in runs of n words that have come before.
 
-    Each character counts once, in however many such runs it stands.
+    Each character counts once, in however many such runs it occurs.
 
     >>> repeated_share("buy now and buy now".split(), 2)
     0.4
@@ -197,7 +197,7 @@ class Judge:
     bias: float
 
     def score(self, text: str) -> float:
-        """How likely the text is one of the good, from 0 to 1."""
+        """How likely the text is to be one of the good ones, from 0 to 1."""
         row = marks(text, len(self.weights))
         x = self.weights[row].sum() / max(len(row), 1) ** 0.5 + self.bias
         return float(1 / (1 + np.exp(-x)))
@@ -214,8 +214,8 @@ def fit_judge(
 
     A text is a vector of length 1, with equal numbers at its marks. Good
     and heap weigh the same, however many there are of each. Each step goes
-    downhill on the whole, from weights of zero. Raises ValueError where one
-    side is empty.
+    downhill on all texts at once, from weights of zero. Raises ValueError
+    if one side is empty.
     """
     if not good or not heap:
         raise ValueError("a judge needs good texts and a heap of others")

@@ -83,8 +83,8 @@ class Piece(Share):
 def cut_files(paths: Sequence[Path], size: int = SIZE) -> list[Piece]:
     """The files in pieces of `size` bytes, the last of each file shorter.
 
-    Raises MaterialError for a file that is none of JSON lines, since only
-    those show where a document ends, and for one that is not there.
+    Raises MaterialError for a file not of JSON lines, since only those
+    show where a document ends, and for one that is not there.
     """
     if size < 1:
         raise ValueError(f"pieces of {size} bytes: choose 1 or more")
@@ -296,8 +296,8 @@ def open_shards(
 ) -> TokenRow:
     """All shards of a folder as one row of tokens.
 
-    Raises TokenFileError where encoding was never finished, where a shard is
-    missing or has changed, and for another tokenizer than `fingerprint`.
+    Raises TokenFileError if encoding was never finished, if a shard is
+    missing or has changed, and for a tokenizer other than `fingerprint`.
     """
     manifest = Manifest.read(folder)
     if len(manifest.shards) != manifest.pieces:
@@ -324,7 +324,7 @@ def open_shards(
 
 
 def allow_files(count: int) -> None:
-    """Let so many more files be open than now, if the system permits it.
+    """Let `count` more files be open than now, if the system permits it.
 
     A mapped file stays open, and a Mac grants 256 unless it is asked.
     """

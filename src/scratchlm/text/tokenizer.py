@@ -50,7 +50,7 @@ SURROGATE = regex.compile("[\ud800-\udfff]")
 LONG = 40  # bytes, from which the linked list is faster than the scan
 CACHED = 32 << 20  # bytes of words and tokens that the cache holds at most
 ENTRY = 100  # bytes of a dictionary for an entry, about
-LARGEST = 1 << 16  # bytes of a token; what is learned has some hundred at most
+LARGEST = 1 << 16  # bytes of a token; learned ones have a few hundred at most
 
 
 def encode_short(piece: bytes, ranks: Mapping[Pair, int]) -> list[int]:
@@ -133,7 +133,7 @@ class Tokenizer:
         """Make the tables; merge i makes token 256 + i.
 
         Raises ValueError for merges of tokens that do not exist yet, for
-        merges that stand twice, and for special tokens with taken numbers.
+        merges that occur twice, and for special tokens with numbers in use.
         """
         self.merges = [(index(a), index(b)) for a, b in merges]
         special = (special_tokens or {}).items()
@@ -229,7 +229,7 @@ class Tokenizer:
         return encode_long(piece, self.ranks)
 
     def encode_word(self, word: str) -> list[int]:
-        """The tokens of one word, kept for the next time it comes."""
+        """The tokens of one word, kept for the next time it occurs."""
         ids = self.encode_piece(word.encode())
         if self.cached > CACHED:
             self.cache.clear()
@@ -239,7 +239,7 @@ class Tokenizer:
         return ids
 
     def encode_part(self, part: str) -> list[int]:
-        """The tokens of a text that is short enough to hold all its words."""
+        """The tokens of a text so short that all its words fit in memory."""
         cache, ids = self.cache, []
         for word in pre_tokenize(part, self.pattern):
             found = cache.get(word)
@@ -308,7 +308,7 @@ class Tokenizer:
         """The bytes of tokens.
 
         Raises ValueError for a token that does not exist, TypeError for
-        what is no whole number.
+        anything but a whole number.
         """
         try:
             return b"".join([self.tokens[index(i)] for i in ids])
@@ -355,8 +355,8 @@ class Tokenizer:
     def save(self, path: Path) -> None:
         """Write the tokenizer as JSON: all of it, or nothing.
 
-        The version of Unicode is noted beside it. It is no part of the
-        tokenizer, but decides where new scripts are cut.
+        The version of Unicode is noted with it. That is not part of the
+        tokenizer, but it decides where new scripts are cut.
         """
         data = json.loads(self.to_json())
         data["unicode"] = unicode_version()
@@ -380,7 +380,7 @@ class Tokenizer:
     def load(cls, path: Path) -> "Tokenizer":
         """Read what `save` wrote; FileError for any other file.
 
-        Warns where the file was saved under another Unicode than is here.
+        Warns if the file was saved under a version of Unicode other than ours.
         """
         text = read_bytes(path)
         try:
@@ -420,7 +420,7 @@ class Batch:
 def encode_batch(text: str, batch: Batch, separate: bool) -> np.ndarray:
     """Tokens (N,) of some texts, for another process to compute.
 
-    `text` is the tokenizer's JSON. With `separate` the end token stands
+    `text` is the tokenizer's JSON. With `separate` the end token comes
     after each of them. This module needs no torch, so a process that only
     runs this starts at once and is small.
     """

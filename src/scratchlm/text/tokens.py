@@ -123,8 +123,8 @@ def write_tokens(
 def open_tokens(path: Path, fingerprint: str | None = None) -> TokenFile:
     """Map a token file; with `fingerprint`, only if that tokenizer made it.
 
-    Raises TokenFileError for a file of another kind, of another version,
-    that was cut short, or that another tokenizer made.
+    Raises TokenFileError for a file of another kind or version, for one
+    that was cut short, and for one that another tokenizer made.
     """
     head = read_bytes(path, HEADER.size)
     if len(head) < HEADER.size or not head.startswith(MAGIC):
@@ -184,7 +184,7 @@ class BatchCursor:
     """Batches of windows in a shuffled order, epoch after epoch.
 
     In each epoch the tokens are cut into windows of `context` + 1, beginning
-    at another offset, and every window comes once. Which windows come when
+    at a new offset, and every window is used once. Which windows come when
     depends on seed and epoch alone, so three numbers are the whole state.
     """
 

@@ -1,11 +1,11 @@
-"""Stories of a town, written by a grammar whose every choice is weighed.
+"""Stories of a town, written by a grammar whose every choice is weighted.
 
 The town gives us text of any size, the same bytes on every machine, and with
 each story the exact logarithm of its probability. So the entropy of the text
 is known, and with it the lowest loss that any model of it can reach.
 
 The grammar is data: `toytown.yaml`, beside this file. A template is a line of
-text with slots. `<weather>` is a rule: one of its templates takes the place.
+text with slots. `<weather>` is a rule: one of its templates takes its place.
 `{who}` is a role: it is filled from a table when a story first names it, and
 remembered. `{who.her}` is a form of what fills the role, `{who sell}` a verb
 that agrees with it, `{n item}` a number of things, `{n-m}` a sum; a capital
@@ -49,8 +49,8 @@ TENS = ("", "", "twenty", "thirty")
 class Word:
     """What can fill a role: its forms ("" is the plain one), its number.
 
-    `count` decides about the verb: 1 is singular. Of a number word it is the
-    number. `goods` are what a person makes or sells.
+    `count` decides the verb's form: 1 is singular. For a number word it is
+    the number. `goods` are what a person makes or sells.
     """
 
     forms: Mapping[str, str]
@@ -293,7 +293,7 @@ def read_grammar(path: Path) -> Grammar:
 
 
 def check_grammar(town: Grammar) -> None:
-    """ValueError, with the place, for what no story could be told with."""
+    """ValueError, with the place, for a part that is wrong or never used."""
     makers = [role for role, table in town.roles.items() if table == "people"]
     for role, table in town.roles.items():
         if table not in town.words and table not in makers:
@@ -330,7 +330,7 @@ def check_rule(
 
 
 def check_slot(town: Grammar, slot: Slot) -> None:
-    """ValueError for a role that is none, or a form that a word lacks."""
+    """ValueError for an unknown role, or for a form that a word lacks."""
     for role in (slot.subject, slot.second):
         if role and role not in town.roles and role not in START:
             raise ValueError(f"{role} is no role")
@@ -512,7 +512,7 @@ def write_stories(seed: int) -> Iterator[Story]:
 
 
 def write_corpus(characters: int = 1_000_000, seed: int = 2026) -> list[Story]:
-    """The first stories that together have at least so many characters.
+    """The first stories that together have at least this many characters.
 
     The blank line after each, which `join` adds, is counted.
     """
@@ -539,7 +539,7 @@ class Step(NamedTuple):
 def derivations(text: str) -> list[list[Step]]:
     """All the ways in which the grammar can tell this very text.
 
-    There is never more than one: of two alternatives none ever begins with
+    There is never more than one: of two alternatives neither ever begins with
     the other, so the text gives every choice away. Empty if the town does
     not tell such stories. The search is over prefixes of the text, and the
     end of the text has to be the end of the story.
@@ -591,7 +591,7 @@ class Splits:
 
 
 def split_stories(stories: Sequence[Story]) -> Splits:
-    """18 stories of each 20 to train, one to validate and one to test.
+    """18 stories of every 20 to train, one to validate and one to test.
 
     By place, not by lot: a story stays on its side when the corpus grows.
     """
@@ -639,9 +639,9 @@ def begins_story(text: str) -> bool:
 def entropy_per_character(stories: Sequence[Story]) -> float:
     """Nats for each character of `join(stories)`, blank lines counted.
 
-    The mean surprise of these very stories. For many of them it is the
-    entropy of the grammar; for these it is what no model can beat but by
-    luck.
+    The mean surprise of these very stories. Over many stories it approaches
+    the entropy of the grammar; over these it is what no model can beat except
+    by luck.
     """
     return entropy_per_token(stories, len(join(stories)))
 
