@@ -2,10 +2,10 @@
 
 Every linear layer, norm and feed-forward layer works token by token, and does
 not care whose tokens they are; attention alone must know which keys belong to
-which text, and where each token stands. `by_rows` gives a model that
+which text, and where each token is. `by_rows` gives a model that
 attention. The keys lie in blocks of one pool, lent to texts and given back
 (Kwon et al., 2023), and texts enter and leave between any two steps (Yu et
-al., 2022). Blocks with the same beginning of a text are shared.
+al., 2022). Blocks that hold the same beginning of a text are shared.
 
 Left out: long prompts read in pieces, blocks moved to a slower memory,
 priorities, forks of one text.
@@ -31,17 +31,17 @@ from scratchlm.model.embeddings import LearnedPositions, Rotary
 from scratchlm.model.gpt import GPT, GPTConfig, check_ids
 from scratchlm.model.heads import MultiHeadAttention
 
-# --- a pass over rows that stand at different places -------------------------
+# --- a pass over rows at different places ------------------------------------
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where the tokens of one pass stand, and where their keys are kept.
+    """Where the tokens of one pass are, and where their keys are kept.
 
     A slot is the room for one position's keys and values. `positions` and
-    `new` are (B, T), of each token: its position in its text, the slot that
-    its keys go to. `slots` (B, S) are those of each text's first S positions,
-    `seen` (B, 1, T, S) says which of them a token may look at.
+    `new` are (B, T), for each token: its position in its text, and the slot
+    that its keys go to. `slots` (B, S) are those of each text's first S
+    positions, and `seen` (B, 1, T, S) says which of them a token may look at.
     """
 
     positions: Tensor
@@ -61,7 +61,7 @@ def make_places(
 
     `tables` names the blocks of `size` slots of each text, in order. Rows
     with fewer tokens than the longest are padded at the end; the padding writes
-    to the slot `spare`, which no text reads, and nobody looks at it.
+    to the slot `spare`, which no text reads, and its output is ignored.
     """
     time = torch.arange(int(counts.max()), device=starts.device)
     real = time < counts[:, None]  # (B, T)
@@ -78,7 +78,7 @@ def make_places(
 class SlotStore:
     """A layer's `KVStore` for one pass: keys go to slots, and come from them.
 
-    Stands where a `LayerCache` stands; its `length` is a position for each
+    Takes the place of a `LayerCache`; its `length` is a position for each
     token, since each row has a past of its own.
     """
 
@@ -88,14 +88,14 @@ class SlotStore:
 
     @property
     def length(self) -> Any:
-        """Where the new tokens stand: (B, T)."""
+        """The positions of the new tokens: (B, T)."""
         return self.places.positions
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store (B, K, T, D) each; return the texts' own, (B, K, S, D).
 
-        What has overflowed is stored as 0: no mask would hide it from the
-        texts of others, since 0 times NaN is NaN.
+        What has overflowed is stored as 0: no mask would hide it from
+        other texts, since 0 times NaN is NaN.
         """
         new, slots = self.places.new, self.places.slots
         k, v = (x.nan_to_num(0, posinf=0, neginf=0) for x in (k, v))
@@ -104,7 +104,7 @@ class SlotStore:
 
 
 class RowPositions(LearnedPositions):
-    """A table of learned positions that is asked for any of its rows."""
+    """A table of learned positions that can be asked for any of its rows."""
 
     def __init__(self, table: LearnedPositions) -> None:
         """The same weights."""
@@ -117,10 +117,10 @@ class RowPositions(LearnedPositions):
 
 
 class RowAttention(nn.Module):
-    """A layer of attention whose rows stand at places of their own."""
+    """A layer of attention whose rows have places of their own."""
 
     def __init__(self, layer: MultiHeadAttention) -> None:
-        """Take a layer over. It rotates no more, because we do."""
+        """Take over a layer. It no longer rotates, because we do."""
         super().__init__()
         self.layer, self.rotary = layer, layer.rotary
         layer.rotary = None
@@ -149,7 +149,7 @@ def rotate(rotary: Rotary, x: Tensor, positions: Tensor) -> Tensor:
 
 
 def by_rows(model: GPT) -> GPT:
-    """A twin of a model for rows at different places, of the same weights.
+    """A twin of a model, with its weights, for rows at different places.
 
     It is called with a `SlotStore` for each layer. Dropout is off, whatever
     mode the model is in. Raises ValueError for attention of another kind.
@@ -186,7 +186,7 @@ class BlockPool:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        """All blocks free; one slot more, for what nobody reads."""
+        """All blocks free; one more slot, for what nobody reads."""
         self.size, self.spare = size, blocks * size
         shape = (self.spare + 1, config.key_heads, config.channels_per_head)
         self.memory = [
@@ -201,7 +201,7 @@ class BlockPool:
     def take(self) -> int:
         """The block that has been free for longest; it loses its name.
 
-        The caller has seen that there is one.
+        The caller has made sure that there is one.
         """
         block = next(iter(self.free))
         self.named.pop(self.names.pop(block, b""), None)
@@ -214,14 +214,14 @@ class BlockPool:
         self.holders[block] += 1
 
     def give_back(self, blocks: Sequence[int]) -> None:
-        """One text less holds them; the last of a text is reused first."""
+        """One text fewer holds them; a text's last block is reused first."""
         for block in reversed(blocks):
             self.holders[block] -= 1
             if self.holders[block] == 0:
                 self.free[block] = None
 
     def name(self, block: int, name: bytes) -> None:
-        """Let others find a block that is full, unless they find another."""
+        """Let others find a full block, unless they already find another."""
         if name not in self.named and block not in self.names:
             self.named[name], self.names[block] = block, name
 
@@ -238,9 +238,9 @@ class BlockPool:
 def block_names(
     tokens: Sequence[int], size: int, salt: str = ""
 ) -> list[bytes]:
-    """A name for each full block of a text: a hash of all up to its end.
+    """A name for each full block of a text: a hash of the text up to its end.
 
-    Keys depend on all tokens before them, so a name does. Texts with
+    Keys depend on all tokens before them, so a name does too. Texts with
     different salts have no name in common.
 
     >>> one = block_names([1, 2, 3, 4, 5], size=2)
@@ -261,7 +261,7 @@ def block_names(
 
 @dataclass(frozen=True)
 class Request:
-    """What is wanted of a text; each has settings and chance of its own.
+    """What is wanted of a text; each has its own settings and randomness.
 
     Beginnings of texts are shared among requests with the same `salt`.
     """
@@ -274,10 +274,10 @@ class Request:
 
 
 class Written(NamedTuple):
-    """A token, and of which text. `finish` is stop or length at its end.
+    """A token, and its text; `finish` is stop or length at the text's end.
 
-    It is failed where the model's scores were no numbers; the token then
-    means nothing. `logprobs` (V,) are the model's, before any setting.
+    It is failed if the model's scores were not numbers; the token then means
+    nothing. `logprobs` (V,) are the model's, before any setting.
     """
 
     id: int
@@ -303,7 +303,7 @@ class Row:
     start: int = 0  # the first token in view, see window_start
     stored: int = 0  # positions from there on whose keys are kept
     blocks: list[int] = field(default_factory=list)
-    shared: int = 0  # of its blocks, those that have been given names
+    shared: int = 0  # how many of its blocks have been given names
 
     @property
     def view(self) -> list[int]:
@@ -334,7 +334,7 @@ class Engine:
     ) -> None:
         """Memory for `blocks` · `block_size` positions, and at most `rows`.
 
-        Not `continuous`, it lets nobody in before all others are through.
+        If not `continuous`, it lets nobody in until all others are done.
         """
         if min(blocks, block_size, rows) < 1:
             raise ValueError("choose 1 or more for blocks, block_size and rows")
@@ -348,7 +348,7 @@ class Engine:
         self.ids = itertools.count()
         self.incoming: deque[Row] = deque()  # notes, for the next step
         self.cancelled: deque[int] = deque()
-        self.waiting: deque[Row] = deque()  # who comes next is first
+        self.waiting: deque[Row] = deque()  # the next one is first
         self.running: list[Row] = []  # the oldest first
         self.unsent: list[Written] = []  # of a step that failed later on
         self.tokens_read = 0
@@ -360,7 +360,7 @@ class Engine:
         return bool(waiting or self.running or self.unsent)
 
     def add(self, tokens: Sequence[int], request: Request | None = None) -> int:
-        """Ask for the continuation of a text; the id that its tokens bear.
+        """Ask for a text's continuation; returns the id that its tokens bear.
 
         Raises ValueError for ids that the model does not know, for no token
         at all, and for what could never fit into the pool.
@@ -391,7 +391,7 @@ class Engine:
         return -(-length // self.pool.size)
 
     def step(self) -> list[Written]:
-        """One token for each text that has room; who is over leaves.
+        """One token for each text that has room; finished texts leave.
 
         What was written before a step failed comes with the next one.
         """
@@ -412,7 +412,7 @@ class Engine:
         return written
 
     def read_notes(self) -> None:
-        """Who has come since the last step waits; who was cancelled leaves."""
+        """New texts since the last step wait; cancelled ones leave."""
         gone: set[int] = set()  # first, since all of these came before
         while self.cancelled:
             gone.add(self.cancelled.popleft())
@@ -423,7 +423,7 @@ class Engine:
         self.waiting = deque(r for r in self.waiting if r.id not in gone)
 
     def admit(self) -> None:
-        """Let texts in, in their order, while there is room.
+        """Let texts in, in order, while there is room.
 
         Blocks whose names are known need not be read again, except for the
         last token, whose scores are wanted. One block for each row that is
@@ -449,9 +449,9 @@ class Engine:
     def make_room(self, row: Row) -> None:
         """Blocks for a row's pending tokens; the youngest row may lose its own.
 
-        Who loses them waits again, before all others, and is read again.
+        A row that loses them waits again, ahead of all others, and is reread.
         """
-        if not row.pending:  # all was read, but then no token was chosen
+        if not row.pending:  # everything was read, but no token was chosen
             row.stored -= 1
         start = window_start(len(row.tokens), self.config.context)
         if start != row.start:  # other positions: nothing stored is right
@@ -508,7 +508,7 @@ class Engine:
             self.unsent.append(Written(row.id, token, logs, finish))
 
     def choose(self, row: Row, scores: Tensor) -> int:
-        """The next token of a row by its scores (V,), as it wants it."""
+        """The next token of a row from its scores (V,), by its settings."""
         settings, seen = row.request.sampling, None
         if settings.repetition_penalty != 1:
             seen = torch.tensor([row.tokens], device=self.device)
@@ -525,7 +525,7 @@ class Engine:
             row.shared = full
 
     def leave(self, row: Row) -> None:
-        """Take a row out of those that run, and its blocks from it."""
+        """Take a row out of the running ones, and its blocks from it."""
         self.running.remove(row)
         self.forget(row)
 
@@ -542,7 +542,7 @@ def write_all(
 ) -> list[list[int]]:
     """What is written after each prompt, as its request wants it.
 
-    Raises RuntimeError for a text to which the model gives no numbers.
+    Raises RuntimeError for a text whose scores are not numbers.
     """
     texts: dict[int, list[int]] = {}
     for prompt, request in zip(prompts, requests, strict=True):

@@ -4,8 +4,8 @@ What a token says to later ones does not change, so it is computed once. One
 `LayerCache` is a `KVStore` of `scratchlm.model.heads`; a `KVCache` is one of
 them for each layer, handed to the model with the next tokens.
 
-Left out: pages shared between texts (Kwon et al., 2023), keys of fewer bits,
-texts of different lengths in one batch.
+Left out: pages shared between texts (Kwon et al., 2023), keys with fewer bits,
+and texts of different lengths in one batch.
 """
 
 import torch
@@ -45,8 +45,8 @@ class LayerCache:
         """Add (B, K, T, D) each; return all of them, the past first.
 
         What is returned are views of the memory, valid until `rewind`.
-        Raises ValueError where the shapes differ from those of the memory,
-        and where the new positions do not fit; nothing is stored then.
+        Raises ValueError if the shapes differ from those of the memory,
+        and if the new positions do not fit; nothing is stored then.
         """
         end = self.length + k.shape[2]
         check_shape(k, v, self.k)

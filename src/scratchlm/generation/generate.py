@@ -1,6 +1,6 @@
 """Writing, token by token: read, choose, append, repeat.
 
-The model reads a text and scores what may come next, one token is chosen
+The model reads a text and scores what may come next; one token is chosen
 and appended, and so on, until a stop token or a number of tokens. With a
 cache each token is read once; without, all of them are read for every new
 one. Both write the same text. Prompts of different lengths are padded at their
@@ -23,7 +23,7 @@ from scratchlm.model.gpt import GPT, check_ids
 
 
 def window_start(length: int, context: int) -> int:
-    """Where the part of a text begins that the model can still read.
+    """The start of the part of a text that the model can still read.
 
     A text that fits is read from 0. When it outgrows the context, its older
     half is dropped, and again each time the rest has filled up: between half
@@ -69,8 +69,8 @@ def pad_prompts(
 ) -> tuple[Tensor, Tensor]:
     """Texts of different lengths as one batch: ids (B, T), lengths (B,).
 
-    Shorter rows are filled up at their end. With which token of the
-    vocabulary does not matter to `generate`, which never reads it.
+    Shorter rows are filled up at their end. Which token of the vocabulary
+    fills them does not matter to `generate`, which never reads it.
 
     >>> pad_prompts([[7, 8, 9], [5]])
     (tensor([[7, 8, 9],
@@ -100,7 +100,7 @@ def check_lengths(ids: Tensor, lengths: Tensor | None) -> Tensor:
 def read_on(
     new: Tensor, prompts: Tensor, lengths: Tensor, place: int
 ) -> tuple[Tensor, Tensor]:
-    """What stands at a place: the prompt's own token, or else the new one.
+    """What is at a place: the prompt's own token, or else the new one.
 
     new (B,), prompts (B, T), lengths (B,) → tokens (B,), and in which rows
     the prompt goes on there (B,).
@@ -125,7 +125,7 @@ def generate(
 ) -> Iterator[Tensor]:
     """Continue texts (B, T) by up to `new_tokens`; yields (B,) at a time.
 
-    Each step is yielded as soon as it is chosen. A text in which `stop_id`
+    Tokens are yielded as soon as they are chosen. A text in which `stop_id`
     was chosen is over and gets nothing but `stop_id`; when all are over, no
     more is yielded. Of a text longer than the context the model sees only
     what `window_start` leaves. `step` scores the next token: `next_logits`,

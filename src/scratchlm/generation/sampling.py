@@ -1,11 +1,11 @@
-"""Choosing the next token: from scores to one of them.
+"""Choosing the next token: from scores to one token.
 
 Greedy, temperature, top-k (Fan et al., 2018), the nucleus or top-p (Holtzman
 et al., 2020), min-p (Nguyen et al., 2024) and a penalty on repetition (Keskar
 et al., 2019). Each is a function from logits (..., V) to logits (..., V) that
 leaves its argument as it is; a token that is ruled out scores −∞.
 
-Left out: beam search, typical sampling, penalties by how often.
+Left out: beam search, typical sampling, and penalties by frequency.
 """
 
 import math
@@ -22,8 +22,8 @@ class SamplingConfig:
     """How to choose. The defaults draw from what the model believes.
 
     `temperature` 0 always takes the likeliest token, whatever else is set.
-    Filters left at None are off. Raises ValueError for values that no
-    distribution can be made with.
+    Filters left at None are off. Raises ValueError for values from
+    which no distribution can be made.
     """
 
     temperature: float = 1.0  # 0: always the likeliest
@@ -68,7 +68,7 @@ def penalize(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """Rule out all but the k likeliest; of ties, some.
+    """Rule out all but the k likeliest; ties are broken arbitrarily.
 
     >>> keep_top_k(torch.tensor([3.0, 1.0, 2.0]), 2)
     tensor([3., -inf, 2.])

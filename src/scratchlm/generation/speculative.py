@@ -3,9 +3,9 @@
 A draft, which is cheap, guesses how the text goes on. The model reads all
 guesses at once, keeps the first few of them by a rule of chance and adds a
 token of its own, so that what comes out is distributed exactly as if the
-model had written alone (Leviathan et al., 2022; Chen et al., 2023). Drafts
-are what stood in the text before (Saxena, 2023), a table of counts, and a
-smaller model.
+model had written alone (Leviathan et al., 2022; Chen et al., 2023). The
+drafts are what came earlier in the text (Saxena, 2023), a table of counts,
+and a smaller model.
 
 Left out: batches, trees of guesses, drafts that learn from the model.
 """
@@ -52,13 +52,13 @@ def verify(
     q: Tensor,
     generator: torch.Generator | None = None,
 ) -> list[int]:
-    """The guesses that are kept, and one token more: from 1 to γ + 1.
+    """The guesses that are kept, and one more token: from 1 to γ + 1.
 
     Of γ guesses, guess i was drawn from q[i]; the model would have drawn it
-    from p[i], and what follows them all from the last row of p: (γ + 1, V)
-    and (γ, V). A guess is kept with probability min(1, p / q). The first
-    that is not is drawn anew from the residual, and those after it are
-    dropped (Leviathan et al., 2022, algorithm 1). Raises ValueError where
+    from p[i], and what follows them all from the last row of p; p is
+    (γ + 1, V), q is (γ, V). A guess is kept with probability min(1, p / q).
+    The first that is not is drawn anew from the residual, and those after it
+    are dropped (Leviathan et al., 2022, algorithm 1). Raises ValueError if
     the shapes do not fit.
     """
     count = len(guesses)
@@ -96,7 +96,7 @@ class Draft(Protocol):
 
 
 def continuation(ids: Sequence[int], longest: int) -> list[int]:
-    """What followed the last tokens where they stood before, if they did.
+    """What followed the last tokens where they occurred before, if they did.
 
     Looks for the last `longest` tokens, then for fewer; of several places it
     takes the latest.
@@ -114,10 +114,10 @@ def continuation(ids: Sequence[int], longest: int) -> list[int]:
 
 
 class LookupDraft:
-    """Guesses that the text repeats itself (Saxena, 2023). It is certain."""
+    """Guesses, with certainty, that the text repeats itself (Saxena, 2023)."""
 
     def __init__(self, vocab_size: int, longest: int = 3) -> None:
-        """Compare up to `longest` tokens with what stood before."""
+        """Compare up to `longest` tokens with what came before."""
         self.vocab_size = vocab_size
         self.longest = longest
 
@@ -128,7 +128,7 @@ class LookupDraft:
         sampling: SamplingConfig,
         generator: torch.Generator | None = None,
     ) -> tuple[list[int], Tensor]:
-        """What followed before; each guess had the probability 1."""
+        """What followed before; each guess had probability 1."""
         guesses = continuation(ids, self.longest)[:count]
         row = torch.tensor(guesses, dtype=torch.long)
         return guesses, F.one_hot(row, self.vocab_size).float()
@@ -150,7 +150,7 @@ class NGramDraft:
     ) -> tuple[list[int], Tensor]:
         """Guesses drawn from the counts, with the settings of the model.
 
-        None for a text that is shorter than the context of the counts.
+        No guesses for a text that is shorter than the context of the counts.
         """
         text, rows = list(ids), [torch.empty(0, self.counts.vocab_size)]
         if len(text) < self.counts.order - 1:
@@ -197,12 +197,12 @@ class Reader:
     def logits(self, ids: Sequence[int], last: int = 1) -> Tensor:
         """Scores after each of the last tokens of a text: (last, V).
 
-        The text may go on from the one before, or part from it anywhere: the
+        The text may continue the one before, or part from it anywhere: the
         cache is rewound to where they part, and the rest is read.
         """
         known = min(common_length(self.known, ids), len(ids) - last)
         self.cache.rewind(known)
-        self.known = list(ids[:known])  # in case that reading fails
+        self.known = list(ids[:known])  # in case reading fails
         new = torch.tensor([ids[known:]], device=self.device)
         x = self.model.features(new, self.cache)[0, -last:]
         self.known = list(ids)
@@ -245,11 +245,11 @@ def speculate(
     generator: torch.Generator | None = None,
     stop_id: int | None = None,
 ) -> Iterator[list[int]]:
-    """Continue one text by `new_tokens`; yields what each read has brought.
+    """Continue one text by `new_tokens`; yields what each read brings.
 
     That is from 1 to `guesses` + 1 tokens, the last of which the model has
     chosen itself. They have the distribution that `generate` draws from, and
-    at temperature 0 are the same. After `stop_id` nothing comes. Tokens are
+    at temperature 0 are the same. Nothing follows `stop_id`. Tokens are
     chosen on the CPU. Raises ValueError, at the first step, for a repetition
     penalty, whose p depends on the guesses, and for what `generate` refuses.
     """
@@ -290,7 +290,7 @@ def overlap(p: Tensor, q: Tensor) -> Tensor:
 
 
 def expected_tokens(alpha: float, guesses: int) -> float:
-    """Tokens from one read, if each guess is kept with the chance alpha.
+    """Tokens from one read, if each guess is kept with probability alpha.
 
     1 + α + … + α^γ, with γ guesses (Leviathan et al., 2022, equation 1).
 
@@ -303,8 +303,8 @@ def expected_tokens(alpha: float, guesses: int) -> float:
 def speedup(alpha: float, guesses: int, cost: float) -> float:
     """How many times as fast as the model alone.
 
-    `cost` is the time of one guess, where a read of the model takes 1, of
-    however many tokens (Leviathan et al., 2022, theorem 3.8).
+    `cost` is the time of one guess, if a read by the model takes 1, however
+    many tokens it reads (Leviathan et al., 2022, theorem 3.8).
 
     >>> speedup(0.5, guesses=2, cost=0.125)
     1.4

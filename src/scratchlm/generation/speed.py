@@ -1,8 +1,8 @@
-"""What limits speed, measured; and two fast forms of what was clear.
+"""What limits speed, measured, and two fast forms of clear code.
 
 A machine multiplies at some rate and moves memory at some rate; how many
-operations a piece of work does with each byte says which of the two it waits
-for (Williams et al., 2009). Where it waits for neither, it waits for Python:
+operations a piece of work does per byte says which of the two it waits for
+(Williams et al., 2009). Where it waits for neither, it waits for Python:
 `FastStep` writes the next token with as few calls as it can. `fast_model`
 and `fast_training` are the settings that learn most in a minute on a
 processor.
@@ -39,9 +39,9 @@ def take_turns(
     turns: int = 5,
     what: str = "turns",
 ) -> dict[str, list[float]]:
-    """Seconds of each work in `turns` rounds, after one that warms up.
+    """Seconds of each piece of work in `turns` rounds, after a warm-up.
 
-    The works alternate, so that whatever slows the machine down for a while
+    The pieces alternate, so that whatever slows the machine down for a while
     slows all of them.
     """
     times: dict[str, list[float]] = {name: [] for name in works}
@@ -65,7 +65,7 @@ def medians(times: Mapping[str, list[float]]) -> dict[str, float]:
 
 
 def median_seconds(work: Callable[[], object], turns: int = 5) -> float:
-    """The median of `take_turns` for one work alone."""
+    """The median of `take_turns` for one piece of work."""
     return medians(take_turns({"it": work}, turns))["it"]
 
 
@@ -76,8 +76,8 @@ def median_seconds(work: Callable[[], object], turns: int = 5) -> float:
 class Roofline:
     """The two ceilings of a machine: arithmetic, and the way to memory.
 
-    Williams et al. (2009). `flops` in operations per second, `bandwidth` in
-    bytes per second.
+    Williams et al. (2009). `flops` is in operations per second, `bandwidth`
+    in bytes per second.
     """
 
     flops: float
@@ -85,7 +85,7 @@ class Roofline:
 
     @property
     def ridge(self) -> float:
-        """Operations per byte from which on arithmetic is the limit.
+        """Operations per byte above which arithmetic is the limit.
 
         >>> Roofline(flops=400e9, bandwidth=20e9).ridge
         20.0
@@ -148,9 +148,9 @@ def measure_roofline(dtype: torch.dtype = torch.float32) -> Roofline:
 def fast_model(vocab_size: int, context: int = 128) -> GPTConfig:
     """0.8 million parameters that learn fast on a processor.
 
-    Against GPT-2's form of that size: rotary positions, normalized queries
-    and keys, a head of its own, no biases, and attention written out, which
-    beats the library's kernel there for short texts.
+    Compared with GPT-2's form of that size: rotary positions, normalized
+    queries and keys, a head of its own, no biases, and attention written
+    out, which beats the library's kernel there for short texts.
     """
     return GPTConfig(
         vocab_size,
@@ -188,8 +188,8 @@ def without_module(module: nn.Module) -> Callable[[Tensor], Tensor]:
     """What a layer computes, as a plain function.
 
     A call of a module costs some microseconds before anything is computed;
-    here the weights are looked up once. Other modules, quantized ones say,
-    stay as they are.
+    here the weights are looked up once. Other modules, such as quantized
+    ones, stay as they are.
     """
     if type(module) is nn.Linear:
         matrix, offset = module.weight, module.bias
@@ -245,7 +245,7 @@ class FastStep:
     """`next_logits` for one new token, with as few calls as possible.
 
     Computes what `GPT` computes, from the same weights, without modules:
-    no dropout, no hooks, no checks but that of the room. Where there is more
+    no dropout, no hooks, no checks except for room. If there is more
     than one new token, or no cache, or a model that trains, normalizes last
     or attends in another way, it lets `next_logits` do the work.
     """
@@ -271,7 +271,7 @@ class FastStep:
     ) -> Tensor:
         """Scores of the token after ids (B, T), as `next_logits`: (B, V).
 
-        Raises ValueError for another model than that of the weights.
+        Raises ValueError for a model other than that of the weights.
         """
         if model is not self.model:
             raise ValueError("this step was made for another model")

@@ -32,8 +32,8 @@ GPT2_PATTERN = (
     r"|\s+(?!\S)|\s+"
 )
 COMPLETE = (PATTERN, GPT2_PATTERN)  # every character is in some word
-# The last place after a letter and before what is neither a letter nor a
-# visible ASCII character. Read from the end, (?r). Both patterns end a word there.
+# The last place after a letter and before what is neither a letter nor visible
+# ASCII. Read from the end, (?r). Both patterns end a word there.
 LAST_EDGE = regex.compile(r"(?r)(?<=\p{L})(?=[^\p{L}!-~])")
 NEW_LETTERS = {
     "17.0": "\U000323b0",  # an ideograph

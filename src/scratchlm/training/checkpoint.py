@@ -2,10 +2,10 @@
 
 A checkpoint is two safetensors files and one JSON file: weights, the
 optimizers' moments, the step, the place in the data, the state of every
-random generator, and the configuration. It lies in the folder of its run,
+random generator, and the configuration. It is in the folder of its run,
 whose seal names the files that count. A new checkpoint gets new names, and
-counts from the moment in which the seal is replaced; so a crash at any time
-leaves the one before. There is no pickle: a file of weights from a stranger
+counts from the moment the seal is replaced, so a crash at any time leaves
+the one before intact. There is no pickle: a stranger's file of weights
 cannot run code here.
 
 Left out: shards of models larger than one machine's memory, which
@@ -62,7 +62,7 @@ OURS = re.compile(  # what we write into them, and what is unfinished
     r"|(best|snapshots)/step-\d{6,}\.safetensors(\.partial)?"
     r"|[a-z]+\.(json|jsonl|svg|tokens)\.partial"
 )
-RUNS = "SCRATCHLM_RUNS"  # in the environment: another place than runs/
+RUNS = "SCRATCHLM_RUNS"  # in the environment: a place other than runs/
 UNREAD = ("stable/", "snapshots/")  # when a run is taken up
 WAY_OUT = (
     "Take it from a copy, or train again in another folder; --no-verify "
@@ -83,12 +83,12 @@ TYPES = {  # what safetensors calls the types of numbers
 
 
 class CheckpointError(FileError):
-    """A checkpoint is missing, damaged, or of another model."""
+    """A checkpoint is missing, damaged, or from another model."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: all that is neither weight nor moment."""
+    """Where a run stands: everything that is neither weight nor moment."""
 
     step: int
     cursor: dict[str, Any]
@@ -96,7 +96,7 @@ class Progress:
 
 
 def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The model's tensors by name; one that has two names comes once.
+    """The model's tensors by name; one with two names appears once.
 
     Weight tying gives one tensor two names, and safetensors refuses to write
     shared memory twice. The first name stands for both.
@@ -115,8 +115,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write tensors to one safetensors file, atomically.
 
     Eight bytes that say how long the header is, the header in JSON, and the
-    numbers. Those of wide types come first, so that each begins at a
-    multiple of its width.
+    numbers. Wide types come first, so that each number begins at a multiple
+    of its width.
     """
     order = sorted(tensors)
     order.sort(key=lambda name: -tensors[name].element_size())
@@ -146,7 +146,7 @@ def save_weights(path: Path, model: nn.Module) -> None:
 
 @contextmanager
 def blaming(path: Path) -> Iterator[None]:
-    """Let errors about what a file holds name the file."""
+    """Make errors about what a file holds name the file."""
     try:
         yield
     except (FileError, torch.OutOfMemoryError):
@@ -185,7 +185,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file into main memory; errors name the file.
 
     The bytes are read, not mapped: a file that is mapped cannot be renamed
-    on Windows. A number that is none is damage, or a run that diverged.
+    on Windows. NaN or infinity means damage, or a run that diverged.
     """
     data = read_bytes(path)
     try:
@@ -248,7 +248,7 @@ def random_state(device: torch.device = CPU) -> dict[str, Any]:
     """The state of the generators in use, for JSON.
 
     Python's, NumPy's and torch's, and that of the device where the model
-    is. Others are not touched: to ask an accelerator wakes it up.
+    is. Others are not touched: asking an accelerator wakes it up.
     """
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()
@@ -263,10 +263,10 @@ def random_state(device: torch.device = CPU) -> dict[str, Any]:
 def set_random_state(
     state: Mapping[str, Any], device: torch.device = CPU
 ) -> None:
-    """Put the generators back to what `random_state` returned.
+    """Restore the generators to what `random_state` returned.
 
-    The device's only if it is of the kind that was saved: a GPU's state
-    says nothing to a CPU.
+    The device's only if the device is of the kind that was saved: a GPU's
+    state means nothing to a CPU.
     """
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(unpacked(internal).tolist()), gauss))
@@ -282,7 +282,7 @@ def set_random_state(
 
 @contextmanager
 def undisturbed(device: torch.device = CPU) -> Iterator[None]:
-    """Let random numbers be drawn without a trace in those that follow."""
+    """Let random numbers be drawn without affecting those that follow."""
     state = random_state(device)
     try:
         yield
@@ -300,7 +300,7 @@ def pack_optimizers(
 ) -> tuple[dict[str, Tensor], list[Any]]:
     """The optimizers' state as named tensors, and the rest for JSON.
 
-    A tensor is called by its optimizer's place, its parameter's name and
+    A tensor's name joins its optimizer's place, its parameter's name and
     its own, as in ``0/blocks.1.mlp.up.weight/exp_avg``.
     """
     names = parameter_names(model)
@@ -341,7 +341,7 @@ def unpack_optimizers(
     ):
         restore_groups(optimizer, saved["groups"], parameters)
         optimizer.state.clear()
-        fused = optimizer.defaults.get("fused")  # counts where the model is
+        fused = optimizer.defaults.get("fused")  # its count is on the device
         state = {**saved["numbers"], **tensors}
         for full, value in state.items():
             owner, name, key = full.split("/")
@@ -387,9 +387,9 @@ def differences(saved: Any, now: Any, path: str = "") -> list[str]:
 
 
 def sealed_names(run: Path, verify: bool = True) -> list[str]:
-    """The files of a run that count, by its seal.
+    """The files of a run that count, according to its seal.
 
-    Where the seal is damaged and not to be asked, those that are there.
+    Without `verify`, if the seal is damaged, those that are there.
     """
     if verify and not has_run(run):
         raise CheckpointError(
@@ -422,7 +422,7 @@ def reseal(run: Path) -> None:
 
 
 def under(names: Iterable[str], part: str) -> list[str]:
-    """Those of the names that lie in a folder.
+    """Those of the names that are in a folder.
 
     >>> under(["log.jsonl", "best/step-000010.safetensors"], "best")
     ['best/step-000010.safetensors']
@@ -440,7 +440,7 @@ def step_of(name: str) -> int:
 
 
 def commit(run: Path, names: Iterable[str], part: str | None = None) -> None:
-    """Let files count from now on, those in `part` instead of the old ones."""
+    """Make files count from now on; they replace the old ones in `part`."""
     sealed = read_seal(run) if (run / SEAL).exists() else {}
     old = under(sealed, part) if part else []
     kept = {name: sealed[name] for name in sealed if name not in old}
@@ -455,7 +455,7 @@ def commit(run: Path, names: Iterable[str], part: str | None = None) -> None:
 def sweep(run: Path) -> None:
     """Remove what does not count: old files, and what a crash left.
 
-    Of other names than ours, nothing. What cannot be removed, such as a
+    Files with names other than ours stay. What cannot be removed, such as a
     file that somebody is reading on Windows, goes the next time.
     """
     counts = set(read_seal(run)) if (run / SEAL).exists() else set()
@@ -464,7 +464,7 @@ def sweep(run: Path) -> None:
         name = path.relative_to(run).as_posix()
         with suppress(OSError):
             if path.is_dir():
-                path.rmdir()  # an error, if something is in it
+                path.rmdir()  # fails if something is in it
             elif OURS.fullmatch(name) and name not in counts:
                 path.unlink()
 
@@ -487,13 +487,13 @@ def save_checkpoint(
     part: str = "checkpoint",
     device: torch.device | None = None,
 ) -> None:
-    """Write all that is needed to go on from here; replaces the one before.
+    """Write all that is needed to go on from here, replacing the one before.
 
     That is, the one in the same `part` of the run. `others` are files of the
     folder that belong to it as they are now, and `device` is where the run
-    trains, if not where the model is. Until the seal is replaced the
-    checkpoint before is the one that counts; of a crash at any moment, one
-    of the two is left, whole.
+    trains, if not where the model is. Until the seal is replaced, the
+    earlier checkpoint is the one that counts; a crash at any moment leaves
+    one of the two intact.
     """
     place = new_place(Path(run), part, progress.step)
     folder = Path(run) / place
@@ -551,8 +551,8 @@ def check_seal(run: Path, names: Iterable[str]) -> None:
 def verified(run: Path, names: Iterable[str], verify: bool) -> Iterator[None]:
     """Verify files while the body reads them.
 
-    The block is left only if they are as they were sealed. Damage outweighs
-    an error of the body, which may come from it.
+    The block ends without an error only if they are as they were sealed.
+    Damage outranks an error in the body, which it may have caused.
     """
     if not verify:
         yield
@@ -573,14 +573,14 @@ def load_checkpoint(
     verify: bool = True,
     device: torch.device | None = None,
 ) -> Progress:
-    """Put model, optimizers and random generators back; return the rest.
+    """Restore model, optimizers and random generators; return the rest.
 
-    All is read into main memory first and then copied to where the model
-    is; `device` is where the run trains, if that is elsewhere. Raises
-    CheckpointError, and names what is wrong, when the files are not there
-    or damaged, or belong to a model or run of another shape. What is not
-    read here, such as snapshots, is not verified; without `verify` nothing
-    is, and a flipped bit in the weights stays there.
+    Everything is read into main memory first and then copied to where the
+    model is; `device` is where the run trains, if that is elsewhere. Raises
+    CheckpointError, naming what is wrong, when the files are missing or
+    damaged, or belong to a model or run of another shape. What is not read
+    here, such as snapshots, is not verified; without `verify` nothing is,
+    and a flipped bit in the weights goes unnoticed.
     """
     run = Path(run)
     names = [n for n in sealed_names(run, verify) if not n.startswith(UNREAD)]
@@ -598,7 +598,7 @@ def load_checkpoint(
 
 
 def read_state(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What state.json says, if it is of this format and these settings."""
+    """What state.json says, if it has this format and these settings."""
     state = read_json(path)
     with blaming(path):
         if state.get("format") != FORMAT:
@@ -619,9 +619,9 @@ def read_state(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def has_run(folder: Path) -> bool:
-    """Whether a run is here that has come to its first checkpoint.
+    """Whether a run is here that has reached its first checkpoint.
 
-    One that died before that has lost nothing, and can be begun again. A
+    One that died before that has lost nothing, and can be started again. A
     log without a seal is what is left of a run that lost its seal.
     """
     log = Path(folder) / "log.jsonl"
@@ -630,9 +630,9 @@ def has_run(folder: Path) -> bool:
 
 
 def find_run(name: str = "toytown") -> Path:
-    """The folder of a run that `python -m scratchlm train` has made.
+    """The folder of a run that `python -m scratchlm train` made.
 
-    It lies in `runs/`, in the folder where Python was started, or where the
+    It is in `runs/`, in the folder where Python was started, or where the
     environment variable SCRATCHLM_RUNS says. Raises CheckpointError, with
     the command that makes the run, if there is none.
     """
@@ -691,8 +691,8 @@ def branch_run(
 ) -> None:
     """Copy a run, so that the copy can go on with other settings.
 
-    From the checkpoint in a `part` of it; what came later stays behind. The
-    new folder gets its name when it is complete.
+    The copy begins at the checkpoint in `part`; what came later stays behind.
+    The new folder gets its name when it is complete.
     """
     if run.exists() and any(run.iterdir()):
         raise FileExistsError(f"{run} is not empty: name another folder")
@@ -701,7 +701,7 @@ def branch_run(
     if verify:
         check_seal(source, names)
     state = branch_state(folder / "state.json", training)
-    if not under(names, "best"):  # they are of a later step, and stay behind
+    if not under(names, "best"):  # they are from a later step: left behind
         state["progress"]["notes"] |= {"best": None, "waiting": 0}
     files = {name: name.replace(part, OWN[0], 1) for name in names}
     half = run.with_name(run.name + PARTIAL)
@@ -717,7 +717,7 @@ def branch_run(
 
 
 def branch_state(path: Path, training: Mapping[str, Any]) -> dict[str, Any]:
-    """What state.json says, with other settings of training."""
+    """What state.json says, with other training settings."""
     state = read_json(path)
     with blaming(path):
         step = state["progress"]["step"]
@@ -732,7 +732,7 @@ def fill_branch(
     source: Path, half: Path, files: Mapping[str, str], state: Mapping[str, Any]
 ) -> None:
     """Copy a run's files under their new names; write what is different."""
-    shutil.rmtree(half, ignore_errors=True)  # of a crash
+    shutil.rmtree(half, ignore_errors=True)  # left by a crash
     for name, new in files.items():
         if new.endswith("/state.json"):
             write_json(half / new, state)
@@ -749,7 +749,7 @@ def fill_branch(
 def branch_names(source: Path, place: str) -> list[str]:
     """The files of a run that belong to a checkpoint in it.
 
-    The best weights only if they are not from a later step.
+    The best weights belong only if they are not from a later step.
     """
     names, last = sealed_names(source, verify=False), step_of(place)
     best = [name for name in under(names, "best") if step_of(name) <= last]
@@ -782,7 +782,7 @@ def weights_file(
 
 
 def form_of(saved: Mapping[str, Any]) -> GPTConfig:
-    """The form that a config.json says, which may use fields of long ago.
+    """The form that a config.json gives, which may use old fields.
 
     >>> sizes = {"vocab_size": 9, "context": 4, "layers": 1, "heads": 1}
     >>> old = {**sizes, "channels": 2, "post_norm": True, "qk_norm": False}

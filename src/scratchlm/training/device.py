@@ -4,8 +4,8 @@ A graphics card works through a queue that the program fills. `WaitCounter`
 counts how often the program waits for it, on a device that need not exist;
 `two_clocks` says what a wait costs; `device_seconds` is a stopwatch that waits
 for the work. `Prefetch` makes and sends the next batch while a step runs.
-`utilization` holds a run against the peak of its device (Chowdhery et al.,
-2022, appendix B), and `disagreement` holds a device against the processor.
+`utilization` compares a run with the peak of its device (Chowdhery et al.,
+2022, appendix B), and `disagreement` compares a device with the processor.
 
 Left out: several devices (`scratchlm.training.distributed`), and kernels.
 """
@@ -53,8 +53,8 @@ def two_clocks(
     """When each operation is put into the queue, begun and done.
 
     The program takes `launch` to put one in, and goes on; the device takes
-    them in their order and needs `works`, in the same unit. After those
-    whose places are in `waits`, the program waits until they are done.
+    them in order and needs `works`, in the same unit. After each one whose
+    place is in `waits`, the program waits until it is done.
 
     >>> two_clocks([5, 5, 5], launch=1)
     [(1.0, 1.0, 6.0), (2.0, 6.0, 11.0), (3.0, 11.0, 16.0)]
@@ -95,8 +95,8 @@ class WaitCounter(TorchDispatchMode):
     `operations` are those on tensors outside main memory, without views;
     `waits` names those whose answer the program has to see before it goes
     on. On the device "meta" nothing is computed: a tensor there has a shape
-    and no numbers, and every question is answered with 1. So a step of any
-    model can be counted, on any machine, at once.
+    and no numbers, and every question is answered with 1. This way a step
+    of any model can be counted, on any machine, at once.
 
     >>> x = torch.ones(3, device="meta")
     >>> with WaitCounter() as counter:
@@ -129,13 +129,13 @@ class WaitCounter(TorchDispatchMode):
         elif queued(func, given, inputs):
             self.operations += 1
         numbers = func is NUMBER or crosses(func, given, inputs)
-        if numbers and given[-1].is_meta:  # it has none: we say some
+        if numbers and given[-1].is_meta:  # it has none: we make some up
             return answer(func, given, inputs)
         return func(*args, **kwargs)
 
 
 def outside(part: Tensor) -> bool:
-    """Whether a tensor is elsewhere than in main memory."""
+    """Whether a tensor is outside main memory."""
     return part.device.type != "cpu"
 
 
@@ -150,10 +150,10 @@ def crosses(func: Any, given: Sequence[Tensor], inputs: dict[str, Any]) -> bool:
 def asks(func: Any, given: Sequence[Tensor], inputs: dict[str, Any]) -> bool:
     """Whether the program waits for the device until this is done.
 
-    It does where it needs a number, or a size that depends on numbers, as
-    when it reads or writes where a mask is true; and during a copy from one
-    memory to the other, unless it is said to be `non_blocking`. Main memory
-    is taken to be pinned there, which nothing shows before it is tried.
+    It does if it needs a number, or a size that depends on numbers, as when
+    it reads or writes where a mask is true; and during a copy from one
+    memory to the other, unless the copy is `non_blocking`. Main memory is
+    assumed to be pinned there, which nothing shows until it is tried.
     """
     if crosses(func, given, inputs):
         return not inputs.get("non_blocking")
@@ -192,9 +192,9 @@ def wait_for(device: torch.device) -> None:
 def device_seconds(
     work: Callable[[], object], device: torch.device, turns: int = 5
 ) -> float:
-    """The median time of a work in `turns`, after one that warms up.
+    """The median time of `work` in `turns` runs, after a warm-up.
 
-    The clock is read when the device is done, before the work as after it.
+    The clock is read when the device is done, both before and after.
     """
     times = []
     for _ in range(turns + 1):
@@ -218,7 +218,7 @@ class Sender(Protocol):
 
 
 class Lane:
-    """A queue of a graphics card beside the one that computes, for copies."""
+    """A graphics card's queue for copies, beside the one that computes."""
 
     def __init__(self, device: torch.device) -> None:
         """Open it; CUDA calls such a queue a stream."""
@@ -238,7 +238,7 @@ class Lane:
             )
 
     def arrive(self, copies: Batch) -> None:
-        """Let the queue that computes wait for what was sent.
+        """Make the queue that computes wait for what was sent.
 
         The memory belongs to the lane, which would reuse it as soon as
         Python lets go of the tensors: it is told who else reads them.
@@ -258,9 +258,9 @@ class Sent(tuple[Tensor, Tensor]):
 class Prefetch:
     """A cursor whose next batch is made and sent while a step runs.
 
-    A thread of its own does both. It stands in for a `BatchCursor`; its
-    state is that of the batch that was *taken* last, so a run resumes with
-    the one after it, and not with the one after what was fetched.
+    A thread of its own does both. `Prefetch` stands in for a `BatchCursor`;
+    its state is that of the batch that was *taken* last, so a run resumes
+    with the one after it, and not with the one after what was fetched.
     """
 
     def __init__(
@@ -271,7 +271,7 @@ class Prefetch:
     ) -> None:
         """Begin with the first batch; from now on the cursor is ours.
 
-        Of each batch what `cut` leaves is sent.
+        Only what `cut` leaves of each batch is sent.
         """
         self.cursor, self.lane, self.cut = cursor, lane, cut
         self.batch_size, self.context = cursor.batch_size, cursor.context
@@ -318,7 +318,7 @@ def prefetched(
     return Prefetch(cursor, Lane(device), cut)
 
 
-# --- what is reached of what is promised -------------------------------------
+# --- how much of the promise is kept -----------------------------------------
 
 # Operations a second in bfloat16 with sums in float32, dense, as the makers
 # print them. Where they print the number with sparsity, it is halved.
@@ -355,7 +355,7 @@ def promised(name: str) -> float | None:
 
 
 def tokens_per_second(log: Sequence[dict[str, Any]]) -> float:
-    """Tokens of training a second, from the lines of a run's log.
+    """Training tokens per second, from the lines of a run's log.
 
     Between the first line and the last, so that what is slow in the first
     step alone does not count. ValueError for fewer than two lines.
@@ -391,7 +391,7 @@ def utilization(config: GPTConfig, rate: float, peak: float) -> float:
 def gradients_on(
     model: GPT, batch: Batch, device: torch.device | str
 ) -> dict[str, Tensor]:
-    """Loss and gradients of a copy of the model there, in main memory."""
+    """Loss and gradients of a copy on the device, moved to main memory."""
     there = copy.deepcopy(model).to(device)
     there.zero_grad()
     found = {"loss": accumulate_gradients(there, [batch])}
@@ -406,9 +406,9 @@ def disagreement(
 ) -> dict[str, float]:
     """How far a device is from the processor: loss and each gradient.
 
-    The largest difference, divided by the largest number that the processor
-    has. Both compute in float32, without dropout. What is not a number on
-    the device is infinitely far away.
+    The largest difference, divided by the processor's largest number. Both
+    compute in float32, without dropout. What is not a number on the device
+    counts as infinitely far away.
     """
     model = copy.deepcopy(model).eval()
     ours = gradients_on(model, batch, "cpu")
@@ -429,9 +429,9 @@ def compiled_graphs(
 ) -> list[int]:
     """Operations of each graph that ``torch.compile`` makes for the calls.
 
-    The graphs are counted and then run as they are, so no compiler of C++
-    is needed. More than one for the first call: there is a *graph break*.
-    One more for a later call: it was compiled again.
+    The graphs are counted and then run as they are, so no C++ compiler is
+    needed. More than one for the first call means a *graph break*; one more
+    for a later call means that it was compiled again.
     """
     sizes: list[int] = []
 

@@ -5,8 +5,8 @@ Each process (a *rank*) takes a share of the rows of every batch. With DDP
 over the ranks; with FSDP2 (Zhao et al., 2023) each holds a slice of it, and
 borrows the other slices while a block needs them. However many targets the
 shares hold, the step is that of one process with the whole batch.
-`RankTrainer` is the book's trainer under `torchrun`, `ShardTrainer` that of
-a model which no single card holds.
+`RankTrainer` is the book's trainer under `torchrun`, `ShardTrainer` the
+trainer for a model that no single card holds.
 
 Left out: dividing a layer, the layers, or one long text among processes.
 """
@@ -89,7 +89,7 @@ LOST = ("by peer", "Broken pipe", "imed out", "NCCL")  # a connection's end
 PATIENCE = timedelta(hours=2)  # how long ranks wait while rank 0 evaluates
 
 
-# --- what one has to know about the others -----------------------------------
+# --- what a rank must know about the others ----------------------------------
 
 
 def ring_bytes(held: int, ranks: int) -> int:
@@ -118,9 +118,9 @@ def rank_bytes(parameters: int, ranks: int, stage: int) -> int:
 
 
 def share(batch: Batch, rank: int, ranks: int) -> Batch:
-    """The rows of a batch that fall to one rank: every `ranks`-th.
+    """The rows of a batch that go to one rank: every `ranks`-th.
 
-    Each row falls to one rank. ValueError where a rank would get none.
+    Each row goes to one rank. ValueError if a rank would get none.
 
     >>> ids = torch.arange(5)[:, None]
     >>> [share((ids, ids), r, 2)[0].flatten().tolist() for r in range(2)]
@@ -155,8 +155,8 @@ def all_targets(micro_batches: Sequence[Batch]) -> int:
 class SummedLoss(nn.Module):
     """A model and its loss in one: ids, targets (B, T) → nats, summed.
 
-    DDP and FSDP do their work when what they wrap is *called*. A method of
-    the model that is called past them would leave the ranks on their own.
+    DDP and FSDP do their work when what they wrap is *called*. Calling a
+    method of the model directly would leave the ranks on their own.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -172,7 +172,7 @@ class SummedLoss(nn.Module):
 def travelling(model: nn.Module, now: bool) -> AbstractContextManager[None]:
     """The context of a micro-batch: whether gradients go to other ranks.
 
-    It is around the forward pass as well, since DDP decides there what its
+    It encloses the forward pass as well, since DDP decides there what its
     backward pass will do.
     """
     if isinstance(model, FSDPModule):
@@ -215,7 +215,7 @@ def accumulate_over_ranks(
 
 
 def shard(model: GPT, mesh: DeviceMesh) -> SummedLoss:
-    """Leave each rank a slice of every parameter, by FSDP2.
+    """Leave each rank a slice of every parameter, with FSDP2.
 
     The blocks first, then the rest: each is put together when its turn
     comes, and taken apart again. Make the optimizer afterwards, for the
@@ -269,9 +269,9 @@ def save_shards(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
 
 
 def load_shards(folder: Path, model: nn.Module, optimizer: Optimizer) -> None:
-    """Read what this rank needs of a folder, however many ranks wrote it.
+    """Read what this rank needs from a folder, however many ranks wrote it.
 
-    The folder's index is a pickle: open none that a stranger has made.
+    The folder's index is a pickle: never open one that a stranger made.
     """
     state = shards(model, optimizer)
     dcp.load(state, checkpoint_id=folder)
@@ -308,7 +308,7 @@ def noticing() -> Iterator[None]:
 
 @contextmanager
 def joined(device: str = "cpu") -> Iterator[int]:
-    """Meet the other processes that `torchrun` started; gives the rank."""
+    """Meet the other processes that `torchrun` started; yields the rank."""
     backend = "gloo"
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
@@ -368,7 +368,7 @@ class RankTrainer(Trainer):
         return accumulate_over_ranks(self.replica, own, self.config.precision)
 
     def rows(self, batch: Batch) -> Batch:
-        """This rank's rows; of a batch that was sent ahead no others were."""
+        """This rank's rows; of a batch sent ahead, only these were sent."""
         own = Sent(share(batch, dist.get_rank(), dist.get_world_size()))
         if isinstance(batch, Sent):
             own.there = batch.there
@@ -376,7 +376,7 @@ class RankTrainer(Trainer):
 
     @contextmanager
     def together(self, word: Word) -> Iterator[nn.Module]:
-        """What all ranks do inside, once rank 0 has given them the word."""
+        """All ranks do what is inside, once rank 0 has given them the word."""
         with noticing():
             if dist.get_rank() == 0:
                 agree(word)
@@ -392,7 +392,7 @@ class RankTrainer(Trainer):
         self.train_step()
 
     def load(self, verify: bool = True) -> None:
-        """Take up the checkpoint; ranks above 0 read it, and no more."""
+        """Resume from the checkpoint; ranks above 0 only read it."""
         if dist.get_rank() == 0:
             return super().load(verify)
         progress = self.read(verify)
@@ -400,7 +400,7 @@ class RankTrainer(Trainer):
         self.train.load_state_dict(progress.cursor)
 
     def read(self, verify: bool) -> Progress:
-        """What a rank above 0 needs of the checkpoint: here all of it."""
+        """What a rank above 0 needs from the checkpoint: here, all of it."""
         return load_checkpoint(
             self.folder, self.model, self.optimizers, self.settings(), verify
         )
@@ -408,7 +408,7 @@ class RankTrainer(Trainer):
 
 @contextmanager
 def leading() -> Iterator[None]:
-    """What rank 0 does inside; at its end, whatever it is, all may go."""
+    """Rank 0 does what is inside; however it ends, all may go."""
     try:
         yield
     finally:
@@ -433,14 +433,14 @@ def assist(make: Callable[[], RankTrainer]) -> None:
 
 
 def own_device() -> torch.device:
-    """Where this process computes, by what `joined` was told."""
+    """Where this process computes, according to what `joined` was told."""
     if "cuda:nccl" in dist.get_backend_config():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
 
 
 def on_paper(config: GPTConfig) -> GPT:
-    """A model whose weights have shapes and no numbers, nor any memory.
+    """A model whose weights have shapes, but no numbers and no memory.
 
     Each weight is let go as soon as it is made, before the next one is.
     """
@@ -463,9 +463,9 @@ def make_room(model: nn.Module, device: torch.device) -> None:
 
 
 def divide(tensor: Tensor, like: Tensor) -> Tensor:
-    """A tensor of rank 0 in slices, cut as another one is.
+    """Rank 0's tensor in slices, cut as another one is.
 
-    Ranks above 0 bring one that is of the same shape, on paper.
+    Ranks above 0 pass one of the same shape, on paper.
     """
     assert isinstance(like, DTensor)
     place = like.device
@@ -483,7 +483,7 @@ def stepped(optimizer: Optimizer) -> list[nn.Parameter]:
 
 
 def settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
-    """Rate, decay and all else of a group of parameters, but not those.
+    """Rate, decay and so on of a parameter group, but not its parameters.
 
     >>> settings_of({"params": [], "lr": 0.1, "scale": 0.5})
     {'lr': 0.1, 'scale': 0.5}
@@ -492,7 +492,7 @@ def settings_of(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def outline(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What an optimizer keeps of a parameter, None for each large tensor.
+    """What an optimizer keeps for a parameter; None for each large tensor.
 
     >>> outline({"step": 3, "exp_avg": torch.zeros(2, 2)})
     {'step': 3, 'exp_avg': None}
@@ -503,8 +503,8 @@ def outline(state: Mapping[str, Any]) -> dict[str, Any]:
 def divide_moments(theirs: Optimizer, ours: Optimizer) -> None:
     """Give each rank its slices of the state that rank 0 has, and loses.
 
-    What is no slice comes to every rank: the settings of each group, and
-    of each parameter such things as the count of steps.
+    What is not sliced goes to every rank: the settings of each group, and
+    for each parameter such things as the step count.
     """
     told = [
         [settings_of(group) for group in theirs.param_groups],
@@ -536,10 +536,11 @@ def gather_moments(ours: Optimizer, theirs: Optimizer) -> None:
 
 
 class ShardTrainer(RankTrainer):
-    """The trainer of a model of which each process holds a slice.
+    """The trainer for a model of which each process holds a slice.
 
-    Rank 0 has all of it in main memory while it begins, resumes and writes.
-    So the files are those of one process, and any number of them may go on.
+    Rank 0 has all of it in main memory when it begins, resumes and writes.
+    So the files are those of one process, and any number of processes may
+    resume from them.
     """
 
     def __init__(
@@ -553,7 +554,7 @@ class ShardTrainer(RankTrainer):
     ) -> None:
         """A `Trainer`; ValueError for Muon, which needs whole matrices.
 
-        And for a precision left open, which would be that of the processor.
+        Also for a precision left open, which would be that of the processor.
         """
         if config.optimizer == "muon":
             raise ValueError(
@@ -576,7 +577,7 @@ class ShardTrainer(RankTrainer):
         return on_paper(config) if dist.get_rank() else GPT(config)
 
     def read(self, verify: bool) -> Progress:
-        """Step and place in the text; weights and moments rank 0 hands out."""
+        """Step and place in the text; rank 0 hands out weights and moments."""
         path = checkpoint_folder(self.folder, verify) / "state.json"
         name = path.relative_to(self.folder).as_posix()
         with verified(self.folder, [name], verify), blaming(path):
@@ -602,11 +603,11 @@ class ShardTrainer(RankTrainer):
         return summed
 
     def clip(self) -> Tensor:
-        """Shorten the gradient by the norm of all slices of all ranks."""
+        """Shorten the gradient, using the norm of all slices of all ranks."""
         return whole(super().clip())
 
     def nonfinite(self) -> list[str]:
-        """The parameters whose gradients are no numbers, in any slice."""
+        """The parameters whose gradients are not numbers, in any slice."""
         counts = {
             name: int(whole((~weight.grad.isfinite()).sum()))
             for name, weight in self.model.named_parameters()
@@ -649,7 +650,7 @@ class ShardTrainer(RankTrainer):
                 optimizer.state.clear()
 
     def save(self, part: str = "checkpoint") -> None:
-        """Write the checkpoint of one process; at first the whole is here."""
+        """Write one process's checkpoint; at first the whole model is here."""
         if "replica" not in vars(self):
             return super().save(part)
         with self.put_together(Word.SAVE):
@@ -664,7 +665,7 @@ class ShardTrainer(RankTrainer):
             super().finish_step()
 
     def judge(self) -> float:
-        """The validation loss; of every batch each rank scores some rows."""
+        """The validation loss; each rank scores some rows of every batch."""
         rank, ranks = dist.get_rank(), dist.get_world_size()
         tokens, context = self.validation, self.model.config.context
         judged = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -673,16 +674,16 @@ class ShardTrainer(RankTrainer):
             cuts = spans(len(tokens), context, context)
             for batch in span_batches(cuts, 32):
                 own = batch[rank::ranks]
-                loss = self.score(own or batch[:1])  # blocks take all ranks
+                loss = self.score(own or batch[:1])  # blocks need all ranks
                 judged += loss if own else 0.0
             model.train()
             assert isinstance(model, FSDPModule)
-            model.reshard()  # or what is no block would stay whole
+            model.reshard()  # or what is not in a block would stay whole
             dist.all_reduce(judged)
         return float(judged) / (len(tokens) - 1)
 
     def score(self, rows: Sequence[Span]) -> Tensor:
-        """Nats of some windows of the validation text, in all."""
+        """Total nats of some windows of the validation text."""
         precision = self.config.precision
         cut = [np.asarray(self.validation[b : end + 1]) for b, _, end in rows]
         ids = torch.from_numpy(np.stack(cut).astype(np.int64))
@@ -693,7 +694,7 @@ class ShardTrainer(RankTrainer):
         return nats
 
 
-# --- seen to be the same -----------------------------------------------------
+# --- checked to be the same --------------------------------------------------
 
 
 def meeting_place() -> dict[str, str]:
@@ -707,16 +708,17 @@ def meeting_place() -> dict[str, str]:
 def launch(processes: int, *command: str) -> None:
     """Start a Python program several times, and wait for all of them.
 
-    What `torchrun --standalone` does, without its watch over them: each
-    process finds its rank and the meeting place in its environment. What
-    they say is heard only if one fails, in the RuntimeError that is raised.
+    What `torchrun --standalone` does, except that nothing watches over them:
+    each process finds its rank and the meeting place in its environment.
+    Their output is shown only if one fails, in the RuntimeError that is
+    raised.
     """
     shared = os.environ | meeting_place()
     shared |= {"WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
     with tempfile.TemporaryFile(
         "w+",
         encoding="utf-8",
-        errors="replace",  # theirs may be another
+        errors="replace",  # their encoding may differ
     ) as said:
         started = [
             subprocess.Popen(
@@ -754,7 +756,7 @@ def drill_model() -> GPT:
 def drill_steps(steps: int = 4, vocab_size: int = 64) -> list[list[Batch]]:
     """Steps of two uneven micro-batches of five rows and 16 tokens.
 
-    Every other row counts in its first two targets alone.
+    In every other row only the first two targets count.
     """
     random = torch.Generator().manual_seed(5)
     ids = torch.randint(vocab_size, (steps, 2, 5, 17), generator=random)
@@ -770,7 +772,7 @@ def take_steps(
     accumulate: Callable[[nn.Module, Sequence[Batch]], Tensor],
     optimizer: Optimizer | None = None,
 ) -> Optimizer:
-    """Train on the steps; returns the optimizer, a new one or the given."""
+    """Train on the steps; returns the optimizer, given or new."""
     optimizer = optimizer or torch.optim.AdamW(model.parameters(), lr=1e-4)
     for micro_batches in steps:
         optimizer.zero_grad()
@@ -783,7 +785,7 @@ def take_steps(
 def drill(folder: Path) -> dict[str, dict[str, float]]:
     """Train alone, under DDP and under FSDP2; compare weights and bytes.
 
-    Each rank trains alone on whole batches, and in both other ways on its
+    Each rank trains alone on whole batches, and in the other two ways on its
     share of them. FSDP's shards are left in the folder.
     """
     rank, ranks = dist.get_rank(), dist.get_world_size()

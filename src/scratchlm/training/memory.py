@@ -4,11 +4,11 @@ Gradient accumulation walks through one large batch in small pieces and
 divides by the tokens of the *whole* step, so that the gradient is that of
 the large batch however unevenly the pieces are filled. Activation
 checkpointing (Chen et al., 2016) keeps the input of each block and computes
-the rest again on the way back. Where logits would be larger than all else,
-the loss and its gradient are computed from some rows at a time.
+the rest again on the way back. If the logits would be larger than all else,
+the loss and its gradient are computed a few rows at a time.
 `saved_bytes` and `memory_use` measure what a step keeps, and its peak.
 
-Left out: offloading to the main memory. `scratchlm.training.distributed`
+Left out: offloading to main memory. `scratchlm.training.distributed`
 divides a step, and what it keeps, among processes.
 """
 
@@ -51,9 +51,9 @@ def count_targets(targets: Tensor) -> int:
 class ChunkedCrossEntropy(torch.autograd.Function):
     """The summed loss of (N, C) features, and its gradients, in one pass.
 
-    The gradient of the loss by the logits is their softmax less one at the
-    target. So `rows` rows of logits at a time are made, used for the loss
-    and for both gradients, and dropped; (N, V) logits never exist.
+    The gradient of the loss with respect to the logits is their softmax,
+    minus one at the target. So logits are made `rows` rows at a time, used
+    for the loss and both gradients, and dropped; (N, V) logits never exist.
     """
 
     @staticmethod
@@ -155,8 +155,8 @@ def accumulate_gradients(
 
     Each micro-batch is a pair of ids and targets, both (B, T); B and T may
     differ from one to the next. Gradients are added to those already there,
-    so zero them before. Returns the mean loss in nats per token, a tensor
-    where the model is, which may still be at work on it. Raises ValueError
+    so zero them first. Returns the mean loss in nats per token, a tensor on
+    the model's device, which may still be computing it. Raises ValueError
     when no target counts: a mean over nothing is not a number.
     """
     total = sum(count_targets(targets) for _, targets in micro_batches)
@@ -178,7 +178,7 @@ def accumulate_gradients(
 
 
 class Recomputed(torch.autograd.Function):
-    """A function that keeps its input only, and runs twice.
+    """A function that keeps only its input, and runs twice.
 
     Chen et al., *Training Deep Nets with Sublinear Memory Cost*, 2016. The
     random state is kept too, so that dropout drops the same values twice.
@@ -207,11 +207,11 @@ class Recomputed(torch.autograd.Function):
 
 
 def recompute(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """`function(x)`, whose inside is computed again for the gradient.
+    """`function(x)`, whose insides are computed again for the gradient.
 
     The teaching form, for one tensor on the CPU; `GPT` uses the library's
     ``torch.utils.checkpoint``, which knows devices and autocast as well.
-    Raises ValueError where no gradient would flow: autograd calls `backward`
+    Raises ValueError if no gradient would flow: autograd calls `backward`
     only if an *input* asks for a gradient, whatever parameters are inside.
     """
     if not x.requires_grad:

@@ -2,8 +2,8 @@
 
 Jordan et al. (2024): the update of a matrix is its momentum with all singular
 values set near 1, found by a Newton-Schulz iteration that needs nothing but
-matrix products. Matrices of equal shape go through it together. Its size is
-matched to that of AdamW's updates as Liu et al. (2025) do, so that one
+matrix products. Matrices of equal shape go through it together. The size of
+an update is matched to AdamW's, as in Liu et al. (2025), so that one
 learning rate serves both.
 
 Left out: dividing the iteration among machines.
@@ -28,7 +28,7 @@ def newton_schulz(matrices: Tensor, steps: int = 5) -> Tensor:
 
     If G = U S Vᵀ, this is close to U Vᵀ: after 5 steps singular values
     above about 1/500 of the norm of G are between 0.68 and 1.21. A matrix of
-    zeros stays. Raises ValueError for anything without rows and columns.
+    zeros stays zero. Raises ValueError for anything without rows and columns.
     """
     if matrices.ndim < 2:
         raise ValueError(
@@ -75,7 +75,7 @@ class Muon(Optimizer):
         """Take matrices, or groups of them; ValueError out of range.
 
         The iteration runs in `dtype`; bfloat16 is enough for it (Jordan et
-        al., 2024). `rows` tells of parameters that are several matrices.
+        al., 2024). `rows` says which parameters are several matrices.
         """
         for name, value in (("lr", lr), ("weight_decay", weight_decay)):
             if not value >= 0:
@@ -112,7 +112,7 @@ class Muon(Optimizer):
         return loss
 
     def matrices(self, parameter: Tensor, tensor: Tensor) -> Sequence[Tensor]:
-        """What of a tensor like the parameter is a matrix of its own."""
+        """The separate matrices in a tensor shaped like the parameter."""
         return tensor.split(self.rows.get(parameter, [len(tensor)]))
 
     def momentum_buffer(self, parameter: Tensor) -> Tensor:
@@ -150,10 +150,10 @@ class Muon(Optimizer):
 
 
 def stacked_rows(model: nn.Module) -> dict[Tensor, list[int]]:
-    """The parameters in which several matrices lie below each other.
+    """The parameters in which several matrices are stacked.
 
-    Attention makes queries, keys and values in one product; they are three
-    matrices for all that, and Muon's step is best taken for each (Jordan et
+    Attention makes queries, keys and values in one product; they are still
+    three matrices, and Muon's step is best taken for each (Jordan et
     al., 2024). Parameter → the rows of each.
     """
     return {
@@ -170,7 +170,7 @@ def stacked_rows(model: nn.Module) -> dict[Tensor, list[int]]:
 def hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
     """The matrices between embedding and head: those that Muon is for.
 
-    Embeddings are known by their type, the head by its name, `head`.
+    Embeddings are recognized by their type, the head by its name, `head`.
     """
     tables = embedding_parameters(model)
     return [
@@ -191,8 +191,8 @@ def muon_and_adamw(
 ) -> list[Optimizer]:
     """Muon for the hidden matrices, AdamW for all the rest.
 
-    Both decay what they move, but embeddings, norms and biases not at all.
-    Raises ValueError where the model has no hidden matrix.
+    Both decay what they move, except for embeddings, norms and biases.
+    Raises ValueError if the model has no hidden matrix.
     """
     inside = hidden_matrices(model)
     if not inside:

@@ -1,9 +1,10 @@
 """Optimizers: from one step downhill to AdamW, at the speed of the library.
 
 Plain steps, momentum and AdamW (Loshchilov and Hutter, 2019, algorithm 2)
-first stand as functions on one tensor, to be read. The class `AdamW` does the
-same to all tensors of a model at once; tests hold both forms, and PyTorch's
-own, equal. Besides: which parameters decay, and clipping by the global norm.
+first appear as functions on one tensor, to be read. The class `AdamW` does
+the same to all tensors of a model at once; tests check that both forms, and
+PyTorch's own, agree. Also here: which parameters decay, and clipping by the
+global norm.
 
 Left out: AMSGrad, sparse gradients, and moments in fewer than 32 bits.
 """
@@ -22,7 +23,7 @@ EMBEDDINGS = (nn.Embedding, TokenEmbedding, LearnedPositions)
 
 
 def sgd_step(parameter: Tensor, gradient: Tensor, lr: float) -> None:
-    """One step downhill, in place: gradient descent as it is.
+    """One step downhill, in place: plain gradient descent.
 
     >>> p = torch.tensor([1.0])
     >>> sgd_step(p, torch.tensor([0.5]), lr=0.1)
@@ -77,9 +78,9 @@ def adamw_step(
 class AdamW(Optimizer):
     """`adamw_step` for every parameter of every group, many at once.
 
-    A drop-in for ``torch.optim.AdamW``. Groups may set their own ``lr`` and
-    ``weight_decay``. Parameters without a gradient stay, and so do their
-    moments and their count of steps.
+    Used like ``torch.optim.AdamW``, with other defaults. Groups may set their
+    own ``lr`` and ``weight_decay``. Parameters without a gradient do not
+    change, nor do their moments and their step count.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class AdamW(Optimizer):
         return loss
 
     def moments(self, parameter: Tensor) -> dict[str, Any]:
-        """The state of one parameter: made at its first step, zero."""
+        """The state of one parameter, at first zero; counts its steps."""
         state = self.state[parameter]
         if not state:
             state["step"] = 0
@@ -161,7 +162,7 @@ def parameter_groups(
 
     The rest are norms and biases, and embeddings: the row of a rare word
     would shrink in every step and be corrected in few. A head that is tied
-    to the embedding counts as embedding. Frozen parameters are in neither.
+    to the embedding counts as an embedding. Frozen parameters are in neither.
     """
     tables = embedding_parameters(model)
     groups: list[dict[str, Any]] = [

@@ -1,6 +1,6 @@
 """Learning by heart: how to see it, and two of the cures.
 
-A model that is large for its text ends by knowing the text instead of the
+A model that is large for its text ends up knowing the text instead of the
 language. `watch` trains a model and measures its loss on the text it reads
 and on text that it never reads; `recited` measures what it knows by heart.
 The cures in code are dropout (Srivastava et al., 2014), here in its plain
@@ -32,7 +32,7 @@ from scratchlm.training.trainer import (
 class Curves:
     """Losses on text that is read and on text that is not, nats per token.
 
-    All three have an entry for each evaluation, in their order.
+    All three have an entry for each evaluation, in order.
     """
 
     steps: tuple[int, ...]
@@ -46,7 +46,7 @@ class Curves:
 
     @property
     def gap(self) -> float:
-        """What the last model needs more on unseen text than on seen."""
+        """How much more the last model needs on unseen text than on seen."""
         return self.unseen[-1] - self.seen[-1]
 
 
@@ -82,8 +82,8 @@ def recited(
 ) -> float:
     """The share of places where a text (N,) is continued word for word.
 
-    At places `prompt` + `length` tokens apart the model reads `prompt` of
-    them and would then write `length`, each time the likeliest. It writes
+    At places `prompt` + `length` tokens apart, the model reads `prompt`
+    tokens and would then write `length`, each time the likeliest. It writes
     all of them right if, and only if, it would get each one right after the
     true ones before it; so one pass tells. Both together must fit the
     model's context.
@@ -107,11 +107,11 @@ def recited(
 def drop(
     x: Tensor, share: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Set a share of the numbers of x to zero, by chance; any shape.
+    """Set a share of the numbers of x to zero, at random; any shape.
 
     The others are divided by 1 − share, so that the mean stays what it was.
     Dropout is this in training, and nothing at all afterwards. Raises
-    ValueError for a share that is none, and for 1, which leaves nothing.
+    ValueError for what is not a share, and for 1, which leaves nothing.
 
     >>> drop(torch.ones(6), 0.5, torch.Generator().manual_seed(1))
     tensor([2., 0., 0., 2., 0., 2.])

@@ -7,7 +7,7 @@ that begin anew in each, and a model's features and loss under both, as if
 each document stood alone (Krell et al., 2021).
 
 Left out: kernels that skip what the mask hides, and dropout. A document that
-is longer than a row has to be cut before, or by `cut_anywhere`.
+is longer than a row has to be cut beforehand, or by `cut_anywhere`.
 """
 
 from bisect import bisect_left, insort
@@ -106,7 +106,7 @@ def best_fit(sizes: Sequence[int], room: int) -> list[list[int]]:
 def padding_share(
     rows: Sequence[Sequence[int]], sizes: Sequence[int], room: int
 ) -> float:
-    """The share of all places of the rows that holds no token.
+    """The share of all places in the rows that hold no token.
 
     >>> padding_share([[0], [1]], sizes=[8, 4], room=8)
     0.25
@@ -122,7 +122,7 @@ def keep_whole(parts: Sequence[Part], length: int) -> Rows:
 
 
 def cut_anywhere(parts: Sequence[Part], length: int) -> Rows:
-    """One part after the other, cut wherever a row is full.
+    """One part after another, cut wherever a row is full.
 
     A part that is cut goes on in the next row, as a part of its own.
 
@@ -161,8 +161,8 @@ class Packed:
 def lay_out(rows: Sequence[Sequence[Part]], length: int) -> Packed:
     """Parts, several to a row, as tensors of `length` columns.
 
-    Raises ValueError for a row that is too long, and for a part that has not
-    one target for each token.
+    Raises ValueError for a row that is too long, and for a part that does
+    not have one target for each token.
     """
     shape = (len(rows), length)
     ids = torch.zeros(shape, dtype=torch.long)
@@ -194,7 +194,7 @@ def packed_batches(
     """Batches of rows without end, shuffled and arranged anew each epoch.
 
     The rows that are left over at the end of an epoch are dropped. Raises
-    ValueError where an epoch does not fill a single batch.
+    ValueError if an epoch does not fill a single batch.
     """
     draw = np.random.default_rng(seed)
     while True:
@@ -213,7 +213,7 @@ def packed_batches(
 def join_documents(batch: Packed) -> Packed:
     """The same rows, each taken for a single document: the open row.
 
-    Every token sees all that stands before it, and positions run on.
+    Every token sees everything before it, and positions run on.
     """
     return replace(batch, document=torch.zeros_like(batch.document))
 

@@ -1,10 +1,11 @@
 """Number formats, and bfloat16 where it pays.
 
 A floating-point format is a number of exponent bits and one of mantissa bits;
-`round_to` rounds to any, to see what it does to numbers. `autocast` is
-what training uses: matrix products in bfloat16, all else in float32, weights
-among it (Micikevicius et al., 2018; Kalamkar et al., 2019). `LossScaler` is
-what float16 needs besides, whose range is too narrow for gradients.
+`round_to` rounds to any format, to show what it does to numbers. `autocast`
+is what training uses: matrix products in bfloat16, all else in float32, the
+weights included (Micikevicius et al., 2018; Kalamkar et al., 2019).
+`LossScaler` is what float16 needs as well, since its range is too narrow for
+gradients.
 
 Left out: training in 8 bits, and float16 in the trainer.
 """
@@ -28,8 +29,8 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)[1:]  # after "auto"
 class Format:
     """A binary floating-point format: one sign bit and two fields.
 
-    Formats with `infinity` keep the highest exponent for it and for NaN, as
-    IEEE 754 does; E4M3 gives up one single value (Micikevicius et al., 2022).
+    Formats with `infinity` reserve the highest exponent for it and for NaN,
+    as IEEE 754 does; E4M3 gives up a single value (Micikevicius et al., 2022).
     """
 
     name: str
@@ -141,7 +142,7 @@ class LossScaler:
 
     The loss is multiplied by `scale` before the way back, and the gradients
     are divided by it before the step. A step whose gradients overflow is
-    left out, and the scale halved; after `patience` good ones it is doubled
+    skipped, and the scale halved; after `patience` good ones it is doubled
     (Micikevicius et al., 2018, section 3.2).
     """
 
@@ -155,9 +156,9 @@ class LossScaler:
 
     @torch.no_grad()
     def unscale(self, parameters: Iterable[Tensor]) -> bool:
-        """Divide all gradients by the scale; whether all are finite.
+        """Divide all gradients by the scale; returns whether all are finite.
 
-        If not, do not step. Once for each way back.
+        If not, do not step. Call it once for each way back.
         """
         gradients = [p.grad for p in parameters if p.grad is not None]
         for gradient in gradients:
@@ -178,7 +179,7 @@ def float32_products(precision: Precision) -> Iterator[None]:
     """The context in which float32 products are exact, or TF32.
 
     TF32 cards round the factors to 10 bits of mantissa and add up in
-    float32. Forward and back belong inside. The setting before comes back.
+    float32. Forward and back belong inside. The earlier setting is restored.
     """
     before = torch.get_float32_matmul_precision()
     fast = precision == "tf32"
@@ -192,11 +193,12 @@ def float32_products(precision: Precision) -> Iterator[None]:
 def product_seconds(
     device_type: str, rows: int, channels: int
 ) -> dict[Precision, float]:
-    """Seconds of a layer from C to 4C channels, (rows, C), each precision.
+    """Seconds for a layer from C to 4C channels, (rows, C), by precision.
 
-    Forward and back, with all conversions, as in training. A fraction of a
-    second; `rows` beyond 512 are left out. The quickest of several tries,
-    which take turns: whatever else the machine does can only add to the time.
+    Forward and back, with all conversions, as in training. It takes a
+    fraction of a second; `rows` beyond 512 are left out. The quickest of
+    several tries counts, and precisions take turns: whatever else the
+    machine does can only add to the time.
     """
     x = torch.ones(min(rows, 512), channels, device=device_type)
     x.requires_grad_()
@@ -239,7 +241,7 @@ def slowdown(
 ) -> float:
     """How many times as long as in float32 the products take here.
 
-    Above 1 the device has no instructions for this precision and imitates
+    Above 1, the device has no instructions for this precision and emulates
     it.
     """
     seconds = product_seconds(device_type, rows, channels)

@@ -79,8 +79,8 @@ def counted_operations(work: Callable[[], object]) -> int:
     """What the library counts while `work` runs: its matrix products.
 
     Its counter sees each product that is made, on the way back as well. It
-    knows no operations for the fused attention of processors, and takes it
-    for nothing: build the model with ``fused=False`` to count.
+    has no formula for the fused attention of processors, and counts it as
+    nothing: build the model with ``fused=False`` to count.
     """
     with FlopCounterMode(display=False) as counter:
         work()
@@ -118,10 +118,10 @@ class Law:
         )
 
     def best_split(self, total: float) -> tuple[float, float]:
-        """Weights and tokens of the lowest loss for a sum of operations.
+        """Weights and tokens of the lowest loss for a number of operations.
 
-        They satisfy 6 · weights · tokens = total, and the slopes of both
-        terms are equal there (Hoffmann et al., 2022, equation 4).
+        They satisfy 6 · weights · tokens = total, and on logarithmic axes
+        both terms are equally steep there (Hoffmann et al., 2022, equation 4).
 
         >>> Law(0.5, a=10.0, alpha=0.5, b=10.0, beta=0.5).best_split(6e6)
         (1000.0, 1000.0)
@@ -146,12 +146,12 @@ def log_law(theta: Tensor, n: Tensor, m: Tensor) -> Tensor:
 def descend(
     theta: Tensor, points: Tensor, fixed: bool, huber: float
 ) -> tuple[float, Tensor]:
-    """The nearest lowest error from theta (5,), and where it is.
+    """The lowest error near theta (5,), and where it is.
 
     points (3, R): logarithms of weights, tokens and losses. The error is
     Huber's: squares up to `huber`, straight lines beyond, so that one odd
     run does not bend the law. It is a sum in units of `huber` squared:
-    where it is tiny, the search ends before it has begun (Besiroglu et al.,
+    were it tiny, the search would end before it began (Besiroglu et al.,
     2024).
     """
     theta = theta.clone().requires_grad_()
@@ -177,7 +177,7 @@ def descend(
 
 
 def starts(low: float, floor: float | None) -> list[Tensor]:
-    """Where to begin the search: (5,) each, `low` the least log loss."""
+    """Where to begin the search: (5,) each, `low` the lowest log loss."""
     shares = [0.4, 0.9] if floor is None else [floor / math.exp(low)]
     return [
         torch.tensor(
@@ -199,9 +199,9 @@ def fit_law(
 ) -> Law:
     """The law that fits R runs best; a known `floor` stays as it is.
 
-    Five numbers want more than five runs, of several sizes and several
+    Five numbers need more than five runs, of several sizes and several
     lengths: ValueError for fewer. The search begins at several places,
-    since it may end in a hollow, and the best end counts.
+    since it may get stuck in a hollow, and the best result counts.
     """
     if floor is not None and not floor > 0:
         raise ValueError(f"a floor of {floor} has no logarithm: choose more")
@@ -213,7 +213,7 @@ def fit_law(
         )
     points = runs.log()
     middle = points[:2].mean(dim=1, keepdim=True)
-    points[:2] -= middle  # a and b there, not far away at log 1
+    points[:2] -= middle  # put a and b there, not far off at log 1
     ends = [
         descend(theta, points, floor is not None, huber)
         for theta in starts(points[2].min().item(), floor)
@@ -234,10 +234,10 @@ def resampled_laws(
     floor: float | None = None,
     seed: int = 0,
 ) -> list[Law]:
-    """Laws of R runs drawn from the R runs, with repetition: the bootstrap.
+    """Laws of R runs drawn from the R runs, with replacement: the bootstrap.
 
     What differs from one to the next is what the runs leave open. Draws
-    from which no law can be fitted are drawn again; ValueError where that
+    from which no law can be fitted are drawn again; ValueError if that
     would never end.
     """
     fit_law(weights, tokens, losses, floor=floor)  # or no draw has a law
@@ -262,7 +262,7 @@ class Budget:
     """What a run may take: hours or money, and a machine.
 
     `rate` is the operations a second that the machine gets done, and not
-    those that its maker promises; `memory` is in bytes, `price` an hour's.
+    those that its maker promises; `memory` is in bytes, `price` is per hour.
     """
 
     hours: float
@@ -297,14 +297,14 @@ class Plan:
     steps: int
     windows: int  # at a time
     accumulate: int  # times, to one step
-    memory: int  # bytes at the highest moment
+    memory: int  # bytes at the peak
     hours: float
 
 
 def family(
     vocab_size: int, context: int, head_size: int = 64, largest: int = 48
 ) -> list[GPTConfig]:
-    """GPT-2s of one shape, the smallest first: a head more for each layer.
+    """GPT-2s of one shape, the smallest first: one more head for each layer.
 
     >>> family(50257, 1024)[11] == gpt2_config()
     True
@@ -350,10 +350,10 @@ def plan(
 ) -> Plan:
     """The largest candidate that the budget can train for long enough.
 
-    Twenty tokens per weight are about what is best for the money of the
-    training (Hoffmann et al., 2022); ask for more where the model will be
-    used much. What the largest one leaves over makes its run longer. Raises
-    ValueError where not even the smallest can be trained.
+    Twenty tokens per weight are about what is best for the cost of training
+    (Hoffmann et al., 2022); ask for more if the model will be used a lot.
+    What the largest one leaves over makes its run longer. Raises ValueError
+    if not even the smallest can be trained.
     """
     plans = [make_plan(c, budget, step_tokens) for c in candidates]
     enough = [p for p in plans if p.tokens >= tokens_per_weight * p.weights]
@@ -380,8 +380,8 @@ def mup_initialize(model: GPT, base: int) -> None:
     """Shrink the random weights of a model wider than `base` channels.
 
     A sum over k times as many channels grows by √k while its terms are
-    random, and by k once they have learned to agree. Matrices that read the
-    stream start 1/√k as large, the head 1/k (Yang et al., 2022, table 3).
+    random, and by k once they have learned to agree. Matrices inside a block
+    start 1/√k as large, the head 1/k (Yang et al., 2022, table 3).
     Heads must keep their size, wider models having more of them. Raises
     ValueError for a head that shares the tokens' matrix.
     """
@@ -404,7 +404,7 @@ def mup_groups(
 
     Embeddings, biases and norms, which are not summed over channels, keep
     the rate. The decay is multiplied by the rate in every step, so that of
-    the matrices grows by k, and pulls at every width alike.
+    the matrices grows by k, and pulls equally at every width.
     """
     k = model.config.channels / base
     matrices, rest = parameter_groups(model, weight_decay * k)

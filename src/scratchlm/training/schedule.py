@@ -1,11 +1,11 @@
 """Learning-rate schedules: up, along, and down.
 
-Every schedule of this book is of one form: a straight warm-up, a stretch at
+Every schedule in this book has one form: a straight warm-up, a stretch at
 the peak, and a decay to a floor. Without the stretch and with half a cosine
 for the decay it is the schedule of Loshchilov and Hutter (2017), as used by
 GPT-3; with a stretch it is warm-up, stable, decay (Hu et al., 2024), here with
-a straight fall (Hägele et al., 2024). What a larger batch would change is told
-by the noise of its gradients.
+a straight fall (Hägele et al., 2024). The noise of the gradients tells what a
+larger batch would change.
 
 Left out: restarts, rates that react to the loss, and batches that grow.
 """
@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 
 def half_cosine(progress: float) -> float:
-    """From 1 down to 0, slowly at both ends, as progress goes 0 to 1.
+    """From 1 down to 0, slowly at both ends, as progress goes from 0 to 1.
 
     >>> half_cosine(0.0), half_cosine(1.0)
     (1.0, 0.0)
@@ -52,7 +52,7 @@ class Schedule:
     decay: Callable[[float], float] = half_cosine
 
     def __post_init__(self) -> None:
-        """Refuse what is no schedule, and say why."""
+        """Refuse what is not a schedule, and say why."""
         if not 0 <= self.floor <= self.peak:
             raise ValueError(
                 f"the floor, {self.floor}, must be from 0 to the peak, "
@@ -89,7 +89,7 @@ class Schedule:
 def cosine(
     peak: float, warmup: int, steps: int, floor: float | None = None
 ) -> Schedule:
-    """Warm-up, then half a cosine down to `floor`, a tenth of the peak.
+    """Warm-up, then half a cosine down to `floor`, or a tenth of the peak.
 
     >>> schedule = cosine(peak=1.0, warmup=7, steps=21, floor=0.1)
     >>> [round(schedule.rate(step), 4) for step in (6, 7, 14, 21, 99)]

@@ -2,7 +2,7 @@
 
 A run lives in one folder: its settings, a log with a line per step, the
 checkpoint from which it resumes exactly, the best weights, and snapshots of
-the weights at chosen steps. Whatever changes the numbers stands in
+the weights at chosen steps. Whatever changes the numbers is in
 `TrainConfig`; whatever only watches (progress, samples, TensorBoard) cannot
 change them.
 
@@ -92,7 +92,7 @@ LogRecord = dict[str, Any]  # what the log says of one step
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All that decides how a run goes, next to the model and the tokens.
+    """All that decides how a run goes, besides the model and the tokens.
 
     "auto" becomes the precision in which the device is fastest. The fused
     AdamW is the library's, one kernel for all tensors. "stable" is warm-up,
@@ -164,14 +164,14 @@ class NonFiniteLoss(RuntimeError):
 
 
 class Interrupted(Exception):
-    """Training was asked to stop; all is saved."""
+    """Training was asked to stop; everything is saved."""
 
 
 class StopRequest:
     """Ctrl-C, heard between two steps instead of in the middle of one.
 
     A second Ctrl-C stops at once. The signal by which clusters announce
-    that a machine is taken away (SIGTERM) is heard in the same way.
+    that a machine will be taken away (SIGTERM) is heard in the same way.
     """
 
     def __init__(self) -> None:
@@ -193,16 +193,16 @@ class StopRequest:
         self.requested = True
 
     def __exit__(self, *error: object) -> None:
-        """Let signals do again what they did before."""
+        """Make signals do what they did before."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
 
 def spans(length: int, context: int, stride: int) -> Iterator[Span]:
-    """Cut `length` tokens into windows of which each token is scored once.
+    """Cut `length` tokens into windows so that each token is scored once.
 
     Yields (begin, fresh, end): from the tokens begin ... end - 1 the model
-    predicts the tokens begin + 1 ... end, and those after `fresh` count,
+    predicts the tokens begin + 1 ... end, and those after `fresh` count;
     the others were scored by the window before. The next window begins
     `stride` tokens later. Raises ValueError for fewer than two tokens, and
     for a stride that is longer than the context and would leave a hole.
@@ -241,7 +241,7 @@ def token_losses(
     stride: int | None = None,
     precision: Precision = "float32",
 ) -> Tensor:
-    """Nats for each of N tokens but the first: (N - 1,), in their order.
+    """Nats for each of N tokens but the first: (N - 1,), in order.
 
     `tokens` is a 1-D array or list of ids; a file on disk is read piece by
     piece. Windows of `context` tokens begin every `stride` tokens, side by
@@ -285,8 +285,8 @@ def validation_loss(
 def entropy_floor(data: Mapping[str, Any]) -> float | None:
     """Nats per token that only luck can beat on a run's validation text.
 
-    `data` is what config.json says of it; None if the entropy is unknown.
-    All tokens but the first are predicted, so by their number it is divided.
+    `data` is what config.json says about it; None if the entropy is unknown.
+    All tokens but the first are predicted: their number is the divisor.
 
     >>> entropy_floor({"entropy_nats": 30.0, "validation_tokens": 21})
     1.5
@@ -342,7 +342,8 @@ def branch_part(
 ) -> str:
     """The checkpoint to go on from: the last one, or that before the decay.
 
-    The one before, if up to there the learning rates are the same.
+    The one before the decay, if the learning rates are the same only up to
+    there.
     """
     names = sealed_names(source, verify)
     last = step_of(checkpoint_folder(source, verify).name)
@@ -544,7 +545,7 @@ class Trainer:
         """A new run that begins where the checkpoint of another one is.
 
         `config` may differ from the other run's in all but what `FIXED`
-        names. Where the learning rates up to the checkpoint are the same
+        names. If the learning rates up to the checkpoint are the same
         in both (`same_rates`), the new run is what a run with these
         settings would have been from its first step on.
         """
@@ -586,7 +587,7 @@ class Trainer:
         )
 
     def load(self, verify: bool = True) -> None:
-        """Take up the checkpoint, and the log up to there."""
+        """Resume from the checkpoint, and cut the log back to it."""
         progress = load_checkpoint(
             self.folder,
             self.model,
@@ -650,7 +651,7 @@ class Trainer:
         return clip_gradients(self.model.parameters(), self.config.clip)
 
     def nonfinite(self) -> list[str]:
-        """The parameters in whose gradients NaN or infinity is."""
+        """The parameters whose gradients contain NaN or infinity."""
         return nonfinite_gradients(self.model)
 
     def describe_failure(self, loss: float, norm: float) -> str:
@@ -688,7 +689,7 @@ class Trainer:
         return loss
 
     def is_due(self, every: int) -> bool:
-        """Whether what comes every so many steps comes after this one."""
+        """Whether what is done every so many steps is due after this one."""
         return self.step % every == 0 or self.step == self.config.steps
 
     def is_last_stable(self) -> bool:
@@ -724,7 +725,7 @@ class Trainer:
     def show_on_board(self, line: LogRecord) -> None:
         """Write the line for TensorBoard, if it is asked for.
 
-        Steps that were shown and then lost in a crash are shown no more.
+        Steps that were shown and then lost in a crash are no longer shown.
         """
         if self.writer and not self.board:
             board = str(self.folder / "tensorboard")
@@ -739,7 +740,7 @@ class Trainer:
         if not self.resumed:
             start_run(self.folder, self.settings())
             self.save()
-        if self.line:  # of a step that was saved before all that follows it
+        if self.line:  # of a step that was saved, but not yet finished
             self.finish_step()
         else:
             self.snapshot()
@@ -764,7 +765,7 @@ class Trainer:
         return self.best
 
     def is_done(self) -> bool:
-        """Whether the last step is taken, or patience is at its end."""
+        """Whether the last step has been taken, or patience has run out."""
         return self.step >= self.config.steps or self.out_of_patience()
 
     def advance(self, stop: StopRequest) -> None:
@@ -773,7 +774,7 @@ class Trainer:
         self.line = self.train_step()
         self.seconds += time.perf_counter() - start
         if self.is_last_stable():
-            self.save("stable")  # from here, more steps are no other run
+            self.save("stable")  # up to here, a longer run is the same
         if self.is_due(self.config.checkpoint_every) or stop.requested:
             self.save()  # before evaluating, which may fail
         if stop.requested:
