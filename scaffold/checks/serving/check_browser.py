@@ -179,6 +179,8 @@ def check_temperature() -> None:
     )
     close(got, torch.tensor([1000.0, 999, 0]).softmax(0), "a softmax")
     scores = [0.3, 0.0, 0.1]
+    got = made.call("soft", scores, 0)
+    close(got, torch.tensor([1.0, 0, 0]), "the shares at temperature 0")
     equal(made.call("pick", scores, 0, 0.99), 0, "the choice at temperature 0")
     drawn = [made.call("pick", scores, 1, x) for x in (0.1, 0.5, 0.9)]
     equal(drawn, [0, 1, 2], "the choices of 0.1, 0.5 and 0.9")
