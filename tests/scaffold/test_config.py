@@ -203,6 +203,14 @@ def test_a_run_that_goes_on_has_the_limits_of_the_file(
         assert said[-2:] == ["--device", "cpu"]  # the last of two wins
         assert "--config" not in said
     assert not set(wanted) & set(own.command([]))
+    for name in ("", "toytown", "nowhere.txt"):  # `train` is to say what it is
+        (out / "config.toml").write_text(f'corpus = "{name}"')
+        assert own.text() == []
+    (out / "config.toml").write_text('corpus = "own.txt"')
+    (out / "own.txt").write_text("So they wrote.")
+    assert own.text() == [f"--corpus={out / 'own.txt'}"]
+    assert f"--corpus={out / 'own.txt'}" in own.command([])
+    assert own.command(["--corpus", "x"]).count("--corpus") == 1
     (out / "config.toml").write_text("device = ", encoding="utf-8")
     with pytest.raises(SystemExit):
         own.command(["--resume"])
