@@ -170,6 +170,12 @@ def check_wilson() -> None:
             tol=1e-4,
             hint="the middle moves towards a half: (k + z²/2) / (n + z²)",
         )
+    for right, asked in ((-1, 5), (6, 5), (0, 0), (1, 0)):
+        raises(
+            ValueError,
+            lambda r=right, a=asked: probes.wilson(r, a),  # type: ignore
+            f"{right} right of {asked}",
+        )
 
 
 def check_mcnemar() -> None:

@@ -7,7 +7,7 @@ from scratchlm.generation.generate import generate
 from scratchlm.generation.sampling import SamplingConfig
 from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config, llama_config
 
-from ..expect import equal, raises, true
+from ..expect import close, equal, raises, true
 from ..inputs import scattered
 
 GREEDY = SamplingConfig(temperature=0)
@@ -258,6 +258,26 @@ def check_cancel() -> None:
     engine.cancel(second)
     equal(engine.step(), [], "what is written when all are cancelled")
     equal(sum(engine.pool.holders), 0, "blocks that are held")
+
+
+def check_what_is_told_of_a_token() -> None:
+    """Its log-probability, and all texts in the order of their prompts."""
+    model = models()["learned positions"]
+    engine = batch.Engine(model, rows=2)
+    asked = [batch.Request(count, GREEDY) for count in (5, 2, 3)]
+    texts = batch.write_all(engine, prompts()[:3], asked)
+    equal([len(text) for text in texts], [5, 2, 3], "tokens of three texts")
+    for text, prompt, request in zip(texts, prompts(), asked, strict=False):
+        equal(text, alone(model, prompt, request), f"what follows {prompt}")
+    engine.add(prompts()[0], batch.Request(1, GREEDY))
+    (new,) = engine.step()
+    wanted = model(torch.tensor([prompts()[0]]))[0, -1].log_softmax(0)
+    close(
+        new.logprob,
+        wanted[new.token],
+        "the log-probability of a token",
+        tol=1e-4,
+    )
 
 
 BUGS = {

@@ -107,6 +107,19 @@ def check_overflow() -> None:
         "a fifth position in a cache for four",
     )
     equal(layer.length, 4, "length after the refusal")
+    layer = cache.LayerCache(1, 2, capacity=4, head_size=2)
+    fits = torch.ones(1, 2, 1, 2)
+    for name, wrong in (
+        ("two texts", fits.expand(2, 2, 1, 2)),
+        ("one head", fits[:, :1]),
+        ("a head of one number", fits[..., :1]),
+    ):
+        raises(
+            ValueError,
+            lambda wrong=wrong: layer.append(wrong, wrong),  # type: ignore
+            f"{name} in a cache for one text, two heads of two numbers",
+        )
+    equal(layer.length, 0, "length after these refusals")
 
 
 def check_bytes() -> None:
@@ -121,6 +134,9 @@ def check_bytes() -> None:
         hint=hint,
     )
     equal(cache.cache_bytes(config, 3, 10), wanted, "cache_bytes", hint=hint)
+    whole = cache.KVCache(config, batch_size=3).bytes
+    equal(whole, wanted // 10 * 13, "bytes of a cache for the whole context")
+    equal(cache.cache_bytes(config, 3), whole, "cache_bytes of the context")
 
 
 BUGS = {

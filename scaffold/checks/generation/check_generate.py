@@ -220,7 +220,26 @@ def check_padding() -> None:
             ),
             f"lengths {wrong} for two prompts of up to 3 tokens",
         )
-    raises(ValueError, lambda: rows(counter(), [[10]], 1), "an unknown token")
+    fixed = torch.tensor([[1.0, *[0.0] * 9]])
+    for ids in ([[10]], [[-1]], [[1, 10]]):
+        raises(
+            ValueError,
+            lambda ids=ids: rows(  # type: ignore
+                counter(), ids, 1, step=lambda *given: fixed
+            ),
+            f"the unknown token in {ids}, before anything is read",
+        )
+    none = generate.pad_prompts([[], [5]])
+    equal(none[0].dtype, torch.int64, "the type of ids beside an empty text")
+    equal(none[1].tolist(), [0, 1], "the lengths of an empty text and of one")
+
+
+def check_the_smallest_window() -> None:
+    """A model with room for one token sees the last one, always."""
+    starts = [generate.window_start(length, 1) for length in (1, 2, 3, 9)]
+    equal(starts, [0, 1, 2, 8], "where the view of one token begins")
+    starts = [generate.window_start(length, 3) for length in (3, 4, 5, 6)]
+    equal(starts, [0, 1, 2, 3], "where the view of three tokens begins")
 
 
 BUGS = {

@@ -120,6 +120,47 @@ def check_settings() -> None:
     )
 
 
+def check_draws_and_short_texts() -> None:
+    """Equal generators guess alike; counts need their whole context."""
+    ids = torch.tensor([0, 1, 0, 2, 0, 3, 1, 2, 3, 1, 0, 2, 2, 1, 3] * 4)
+    draft = speculative.NGramDraft(NGram(3, 4, 1.0).fit(ids.numpy()))
+    config = SamplingConfig()
+    equal(draft.propose([0], 3, config)[0], [], "guesses after one token")
+    equal(
+        tuple(draft.propose([0], 3, config)[1].shape),
+        (0, 4),
+        "the shape of q where nothing is guessed",
+    )
+    one, two = (
+        draft.propose([0, 1], 40, config, torch.Generator().manual_seed(3))[0]
+        for _ in range(2)
+    )
+    equal(one, two, "40 guesses of two equal generators")
+    equal(len(one), 40, "guesses where 40 are asked for")
+
+
+def check_stop() -> None:
+    """Nothing follows the stop token, and a text without it goes on."""
+    model = sharp(16, 12)
+    draft = speculative.ModelDraft(model)
+    whole = [
+        token
+        for new in speculative.speculate(model, draft, [3, 1, 4], 20, 4, GREEDY)
+        for token in new
+    ]
+    for stop in sorted(set(range(11)) & {*whole[2:9], *range(3)}):
+        rounds = speculative.speculate(
+            model, draft, [3, 1, 4], 20, 4, GREEDY, stop_id=stop
+        )
+        end = whole.index(stop) + 1 if stop in whole else len(whole)
+        equal(
+            [token for new in rounds for token in new],
+            whole[:end],
+            f"the text up to the first {stop}",
+            hint="cut what a read brings behind the stop token, and end",
+        )
+
+
 def check_reader() -> None:
     """A text that parts from the one before gets its own scores."""
     model = sharp(16, 12)

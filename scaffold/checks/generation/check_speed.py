@@ -1,6 +1,9 @@
 """What a stopwatch, a roofline and a fast step must do."""
 
+from dataclasses import replace
+
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from scratchlm.generation import speed
 from scratchlm.generation.cache import KVCache
@@ -89,6 +92,35 @@ def check_size() -> None:
     """The fast model is no larger than the GPT-2 it is compared with."""
     fast = sum(p.numel() for p in GPT(speed.fast_model(65)).parameters())
     true(fast <= 809_856, f"{fast:,} parameters, 809,856 allowed")
+
+
+def check_rates_are_of_the_sizes_asked_for() -> None:
+    """Whole products of so many rows, inputs and outputs are timed."""
+    with FlopCounterMode(display=False) as counter:
+        rate = speed.matmul_rate(2, 300, 50, turns=1)
+    each = 2 * 2 * 300 * 50  # a multiplication and an addition
+    total = counter.get_total_flops()
+    equal(total % each, 0, f"what is left of {total:,} operations")
+    true(total >= 2 * each, "a product to warm up, and one to be timed")
+    true(rate > 0, "operations in a second")
+
+
+def check_what_the_fast_step_leaves_to_others() -> None:
+    """Two tokens at once, and norms at the end, have the same scores, too."""
+    model = built(gpt2_config(11, 8, 2, 2, 8))
+    late = built(replace(model.config, norm_order="post"))
+    for name, one, count in (
+        ("two tokens", model, 2),
+        ("norms at the end", late, 1),
+    ):
+        ids = torch.tensor([[3, 7][:count]])
+        close(
+            speed.FastStep(one)(one, ids, KVCache(one.config)),
+            next_logits(one, ids),
+            f"scores after {name}",
+            tol=1e-3,
+            hint="only one new token of a model of the usual form is fast",
+        )
 
 
 BUGS = {

@@ -103,7 +103,16 @@ def check_writing() -> None:
     coin = bigram.BigramModel(2)
     with torch.no_grad():
         coin.table.copy_(torch.tensor([[-math.log(3), 0.0]] * 2))
-    drawn = bigram.generate(coin, 0, 2000, torch.Generator().manual_seed(0))
+    drawn, again = (
+        bigram.generate(coin, 0, 2000, torch.Generator().manual_seed(0))
+        for _ in range(2)
+    )
+    equal(
+        drawn,
+        again,
+        "what two equal generators draw",
+        hint="hand the generator on to what draws",
+    )
     close(
         sum(drawn) / len(drawn),
         0.75,

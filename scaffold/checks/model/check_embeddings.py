@@ -185,6 +185,10 @@ def check_usual_waves() -> None:
     one, two = embeddings.Rotary(8, 900), embeddings.Rotary(8, 900, 10000.0)
     x = torch.ones(1, 1, 1, 8)
     equal(one.apply_rotary(x, 899), two.apply_rotary(x, 899), "position 899")
+    usual, told = (
+        embeddings.rotary_tables(8, 900, *base) for base in ((), (10000.0,))
+    )
+    equal(usual[0], told[0], "the table of cosines, without a base")
 
 
 BUGS = {

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from scratchlm.model import flash
 from scratchlm.model.attention import scaled_dot_product_attention
 
-from ..expect import close, equal, raises
+from ..expect import close, equal, raises, true
 from ..inputs import waves
 
 
@@ -111,6 +111,30 @@ def check_block_size() -> None:
         lambda: flash.blockwise_attention(q, q, q, block=0),
         "blockwise_attention with block=0",
     )
+
+
+def check_memory_by_hand() -> None:
+    """Two tensors of 4,000 bytes, of which the first is given back."""
+    for _ in range(2):  # memory that was given back may come again
+        with flash.PeakMemory() as memory:
+            x = torch.zeros(1000)
+            x = x + 1
+            true(x[:10].sum() == 10, "what is computed inside is right")
+        equal(memory.held, 4000, "bytes that are still in use")
+        true(
+            8000 <= memory.peak < 8100,
+            "the most at once are both, and a few numbers",
+        )
+    with flash.PeakMemory() as memory:
+        for _ in range(20):
+            x = torch.zeros(1000)
+            del x
+    equal((memory.held, memory.peak), (0, 4000), "one after the other")
+    with flash.PeakMemory() as memory:
+        for size in (1000, 3000, 9000):  # each may lie where the last did
+            x = torch.zeros(size)
+            del x
+    equal(memory.peak, 36_000, "the most at once, of ever larger ones")
 
 
 BUGS = {

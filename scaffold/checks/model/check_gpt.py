@@ -298,6 +298,26 @@ def check_dropout_in_training() -> None:
             )
 
 
+def check_where_the_peak_is() -> None:
+    """With many tokens in the table, it is where their gradients meet."""
+    wide = gpt.gpt2_config(900, 2, 1, 1, 4)  # the table is all but 230
+    for config, tables in ((wide, 2), (replace(wide, tied=False), 0)):
+        count = sum(p.numel() for p in gpt.GPT(config).parameters())
+        table = gpt.parameter_table(config)
+        decaying = sum(
+            table.get(part, 0) for part in ("attention", "feed-forward", "head")
+        )
+        most = max(tables * 3600, decaying)
+        equal(
+            gpt.memory_estimate(config, batch=1).peak,
+            4 * (4 * count + most),
+            f"bytes at the peak, tied={config.tied}",
+            hint="a tied table gets two gradients, and then their sum",
+        )
+    settings = gpt.llama_config(9, 8, 1, 2, 4, hidden=5)
+    equal(settings.inner, 5, "the hidden size that llama_config was given")
+
+
 BUGS = {
     "the last norm is left out": (
         "return self.norm(x)",

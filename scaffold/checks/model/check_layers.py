@@ -139,6 +139,16 @@ def check_gelu_mlp_by_hand() -> None:
             hint="the activation stands between the two matrices",
         )
     equal(layers.GELUMLP(8).up.out_features, 32, "the usual hidden size")
+    usual = layers.GELUMLP(2, hidden=1, bias=False)
+    for layer in (usual.up, usual.down):
+        layer.weight.data = torch.ones_like(layer.weight.data)
+    close(
+        usual(torch.tensor([[1.0, 0.0]])),
+        [[0.841345, 0.841345]],
+        "gelu(1) of a layer that was told nothing",
+        tol=5e-6,
+        hint="the exact function, unless the approximation is asked for",
+    )
 
 
 def check_swiglu_by_hand() -> None:

@@ -60,9 +60,7 @@ def check_longer_contexts_are_told_apart() -> None:
 
 def check_smoothing_is_required() -> None:
     """Without it, what was never seen is infinitely surprising."""
-    raises(
-        ValueError, lambda: ngram.NGram(2, 5, 0.0), "a smoothing of 0"
-    )
+    raises(ValueError, lambda: ngram.NGram(2, 5, 0.0), "a smoothing of 0")
     raises(
         ValueError,
         lambda: ngram.NGram(2, 3, 0.1).fit(np.array([0, 1, 3])),
@@ -90,6 +88,19 @@ def check_the_choice_is_fair() -> None:
         model.smoothing == max(ngram.SMOOTHINGS),
         "a text whose last tenth is new asks for the largest smoothing",
         hint="judge on what was not counted: the last tenth",
+    )
+
+
+def check_the_smallest_models() -> None:
+    """One token, no context, and a model that has counted nothing."""
+    alone = ngram.NGram(1, 1, 1.0).fit([0, 0])
+    close(alone.next_probabilities([]), [1.0], "a vocabulary of one token")
+    empty = ngram.NGram(2, 4, 1.0)
+    close(
+        empty.next_probabilities([3]),
+        [1 / 4] * 4,
+        "the shares before anything was counted",
+        hint="a context that was never seen makes all tokens alike",
     )
 
 

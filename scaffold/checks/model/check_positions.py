@@ -7,7 +7,7 @@ import torch
 from scratchlm.model import positions
 from scratchlm.model.embeddings import Rotary, sinusoidal_positions
 
-from ..expect import close, equal, raises
+from ..expect import close, equal, raises, true
 from ..inputs import settled, waves
 
 CPU = torch.device("cpu")
@@ -37,7 +37,13 @@ def check_slopes() -> None:
     eight = [2.0**-i for i in range(1, 9)]
     close(positions.alibi_slopes(8), eight, "slopes of 8 heads")
     close(positions.alibi_slopes(2), [1 / 16, 1 / 256], "slopes of 2 heads")
-    raises(ValueError, lambda: positions.alibi_slopes(3), "slopes of 3 heads")
+    close(positions.alibi_slopes(1), [1 / 256], "the slope of a single head")
+    for heads in (0, 3, 6):
+        raises(
+            ValueError,
+            lambda heads=heads: positions.alibi_slopes(heads),  # type: ignore
+            f"slopes of {heads} heads",
+        )
 
 
 def check_penalties() -> None:
@@ -93,6 +99,18 @@ def check_order() -> None:
         last = built(way)(ids)[:, -1]
         gap = float((last[0] - last[1]).abs().max().detach())
         equal(gap > 1e-4, told, f"{name}: whether the order shows")
+
+
+def check_every_part_is_used() -> None:
+    """The scores reach each parameter: there is none that nobody reads."""
+    model = built(positions.Learned(4, 8))
+    model(torch.tensor([[4, 7, 1, 2]])).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        true(
+            parameter.grad is not None and bool(parameter.grad.any()),
+            f"a gradient reaches {name}",
+            hint="a norm before each part, and the last one before the head",
+        )
 
 
 BUGS = {

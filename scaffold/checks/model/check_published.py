@@ -261,6 +261,13 @@ def check_nothing_is_left() -> None:
     }
     found = published.from_published(copies, form)
     true("head.weight" in found, "a tied head gets the tokens' matrix")
+    form = published.read_form(GPT2_FILE)
+    theirs = numbered(form)
+    first = next(name for name in theirs if name.endswith(".attn.c_attn.bias"))
+    for mask in (".attn.bias", ".attn.masked_bias"):
+        name = first.removesuffix(".attn.c_attn.bias") + mask
+        found = published.from_published({**theirs, name: torch.ones(1)}, form)
+        true(len(found) > 0, f"old files keep {name} beside the weights")
 
 
 BUGS = {

@@ -232,6 +232,21 @@ def in_script(old: str, new: str) -> tuple[str, str]:
     return SCRIPT, f"{SCRIPT}.replace({old!r}, {new!r})"
 
 
+def check_the_page_is_whole() -> None:
+    """Its policy names the script it has; the opening is text, no HTML."""
+    page = browser.model_page(
+        model(gpt2()), tokenizer(), "Town", opening="a <b> & c"
+    )
+    true("a &lt;b&gt; &amp; c" in page, "the opening is shown as it is")
+    (script,) = re.findall(r"script-src '(sha256-[^']+)'", page)
+    true(len(script) == 7 + 44, "the policy allows one script, by its hash")
+    equal(
+        browser.source_hash("start();"),
+        "'sha256-E6jQvrT2ZivWG9GJ4AAEZf4MhI7l3QkLroW4hgvUT4c='",
+        "the hash of a script of one line",
+    )
+
+
 BUGS = {
     "scales are shifted by too little": in_script("half << 16", "half << 15"),
     "a weight gets the scale of another row": in_script(

@@ -14,6 +14,7 @@ from torch import Tensor
 from scratchlm.model.gpt import GPT, GPTConfig, gpt2_config, llama_config
 from scratchlm.model.published import read_form
 from scratchlm.serving import export
+from scratchlm.text.bpe import pre_tokenize
 from scratchlm.text.files import read_json, write_json
 from scratchlm.text.tokenizer import Tokenizer
 from scratchlm.training.checkpoint import load_model, write_tensors
@@ -88,6 +89,29 @@ def check_there_and_back() -> None:
             close(load_model(run)(ids), ours(ids), "scores of a run made of it")
 
 
+def check_the_file_says_what_is_tied() -> None:
+    """And the card, in which numbers the weights are written."""
+    for tied in (False, True):
+        for form in (GPT2, LLAMA):
+            file = export.describe(replace(form, tied=tied))
+            equal(file["tie_word_embeddings"], tied, "tie_word_embeddings")
+    for facts, wanted in (({}, "float32"), ({"dtype": "bfloat16"}, "bfloat16")):
+        card = export.model_card(model(GPT2), "town", facts)
+        true(wanted in card, f"the card says {wanted}")
+
+
+def check_patterns_have_their_names() -> None:
+    """Llama 3 cuts numbers into three digits, Qwen into one."""
+    names = {export.LLAMA_PATTERN: "llama-bpe", export.QWEN_PATTERN: "qwen2"}
+    for pattern, name in names.items():
+        equal(export.CUTS[pattern], name, f"the name of {pattern[-40:]}")
+    for pattern, words in (
+        (export.LLAMA_PATTERN, ["a", " ", "123", "45"]),
+        (export.QWEN_PATTERN, ["a", " ", "1", "2", "3", "4", "5"]),
+    ):
+        equal(pre_tokenize("a 12345", pattern), words, "the words of a 12345")
+
+
 def check_other_numbers() -> None:
     """Rows follow their tokens, in whatever order those are numbered."""
     ours, last = model(GPT2), TOWN.vocab_size - 1
@@ -133,6 +157,10 @@ def check_habits() -> None:
             found["tokenizer.ggml.add_bos_token"] is False,
             "the GGUF file: no token is put in front of a text",
             hint="the model was trained on texts without one",
+        )
+        true(
+            "gpt2.attention.layer_norm_epsilon" in found,
+            "the GGUF file of a GPT-2 names the ε of its norms",
         )
         equal(found["tokenizer.ggml.pre"], "dbrx", "the name of the pattern")
         end = found["tokenizer.ggml.eos_token_id"]

@@ -42,6 +42,11 @@ def check_training_does_not_depend_on_order() -> None:
         "the fingerprints of baker and break",
         hint="an alphabet in the order of first use depends on the text",
     )
+    other = characters.CharTokenizer.train("bread")
+    true(
+        other.fingerprint != one.fingerprint,
+        "bread has other letters, and another fingerprint",
+    )
 
 
 def check_unknown_characters_are_an_error() -> None:
@@ -70,6 +75,14 @@ def check_a_file_brings_back_the_same_tokenizer() -> None:
     again = characters.CharTokenizer.load(path)
     equal(again.encode("zebra"), [4, 2, 1, 3, 0], "zebra after loading")
     true(again.fingerprint == tokenizer.fingerprint, "the same fingerprint")
+
+
+def check_one_letter_and_none() -> None:
+    """A letter alone or twice, and no letter at all, are texts, too."""
+    tokenizer = characters.CharTokenizer.train("abc")
+    for text, ids in (("b", [1]), ("cc", [2, 2]), ("", [])):
+        equal(tokenizer.encode(text), ids, f"the numbers of {text!r}")
+        equal(tokenizer.decode(ids), text, f"the text of {ids}")
 
 
 BUGS = {

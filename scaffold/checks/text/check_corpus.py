@@ -144,6 +144,7 @@ def check_manifest() -> None:
         (folder / "a.txt").write_text("bread")
         made = corpus.Source.of(folder / "a.txt", "Pell", "MIT", "2026-11-20")
         manifest = corpus.Manifest((made,))
+        equal(made.size, 5, "the bytes of the file, on record")
         equal(manifest.problems(folder, ["MIT"]), [], "problems at first")
         manifest.save(folder / "manifest.json")
         equal(
@@ -198,12 +199,27 @@ def check_prepare() -> None:
         equal(done.documents, 202, "documents")
         equal(done.duplicates, 1, "duplicates")
         equal(done.redacted, {"phone": 1}, "what was redacted")
+        lines = (folder / "train.jsonl").read_text().splitlines()
+        equal(len(done.splits.train), len(lines), "documents to learn from")
         manifest = corpus.Manifest.load(folder / "manifest.json")
         equal(manifest.problems(folder, ["MIT"]), [], "problems afterwards")
         raises(
             ValueError,
             lambda: corpus.prepare(notes, folder),
             "a folder that holds a prepared text",
+        )
+
+
+def check_the_longest_rule_decides() -> None:
+    """Of robots.txt, whatever mark and line ends its file has."""
+    robots = "\ufeffUser-agent: *\r\nAllow: /\rDisallow: /a\nAllow: /a/b\n"
+    for path, allowed in (("x", True), ("a/c", False), ("a/b/c", True)):
+        equal(
+            corpus.may_fetch(robots, f"https://town.example/{path}"),
+            allowed,
+            f"whether /{path} may be read",
+            hint="Python's parser takes the first rule that fits, the "
+            "standard the longest",
         )
 
 

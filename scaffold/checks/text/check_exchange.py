@@ -76,6 +76,7 @@ def check_there_and_back() -> None:
         "the merges, recovered from ranks",
         hint="encode each token with the merges before it: two are left",
     )
+    equal(back.special_tokens, ours.special_tokens, "its special tokens")
 
 
 def check_ranks_are_written_as_base64() -> None:
@@ -130,6 +131,30 @@ def check_what_cuts_otherwise_is_refused() -> None:
             lambda: exchange.from_tokenizers(json.dumps(data)),
             f"reading {name}",
         )
+
+
+def check_added_tokens_that_may_meet_are_refused() -> None:
+    """Two rounds of looking agree with one only if no two words overlap."""
+    data = json.loads(exchange.to_tokenizers(town()))
+    added = data["added_tokens"][0]
+    for content, meets in (
+        ("<|other|>", False),
+        (">>", True),  # begins as the end token ends
+        ("x<|", True),  # ends as it begins
+        ("text", True),  # lies in it
+    ):
+        late = {**added, "content": content, "id": 300, "normalized": True}
+        changed = json.dumps({**data, "added_tokens": [added, late]})
+        what = f"{content} beside {END}, which is looked for before it"
+        if meets:
+            raises(
+                ValueError,
+                lambda text=changed: exchange.from_tokenizers(text),  # type: ignore
+                what,
+            )
+        else:
+            ours, _ = exchange.from_tokenizers(changed)
+            true(content in ours.special_tokens, what)
 
 
 BUGS = {

@@ -139,9 +139,12 @@ def check_drawn_cuts() -> None:
     """A cut is drawn as often as it is probable, whatever the power."""
     model, generator = pieces.Unigram(SCORES), Random(1)
     for power in (0.0, 1.0):
-        drawn = Counter(
-            len(model.sample("aba", power, generator)) for _ in range(2000)
+        cuts = [model.sample("aba", power, generator) for _ in range(2000)]
+        true(
+            all("".join(cut) == "aba" for cut in cuts),
+            "the pieces of each cut, joined, are the word",
         )
+        drawn = Counter(map(len, cuts))
         whole = math.exp(-5 * power - model.forward("aba", power)[-1])
         close(
             drawn[1] / 2000,
@@ -191,6 +194,18 @@ def check_what_is_pruned() -> None:
         lambda: pieces.train_unigram(pieces.seed_model(words), words, 2),
         "two pieces for three letters",
     )
+
+
+def check_pairs_are_joined_in_the_order_of_learning() -> None:
+    """ab was learned before bc, and bc before abc's pair."""
+    table = ["a", "b", "c", "bc", "ab", "abc"]
+    for merges, wanted in (
+        ({(0, 1): 4, (1, 2): 3}, ["ab", "c"]),
+        ({(1, 2): 3, (0, 1): 4}, ["a", "bc"]),
+        ({(1, 2): 3, (0, 3): 5, (0, 1): 4}, ["abc"]),
+    ):
+        got = pieces.apply_merges("abc", table, merges, pieces.Marks())
+        equal(got, wanted, f"abc with the merges {list(merges)}")
 
 
 BUGS = {

@@ -44,6 +44,8 @@ def check_nine_tenths_and_one() -> None:
         equal(
             list(material.validation), STORIES[54:], "the ones to be judged by"
         )
+    size = len("".join(STORIES).encode())
+    equal(prepare.measure(corpus()), (60, size), "documents and bytes")
 
 
 def check_a_text_is_read_without_loss() -> None:
@@ -54,6 +56,8 @@ def check_a_text_is_read_without_loss() -> None:
     material = prepare.file_material(path, "play")
     train = list(material.train)
     joined = "".join([*train, *material.validation])
+    found = prepare.measure(path)
+    equal(found, (len(text), len(text.encode())), "characters and bytes")
     true(joined == text, "all parts joined are the text")
     true(len(train) > 1, "a long text comes in several parts")
     true(

@@ -137,6 +137,42 @@ def check_a_changed_byte_is_noticed() -> None:
     )
 
 
+def check_fewer_pieces_than_before() -> None:
+    """Shards of pieces that there are no longer are deleted."""
+    tokenizer, path = town(), corpus()
+    folder = path.parent / "shards"
+    shards.write_shards(tokenizer, [path], folder, 200, 1)
+    before = len(list(folder.glob("*.tokens")))
+    path.write_text(json.dumps({"text": STORIES[0]}) + "\n")
+    manifest = shards.write_shards(tokenizer, [path], folder, 200, 1)
+    equal(manifest.vocab_size, tokenizer.vocab_size, "the vocabulary")
+    true(before > 1, "the whole corpus takes several shards")
+    equal(
+        [p.name for p in folder.glob("*.tokens")],
+        ["00000.tokens"],
+        "the shards of a corpus that is one story now",
+    )
+
+
+def check_what_is_no_file_of_lines_is_refused() -> None:
+    """Plain text, a folder, a name that nobody has, pieces of nothing."""
+    path = corpus()
+    plain = path.with_suffix(".txt")
+    plain.write_text("no lines of JSON")
+    for name, wrong in (
+        ("plain text", plain),
+        ("a folder", path.parent),
+        ("a file that is not there", path.with_name("other.jsonl")),
+    ):
+        raises(
+            ValueError,
+            lambda wrong=wrong: shards.cut_files([wrong]),  # type: ignore
+            name,
+        )
+    raises(ValueError, lambda: shards.cut_files([path], 0), "pieces of 0 bytes")
+    equal(len(shards.cut_files([path])), 1, "pieces of a small file, untold")
+
+
 BUGS = {
     "a line that begins at a cut is lost": (
         "file.seek(self.start - 1)",

@@ -156,6 +156,19 @@ def check_a_text_in_blocks_has_the_tokens_of_the_whole() -> None:
         )
 
 
+def check_words_end_where_the_pattern_says() -> None:
+    """With a pattern of one's own, tokens stay within its words."""
+    made = tokenizer.Tokenizer([(97, 98), (98, 97)], {}, r"ab|ba|.")
+    equal(
+        made.encode("aba"),
+        [256, 97],
+        "aba, cut into ab and a",
+        hint="cut words by the tokenizer's own pattern",
+    )
+    split = tokenizer.Tokenizer([(97, 98)], {}, r".")
+    equal(split.encode("ab"), [97, 98], "ab, cut into letters")
+
+
 BUGS = {
     "each block of a stream is a text of its own": (
         "for part in in_parts(blocks, self.pattern):",

@@ -16,9 +16,14 @@ from ..expect import equal, raises, true
 SEAL = "ab" * 32
 
 
+def empty_place() -> Path:
+    """Where a file can be written, in a folder of its own."""
+    return Path(tempfile.mkdtemp()) / "train.tokens"
+
+
 def written(ids: list[int], vocab_size: int = 1024) -> Path:
     """A token file in a folder of its own."""
-    path = Path(tempfile.mkdtemp()) / "train.tokens"
+    path = empty_place()
     tokens.write_tokens(path, ids, vocab_size, SEAL)
     return path
 
@@ -197,9 +202,12 @@ def check_what_is_no_token_is_refused() -> None:
         )
     raises(
         ValueError,
-        lambda: tokens.write_tokens(Path("x"), [1], 4, "ab"),
+        lambda: tokens.write_tokens(empty_place(), [1], 4, "ab"),
         "a fingerprint that is no SHA-256",
     )
+    for ids in ([2], [3, 3], [0, 0, 0]):
+        found = tokens.open_tokens(written(ids, vocab_size=4))
+        equal(found.tokens.tolist(), ids, f"{ids}, written and read")
     empty = tokens.open_tokens(written([], vocab_size=4))
     equal(len(empty.tokens), 0, "tokens in an empty file")
     equal(empty.tokens.dtype, np.dtype("<u2"), "their type")

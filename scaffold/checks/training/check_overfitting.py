@@ -128,6 +128,9 @@ def check_both_losses_are_of_the_same_moment() -> None:
         curves.unseen[-1] - curves.seen[-1],
         "the gap, unseen less seen",
     )
+    curves = overfitting.Curves((1, 2, 3), (5.0, 3.0, 1.0), (6.0, 4.0, 7.0))
+    close(curves.gap, 6.0, "the gap of three evaluations, at the last")
+    equal(curves.best, 1, "the best of three evaluations, from 0")
     low = min(curves.unseen)
     equal(curves.unseen[curves.best], low, "the best loss on unseen text")
 

@@ -14,10 +14,11 @@ from ..expect import close, equal, raises, true
 from ..inputs import settled
 
 
-def mixer(rotary: bool = False) -> GPT:
+def mixer(rotary: bool = False, keys: int | None = None) -> GPT:
     """A model in which every token depends on all before it."""
-    make = llama_config if rotary else gpt2_config
-    return settled(GPT(make(12, 16, 2, 2, 8)).eval())
+    heads = 2 * (keys or 1)
+    make = partial(llama_config, kv_heads=keys) if rotary else gpt2_config
+    return settled(GPT(make(12, 16, 2, heads, 16)).eval())
 
 
 def documents() -> list[Part]:
@@ -37,7 +38,9 @@ def check_next() -> None:
         "what is read and what is to be said of 7, 3, 5",
         hint="the token behind the last one belongs to another document",
     )
+    equal(packing.predict_next([7, 3]), ([7], [3]), "two tokens")
     raises(ValueError, partial(packing.predict_next, [7]), "a single token")
+    raises(ValueError, partial(packing.predict_next, []), "no token")
 
 
 def check_first_fit() -> None:
@@ -123,8 +126,7 @@ def check_positions() -> None:
 
 def check_neighbors() -> None:
     """A document in a full row reads as it does alone."""
-    for rotary in (False, True):
-        model = mixer(rotary)
+    for model in (mixer(), mixer(rotary=True)):
         batch = packing.lay_out([documents()], 16)
         with torch.no_grad():
             packed = packing.packed_features(model, batch)[0]
@@ -141,21 +143,23 @@ def check_neighbors() -> None:
 
 def check_loss() -> None:
     """Every target counts the same, however full the rows are."""
-    model, parts = mixer(), documents()
-    nats = []
-    with torch.no_grad():
-        for ids, said in parts:
-            logits, targets = model(torch.tensor([ids]))[0], torch.tensor(said)
-            nats.append(F.cross_entropy(logits, targets, reduction="sum"))
-        for rows in ([parts], [parts[:1], parts[1:]]):
-            close(
-                packing.packed_loss(model, packing.lay_out(rows, 16)),
-                sum(nats) / 6,
-                f"the loss of six targets in {len(rows)} rows",
-                tol=1e-4,
-                hint="add up the nats of the whole batch, divide by its "
-                "targets, once",
-            )
+    parts = documents()
+    for model in (mixer(), mixer(rotary=True, keys=2)):
+        nats = []
+        with torch.no_grad():
+            for ids, said in parts:
+                logits = model(torch.tensor([ids]))[0]
+                targets = torch.tensor(said)
+                nats.append(F.cross_entropy(logits, targets, reduction="sum"))
+            for rows in ([parts], [parts[:1], parts[1:]]):
+                close(
+                    packing.packed_loss(model, packing.lay_out(rows, 16)),
+                    sum(nats) / 6,
+                    f"the loss of six targets in {len(rows)} rows",
+                    tol=1e-4,
+                    hint="add up the nats of the whole batch, divide by its "
+                    "targets, once",
+                )
 
 
 def check_batches() -> None:

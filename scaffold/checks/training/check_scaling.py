@@ -10,6 +10,7 @@ from scratchlm.training.memory import accumulate_gradients
 from scratchlm.training.muon import hidden_matrices
 
 from ..expect import close, equal, raises, true
+from ..inputs import scattered
 
 GB = 2**30
 TRUE = scaling.Law(0.4, a=30.0, alpha=0.45, b=90.0, beta=0.3)
@@ -100,6 +101,24 @@ def check_a_known_floor() -> None:
         lambda: scaling.fit_law([1, 2, 3], [1, 2, 3], [3.0, 2.0, 1.0]),
         "a law from three runs",
     )
+    raises(
+        ValueError,
+        lambda: scaling.fit_law(*columns(), floor=0.0),
+        "a law above a floor of 0, which has no logarithm",
+    )
+
+
+def check_the_bootstrap() -> None:
+    """As many laws as asked for; those of exact runs all foretell it."""
+    wanted = TRUE.loss(2e5, 2e6)
+    one, two = (
+        scaling.resampled_laws(*columns(), draws=2, floor=0.4, seed=3)
+        for _ in range(2)
+    )
+    equal(len(one), 2, "the laws of two draws")
+    equal(one, two, "the same draws of the same seed")
+    for law in one:
+        close(law.loss(2e5, 2e6), wanted, "what a law foretells", tol=2e-2)
 
 
 def check_the_plan() -> None:
@@ -161,6 +180,22 @@ def check_the_rates_of_wide_models() -> None:
         0.1,
         "rate times decay of matrices, in parts of the rate",
         hint="the decay is multiplied by the rate, which is smaller now",
+    )
+
+
+def check_steps_move_logits() -> None:
+    """More so at a larger rate; at a rate of 0 not at all."""
+    batch = torch.arange(8).view(2, 4), torch.arange(1, 9).view(2, 4)
+    moved = []
+    for rate in (0.0, 0.001, 0.01):
+        model = scattered(GPT(gpt2_config(11, 4, 1, 2, 8, tied=False)), 0.1)
+        groups = [{"params": list(model.parameters())}]
+        moved.append(scaling.logit_change(model, groups, batch, rate, 2))
+    equal(moved[0], 0.0, "how far steps at a rate of 0 move the logits")
+    true(
+        0 < 2 * moved[1] < moved[2],
+        "ten times the rate moves them more than twice as far",
+        hint="take the steps; the gradients alone move nothing",
     )
 
 

@@ -88,6 +88,13 @@ def check_impossible_schedules_are_refused() -> None:
         lambda: schedule.Schedule(peak=1.0, steps=10, floor=2.0),
         "a floor above the peak",
     )
+    raises(
+        ValueError,
+        lambda: schedule.warmup_stable_decay(1.0, warmup=9, steps=10),
+        "a warm-up of 9 and a decay of 2 in a run of 10",
+    )
+    flat = schedule.Schedule(peak=1.0, steps=10, floor=1.0)
+    equal([flat.rate(step) for step in (0, 5, 10)], [1.0] * 3, "a flat rate")
     true(
         schedule.Schedule(peak=1.0, steps=10, warmup=10).rate(9) == 1.0,
         "a run that is all warm-up ends at the peak",

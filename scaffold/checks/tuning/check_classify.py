@@ -288,6 +288,12 @@ def check_groups_of_chances() -> None:
     close([list(row) for row in got], wanted, "three of four groups")
     kinds = [[type(part) for part in row] for row in got]
     equal(kinds, [[float, float, int]] * 3, "plain numbers")
+    chances, happened = torch.tensor([0.7, 0.8]), torch.tensor([0, 1])
+    got = classify.reliability(chances, happened, bins=4)
+    wanted = [[0.7, 0.0, 1], [0.8, 1.0, 1]]
+    close([list(row) for row in got], wanted, "the two upper groups of four")
+    got = classify.reliability(torch.tensor([1.0]), torch.tensor([1]), bins=1)
+    close([list(row) for row in got], [[1.0, 1.0, 1]], "a single group")
 
 
 def check_first_words() -> None:

@@ -154,6 +154,16 @@ def check_what_is_asked() -> None:
         ("What is six and three?", "Nine."),
     ):
         equal(tasks.get(request), answer, f"the answer to {request!r}")
+    held = {t.request for t in instruct.make_tasks(held_out=True)}
+    for a in range(5, 13):
+        for b, name in ((2, "two"), (3, "three"), (4, "four")):
+            request = f"What is {instruct.number_word(a)} and {name}?"
+            equal(
+                request in held,
+                (a + b) % 4 == 0,
+                f"whether {request!r} is kept back",
+                hint="pairs whose sum is a multiple of four are",
+            )
     sums = [request for request in tasks if tasks[request].count(" ") == 0]
     true(len(sums) >= 48, "sums of 5 to 12 with 2 to 4, and differences")
     kinds = {task.kind for task in instruct.make_tasks()}
@@ -242,6 +252,40 @@ def check_old_text() -> None:
         ends.append(float(cross_entropy(logits, wanted)))
     true(ends[1] < ends[0], "with old text, more of it is remembered")
     true(old.state_dict()["used"] > 0, "batches of the old text are drawn")
+
+
+def check_frozen_weights_stay_out_of_it() -> None:
+    """A gradient that lies about on a frozen weight clips nobody's."""
+    ids, found = torch.tensor([[1, 2, 3, 4, 5]]), []
+    for left in (False, True):
+        model = mixer()
+        model.token.weight.requires_grad_(False)
+        if left:
+            model.token.weight.grad = torch.full_like(model.token.weight, 1e9)
+        config = instruct.TuneConfig(steps=1, warmup=0)
+        instruct.fine_tune(
+            model,
+            iter([ids]),
+            config,
+            loss=lambda m, b: m(b).log_softmax(-1)[..., 0].mean().neg(),
+        )
+        found.append(model.blocks[0].attention.qkv.weight.detach().clone())
+    close(found[1], found[0], "weights after a step beside an old gradient")
+
+
+def check_the_rate_is_the_one_asked_for() -> None:
+    """The first step of Adam moves each weight by the rate."""
+    ids, model = torch.tensor([[1, 2, 3, 4, 5]]), mixer()
+    before = model.blocks[0].mlp.up.weight.detach().clone()
+    config = instruct.TuneConfig(steps=1, learning_rate=0.004, warmup=0)
+    instruct.fine_tune(
+        model,
+        iter([ids]),
+        config,
+        loss=lambda m, b: m(b).log_softmax(-1)[..., 0].mean().neg(),
+    )
+    after = model.blocks[0].mlp.up.weight.detach()
+    close((after - before).abs().max(), 0.004, "the largest change", tol=1e-4)
 
 
 BUGS = {

@@ -157,6 +157,25 @@ def check_rank() -> None:
         )
 
 
+def check_what_gets_an_adapter() -> None:
+    """A plain linear layer, once; nothing else, and not nothing."""
+    raises(
+        ValueError,
+        lambda: lora.add_lora(taught(), rank=2),
+        "a second adapter on top of the first",
+    )
+    raises(
+        ValueError,
+        lambda: lora.add_lora(mixer(), rank=2, names=("other",)),
+        "a name that no layer has",
+    )
+    raises(
+        ValueError,
+        lambda: lora.add_lora(mixer(), rank=2, names=("norm1",)),
+        "a norm, which is no linear layer",
+    )
+
+
 BUGS = {
     "B begins at random": (
         "self.lora_b = nn.Parameter(base.weight.new_zeros(out, rank))",

@@ -378,6 +378,36 @@ def check_chances_of_right_answers() -> None:
     true(not got.requires_grad, "chances have no gradients")
 
 
+def check_pay_for_the_form() -> None:
+    """A number in words, with its end, is paid: right or wrong."""
+    for text, ended, paid in (
+        ("Seven.", True, 1.0),
+        ("One.", True, 1.0),
+        ("Twenty.", True, 1.0),
+        ("Nine.", False, 0.0),
+        ("Nine", True, 0.0),
+        ("Twenty-one.", True, 0.0),
+        ("Ada.", True, 0.0),
+        ("", True, 0.0),
+    ):
+        equal(
+            reward.pay_form(SEVEN, Reply(text, ended)),
+            paid,
+            f"the pay for the form of {text!r}, ended={ended}",
+        )
+
+
+def check_logarithms_of_targets() -> None:
+    """ln P of each target, by the model's own scores; 0 where none is."""
+    model, ids = mixer(), torch.tensor([[3, 1, 4, 1]])
+    targets = torch.tensor([[1, IGNORED, 1, 5]])
+    with torch.no_grad():
+        got = reward.token_log_probs(model, ids, targets)
+        logs = model(ids)[0].log_softmax(-1)
+    wanted = [[logs[0, 1], 0.0, logs[2, 1], logs[3, 5]]]
+    close(got, torch.tensor(wanted), "ln P of three targets", tol=1e-4)
+
+
 BUGS = {
     "the baseline is that of the whole batch": (
         "rewards.mean(dim=1, keepdim=True)",
