@@ -2,10 +2,12 @@
 
 The known mistakes of a topic were chosen by those who wrote its checks. These
 were drawn by chance, from all small changes of the topic's module that
-`press.mutations` knows, and no check was written with them in view. Each is
-planted by itself, and the topic's checks run on it as `python -m check` runs
-them. A survivor of which nothing can be seen, but the wording of a message,
-stands in ``scaffold/checks/apart.yml`` with the reason, and does not count.
+`press.mutations` knows, and no check was written with them in view: once
+checks have learned from those that got through, others take their place. Each
+is planted by itself, and the topic's checks run on it as `python -m check`
+runs them. A survivor of which nothing can be seen, but the wording of a
+message, is in ``scaffold/checks/apart.yml`` with the reason, and does not
+count.
 """
 
 import random
@@ -24,6 +26,7 @@ from press.files import ROOT
 from press.mutations import Mutant, Source
 
 EACH = 12  # mistakes of a topic
+LEARNED = 12  # of a topic, drawn before: checks have learned from these
 PROCESSES = 2  # topics that are asked at once
 SEED = 7
 AGAIN = "attention"  # the topic of the replay
@@ -34,18 +37,19 @@ REASONS = ROOT / "scaffold" / "checks" / "apart.yml"
 def drawn(topic: Topic) -> tuple[int, list[Mutant]]:
     """How many places a topic's module has, and its mistakes kept apart.
 
-    They are the last of a shuffled order. Its first ones are free to learn
-    from: `press.mutants.drawn` takes them, of the same seed.
+    They are the last of a shuffled order but for those that were learned
+    from. Its first ones are free to learn from, too: `press.mutants.drawn`
+    takes them, of the same seed.
     """
     text = (ROOT / "src" / topic.file).read_text(encoding="utf-8")
     source = Source(topic.module, text)
     order = list(range(len(source)))
     random.Random(f"{SEED} {source.module}").shuffle(order)
     mutants: list[Mutant] = []
-    while order and len(mutants) < EACH:
+    while order and len(mutants) < LEARNED + EACH:
         if mutant := source.mutant(order.pop()):
             mutants.append(mutant)
-    return len(source), mutants
+    return len(source), mutants[LEARNED:]
 
 
 @cache
