@@ -4,6 +4,7 @@ The messages of the mistakes are kept in `mistakes.yml`. To make them again:
 `.venv/bin/python tests/scaffold/test_walk.py`.
 """
 
+import ast
 import contextlib
 import io
 import re
@@ -24,6 +25,7 @@ from scaffold.plan import Plan
 
 GOLDEN = Path(__file__).with_name("mistakes.yml")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+PLACE = re.compile(r"(\S+\.py):(\d+) \((\w+)\)")  # file, line, function
 WITH = (  # the topics in whose holes a mistake is made
     "characters",
     "bpe",
@@ -72,14 +74,33 @@ def mistake(site: Site, name: str, wanted: str = "") -> tuple[str, str]:
 
 
 def parts(said: str) -> list[str]:
-    """The lines; of measured values the words alone, of all else the whole."""
-    lines = said.splitlines()
+    """The lines; of measured values the words alone, of all else the whole.
+
+    The number of a line moves with the text above it: `well_placed` looks
+    at it.
+    """
+    lines = PLACE.sub(r"\1:# (\3)", said).splitlines()
     measured = ("expected", "got")
     return [
         NUMBER.sub("#", line) if line.split()[0] in measured else line
         for line in lines
         if line.strip()
     ]
+
+
+def well_placed(site: Site, said: str) -> bool:
+    """Whether each line that a message names is in its function or class."""
+    for file, line, name in PLACE.findall(said):
+        tree = ast.parse((site.sources / file).read_text(encoding="utf-8"))
+        spans = [
+            range(node.lineno, (node.end_lineno or 0) + 1)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+            and node.name == name
+        ]
+        if not any(int(line) in span for span in spans):
+            return False
+    return True
 
 
 def golden() -> dict[str, Any]:
@@ -110,6 +131,7 @@ def walk(site: Site, kept: dict[str, Any]) -> dict[str, Any]:
             wanted = kept.get(name, {}).get("mistake", "")
             bug, said = mistake(site, name, wanted)
             assert bug in " ".join(said.split())
+            assert well_placed(site, said), said
             found[name] = {"mistake": bug, "message": said}
         solve(site, name)
         code, said = asked(site)
