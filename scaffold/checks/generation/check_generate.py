@@ -221,13 +221,13 @@ def check_padding() -> None:
             f"lengths {wrong} for two prompts of up to 3 tokens",
         )
     fixed = torch.tensor([[1.0, *[0.0] * 9]])
-    for ids in ([[10]], [[-1]], [[1, 10]]):
+    for strange in ([[10]], [[-1]], [[1, 10]]):
         raises(
             ValueError,
-            lambda ids=ids: rows(  # type: ignore
-                counter(), ids, 1, step=lambda *given: fixed
+            lambda asked=strange: rows(  # type: ignore
+                counter(), asked, 1, step=lambda *given: fixed
             ),
-            f"the unknown token in {ids}, before anything is read",
+            f"the unknown token in {strange}, before anything is read",
         )
     none = generate.pad_prompts([[], [5]])
     equal(none[0].dtype, torch.int64, "the type of ids beside an empty text")

@@ -269,14 +269,18 @@ def check_frozen_weights_stay_out_of_it() -> None:
             config,
             loss=lambda m, b: m(b).log_softmax(-1)[..., 0].mean().neg(),
         )
-        found.append(model.blocks[0].attention.qkv.weight.detach().clone())
+        found.append(
+            model.get_parameter("blocks.0.attention.qkv.weight")
+            .detach()
+            .clone()
+        )
     close(found[1], found[0], "weights after a step beside an old gradient")
 
 
 def check_the_rate_is_the_one_asked_for() -> None:
     """The first step of Adam moves each weight by the rate."""
     ids, model = torch.tensor([[1, 2, 3, 4, 5]]), mixer()
-    before = model.blocks[0].mlp.up.weight.detach().clone()
+    before = model.get_parameter("blocks.0.mlp.up.weight").detach().clone()
     config = instruct.TuneConfig(steps=1, learning_rate=0.004, warmup=0)
     instruct.fine_tune(
         model,
@@ -284,7 +288,7 @@ def check_the_rate_is_the_one_asked_for() -> None:
         config,
         loss=lambda m, b: m(b).log_softmax(-1)[..., 0].mean().neg(),
     )
-    after = model.blocks[0].mlp.up.weight.detach()
+    after = model.get_parameter("blocks.0.mlp.up.weight").detach()
     close((after - before).abs().max(), 0.004, "the largest change", tol=1e-4)
 
 
