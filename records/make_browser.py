@@ -15,7 +15,7 @@ from py_mini_racer import MiniRacer
 
 from scratchlm.generation.generate import generate
 from scratchlm.generation.sampling import SamplingConfig
-from scratchlm.model.gpt import GPT, gpt2_config
+from scratchlm.model.gpt import GPT, llama_config
 from scratchlm.serving.browser import load_into, model_page
 from scratchlm.serving.quantize import Scheme, quantize_model
 from scratchlm.text.tokenizer import END, Tokenizer
@@ -25,11 +25,11 @@ TURNS = 3
 
 
 def small(
-    context: int = 128, layers: int = 4, heads: int = 4, channels: int = 128
+    context: int = 256, layers: int = 3, heads: int = 4, channels: int = 128
 ) -> GPT:
     """A model in the book's form, with random weights that are not tiny."""
     torch.manual_seed(0)
-    form = gpt2_config(1024, context, layers, heads, channels)
+    form = llama_config(1024, context, layers, heads, channels)
     model = GPT(form).eval()
     with torch.no_grad():
         for weights in model.parameters():

@@ -19,7 +19,7 @@ TOKENS = 1023  # after a prompt of one
 
 
 def build() -> GPT:
-    """The book's small model with a longer context, untrained."""
+    """A small model in GPT-2's form with a long context, untrained."""
     torch.manual_seed(0)
     return GPT(gpt2_config(1024, CONTEXT, 4, 4, 128)).eval()
 

@@ -38,7 +38,8 @@ LETTERS, LABELS, JUDGED = 140, 600, 300
 SIZES = (60, 200, 600, 2000)
 PENALTIES = (1e-3, 1e-2, 1e-1)
 RATES = (3e-4, 1e-3)
-FORMS = (("fitted", 1), ("fitted", 2), ("fitted", 4), ("zero", 4))
+BLOCKS = 3  # of the book's model
+FORMS = (("fitted", 1), ("fitted", 2), ("fitted", BLOCKS), ("zero", BLOCKS))
 SEEDS, STEPS, BATCH, UNSEEN = 3, 100, 16, 6400
 CLAIM_STEPS, GRAM = 200, 4
 CLAIM_RUNS = (("zero", 1e-3), ("fitted", 1e-3), ("fitted", 3e-4))
@@ -162,7 +163,7 @@ def by_labels(base: GPT, some: list[Encoded], rate: float) -> list[Any]:
     for size in SIZES:
         learn = rows[:size], labels[:size]
         head = fitted(frozen[0][:size], learn[1], frozen[1], choose[1], 6)
-        model = tuned(base, head, learn, ("fitted", 4), rate, STEPS, 0)
+        model = tuned(base, head, learn, ("fitted", BLOCKS), rate, STEPS, 0)
         found.append({
             "labels": size,
             "counts": counted(learn, choose, [judge], 1)[0],
@@ -197,7 +198,7 @@ def recognized(
         "runs": [],
     }  # fmt: skip
     for start, rate in CLAIM_RUNS:
-        model = tuned(base, head, learn, (start, 4), rate, CLAIM_STEPS, 0)
+        model = tuned(base, head, learn, (start, BLOCKS), rate, CLAIM_STEPS, 0)
         logits = [class_logits(model, part[0]) for part in judge]
         row["runs"].append({
             "start": start,
@@ -222,7 +223,7 @@ def record() -> dict[str, Any]:
     some = texts(tokenizer, (max(SIZES), JUDGED, JUDGED))
     first = [(some[0][0][:LABELS], some[0][1][:LABELS]), *some[1:]]
     deep = depths(base, first, unseen)
-    rate = next(r["rate"] for r in deep if r["form"] == ["fitted", 4])
+    rate = next(r["rate"] for r in deep if r["form"] == ["fitted", BLOCKS])
     return {
         "letters": LETTERS,
         "labels": LABELS,

@@ -18,7 +18,7 @@ from scratchlm.text.files import read_json
 from scratchlm.training.trainer import read_log
 
 PLAIN = ["--device", "cpu", "--precision", "float32"]  # everywhere the same
-ADAMW = "--optimizer adamw --learning-rate 0.003 --batch-size 32 --steps 800"
+ADAMW = "--optimizer adamw --learning-rate 0.003 --batch-size 16 --steps 800"
 
 
 def train(*more: str) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from scaffold.plan import CombinationError, Limits
 from scratchlm.model.gpt import (
     GPTConfig,
     flops_per_token,
-    gpt2_config,
     llama_config,
     memory_estimate,
     parameter_table,
@@ -57,8 +56,7 @@ class Estimate:
 
 def model_of(settings: dict[str, Any]) -> GPTConfig:
     """The model that a configuration describes."""
-    make = llama_config if settings.get("preset") == "llama" else gpt2_config
-    return make(**{name: settings[name] for name in SIZES})
+    return llama_config(**{name: settings[name] for name in SIZES})
 
 
 def step_tokens(settings: dict[str, Any]) -> int:
@@ -72,7 +70,7 @@ def measured_rate() -> float:
     """Operations a second of the book's own run, on two cores."""
     kept = read(ROOT / "records" / "training.json")["data"]
     config = kept["config"]
-    model = model_of(config["model"])  # a GPT-2
+    model = model_of(config["model"])
     tokens = config["training"]["steps"] * config["data"]["batch_size"]
     tokens *= model.context
     return float(tokens * flops_per_token(model) / kept["seconds"])

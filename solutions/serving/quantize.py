@@ -46,17 +46,22 @@ def signed_grid(weights: Tensor, size: int, bits: int = 4) -> Tensor:
 
 
 @torch.no_grad()
-def balance(norm: nn.Module, linear: nn.Linear, strength: float = 0.5) -> None:
-    """Move large columns of a linear layer into the norm before it, in place.
+def balance(
+    norm: nn.Module, *linears: nn.Linear, strength: float = 0.5
+) -> None:
+    """Move large columns of linear layers into the norm before them, in place.
 
-    Column i is divided, and channel i of the norm multiplied, by its largest
-    weight to the power of `strength`, rounded to a power of two. So the two
-    together compute what they did before, to the last bit.
+    Column i of each is divided, and channel i of the norm multiplied, by the
+    largest weight of all columns i to the power of `strength`, rounded to a
+    power of two. So they compute together what they did before, to the last
+    bit.
     """
-    size = linear.weight.abs().amax(dim=0)  # (C,)
+    weights = torch.cat([linear.weight for linear in linears])
+    size = weights.abs().amax(dim=0)  # (C,)
     size = (size / size.log2().mean().exp2()) ** strength
     factor = size.log2().round().exp2()
-    linear.weight /= factor
+    for linear in linears:
+        linear.weight /= factor
     for parameter in norm.parameters():
         parameter *= factor
 

@@ -40,13 +40,15 @@ def mean_features(features: Tensor, lengths: Tensor) -> Tensor:
     return (features * own).sum(dim=1) / lengths[:, None]
 
 
-def both_losses(model: GPT, batch: LabeledBatch, share: float = 0.5) -> Tensor:
+def both_losses(
+    model: GPT, batch: LabeledBatch, old_head: Tensor, share: float = 0.5
+) -> Tensor:
     """The loss of the classes, and a share of that of the next tokens.
 
-    The token table scores the tokens, since the head has other work.
+    `old_head` (V, C) scores the tokens, since the head has other work.
     """
     features = model.features(batch.ids)  # (B, T, C)
-    logits = F.linear(features[:, :-1], model.token.weight)
+    logits = F.linear(features[:, :-1], old_head.detach())
     places = torch.arange(1, batch.ids.shape[1])
     own = places < batch.lengths[:, None]
     targets = torch.where(own, batch.ids[:, 1:], IGNORED)

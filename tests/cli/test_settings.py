@@ -54,7 +54,7 @@ def test_every_preset_is_understood(name: str) -> None:
 
 def test_presets_are_what_their_words_say() -> None:
     assert PRESETS.keys() == WORDS.keys()
-    with pytest.raises(UserError, match="there are: small, tiny"):
+    with pytest.raises(UserError, match="there are: small, small-gpt2"):
         preset("huge")
     names = [field.name for field in fields(GPTConfig)]
     models = {
@@ -64,22 +64,24 @@ def test_presets_are_what_their_words_say() -> None:
     small, tiny = (count_parameters(GPT(models[n])) for n in ("small", "tiny"))
     assert 5 < small / tiny < 6
     assert models["gpt2"].vocab_size == 50257
-    assert models["llama"].norm == "rmsnorm"
+    assert models["small"].norm == "rmsnorm"
+    assert models["small-gpt2"].norm == "layernorm"
 
 
 def test_an_option_wins_over_the_file_over_the_preset(tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text(
-        'preset = "llama"\nsteps = 7\nbatch-size = 5\nlearning_rate = 0.5\n'
-        "tied = true\nsnapshots = [0, 3]\n"
+        'preset = "small-gpt2"\nsteps = 7\nbatch-size = 5\n'
+        "learning_rate = 0.5\n"
+        "tied = false\nsnapshots = [0, 3]\n"
     )
     found = parsed("--config", "run.toml", "--batch-size", "6")
     assert found["batch_size"] == 6
     assert found["steps"] == 7
     assert found["learning_rate"] == 0.5
-    assert found["tied"] is True
+    assert found["tied"] is False
     assert found["snapshots"] == (0, 3)
-    assert found["norm"] == "rmsnorm"
-    assert found["layers"] == PRESETS["llama"]["layers"]
+    assert found["norm"] == "layernorm"
+    assert found["position"] == PRESETS["small-gpt2"]["position"]
 
 
 @pytest.mark.parametrize(
@@ -182,8 +184,8 @@ def test_the_last_of_two_wins(tmp_path: Path) -> None:
     (tmp_path / "b.toml").write_text("steps = 8\n")
     found = parsed("--config", "a.toml", "--config", "b.toml")
     assert found["steps"] == 8
-    found = parsed("--preset", "tiny", "--preset", "llama")
-    assert found["channels"] == PRESETS["llama"]["channels"]
+    found = parsed("--preset", "tiny", "--preset", "small")
+    assert found["channels"] == PRESETS["small"]["channels"]
     assert parsed("--steps", "3", "--steps", "4")["steps"] == 4
 
 

@@ -227,7 +227,7 @@ def test_stop_and_resume(run: Path, monkeypatch: Any, capsys: Capture) -> None:
         ["--corpus", "shakespeare"],
         ["--seed", "5"],
         ["--config", "more.toml"],
-        ["--preset", "llama"],
+        ["--preset", "small"],
     ],
 )
 def test_what_a_resumed_run_cannot_change_is_refused(
@@ -821,7 +821,7 @@ def test_a_model_that_lost_a_number(run: Path, fails: Fails) -> None:
 @pytest.mark.parametrize(
     ("preset", "kind"),
     [
-        ("llama", "bpe"),
+        ("small-gpt2", "bpe"),
         pytest.param("small", "characters", marks=pytest.mark.judge),
     ],
 )

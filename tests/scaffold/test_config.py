@@ -117,10 +117,10 @@ def test_as_many_windows_at_a_time_as_fit(budget: str, text: Path) -> None:
 
 def test_a_smaller_memory_takes_fewer_windows_more_often() -> None:
     settings = Plan("beginner", "cpu").settings
-    need = memory_estimate(model_of(settings), 8).peak
+    need = memory_estimate(model_of(settings), 4).peak
     facts = budgets()["cpu"] | {"memory": need / ROOM + 1}
     less = batched(settings, facts)
-    assert (less["batch_size"], less["accumulate"]) == (8, 2)
+    assert (less["batch_size"], less["accumulate"]) == (4, 2)
     assert step_tokens(less) == step_tokens(settings)
     with pytest.raises(CombinationError, match="not one window"):
         batched(settings, facts | {"memory": 1e6})

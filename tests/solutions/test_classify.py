@@ -54,12 +54,14 @@ def test_the_mean_is_over_real_tokens() -> None:
 def test_both_losses_count_real_tokens_only() -> None:
     model = small()
     classes = class_loss(model, BATCH)
-    torch.testing.assert_close(both_losses(model, BATCH, 0.0), classes)
+    alone = both_losses(model, BATCH, model.token.weight, 0.0)
+    torch.testing.assert_close(alone, classes)
     writer = model.features(BATCH.ids) @ model.token.weight.T
     first = next_token_loss(writer[:1, :3], BATCH.ids[:1, 1:], "sum")
     second = next_token_loss(writer[1:, :1], BATCH.ids[1:, 1:2], "sum")
     wanted = classes + 0.5 * (first + second) / 4
-    torch.testing.assert_close(both_losses(model, BATCH), wanted)
+    found = both_losses(model, BATCH, model.token.weight)
+    torch.testing.assert_close(found, wanted)
 
 
 def test_precision_reads_the_columns() -> None:

@@ -14,14 +14,14 @@ from scratchlm.training.trainer import TrainConfig
 
 SIZE: dict[str, Any] = {
     "vocab_size": 1024,
-    "context": 128,
-    "layers": 4,
+    "context": 256,
+    "layers": 3,
     "heads": 4,
     "channels": 128,
 }  # of the model that the book trains
 SNAPSHOTS = (0, 10, 20, 50, 100, 200, 500)
 RUN = TrainConfig(
-    700,
+    1000,
     learning_rate=0.01,
     optimizer="muon",
     evaluate_every=100,
@@ -39,14 +39,14 @@ def settings(
 
 
 PRESETS = {
-    "small": settings(gpt2_config(**SIZE), RUN, batch_size=16),
+    "small": settings(llama_config(**SIZE), RUN, batch_size=8),
+    "small-gpt2": settings(gpt2_config(**SIZE), RUN, batch_size=8),
     "tiny": settings(
         gpt2_config(**{**SIZE, "layers": 2, "channels": 64, "context": 64}),
         TrainConfig(200, warmup=20, evaluate_every=50),
         batch_size=16,
         characters=500_000,
     ),
-    "llama": settings(llama_config(**SIZE), RUN, batch_size=16),
     "fast": settings(
         fast_model(SIZE["vocab_size"]), fast_training(800), batch_size=16
     ),
@@ -63,10 +63,10 @@ PRESETS = {
     ),
 }
 WORDS = {
-    "small": "the model of the book, in GPT-2's form",
+    "small": "the model of the book, in Llama's form",
+    "small-gpt2": "its size, text and steps, in GPT-2's form",
     "tiny": "a fifth of it, on a tenth of the text, to try things out",
-    "llama": "the model of the book, in Llama's form",
-    "fast": "the same size, in the form and with the steps that learn fastest",
+    "fast": "the same width, in the form and with the steps that learn fastest",
     "gpt2": "GPT-2 itself, 124 million parameters, for a graphics card",
 }
 

@@ -892,7 +892,7 @@ def train(
     Example:
       python -m scratchlm train --preset tiny --out runs/first
       python -m scratchlm train --corpus shakespeare --tokenizer characters
-      python -m scratchlm train --preset llama --steps 2000 --dry-run
+      python -m scratchlm train --preset small-gpt2 --steps 2000 --dry-run
       python -m scratchlm train --resume --out runs/first
       python -m scratchlm train --from runs/first --steps 400 --out runs/more
 
