@@ -18,11 +18,11 @@ from scratchlm.training.trainer import TrainConfig, make_optimizers
 SIDE, TURNS = 1024, 5
 CONTEXT, LAYERS, VOCAB, HEAD = 128, 4, 1024, 32
 WIDTHS = (32, 64, 128, 256, 512)  # channels, with 8 windows
-BATCHES = (1, 2, 8, 32)  # windows, with 128 channels as in the book's run
+BATCHES = (1, 2, 8, 32)  # windows, at the width of the book's model
 
 
 def form(channels: int) -> GPTConfig:
-    """The book's model, at a width; at 128 it has all of its sizes."""
+    """A small model in GPT-2's form, of a width; of 128 in the chapter."""
     heads = max(1, channels // HEAD)
     return gpt2_config(VOCAB, CONTEXT, LAYERS, heads, channels)
 

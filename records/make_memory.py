@@ -28,7 +28,7 @@ def book_model(context: int) -> GPT:
 
 
 def activations(context: int) -> list[int]:
-    """Bytes of activations of the book's model, without and with."""
+    """Bytes of activations of a small model, without and with."""
     model = book_model(context)
     ids = torch.zeros(BATCH, context, dtype=torch.int64)
     found = []
