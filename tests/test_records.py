@@ -115,3 +115,11 @@ def test_the_ladder_begins_so_on_shakespeare(shakespeare: str) -> None:
     path = ROOT / "records" / "speed.json"
     record = read(path)
     make_speed.replay(record["data"], make_speed.split(shakespeare))
+
+
+def test_the_ten_minutes_begin_so_on_shakespeare(shakespeare: str) -> None:
+    from records import make_shakespeare, make_speed
+
+    record = read(ROOT / "records" / "shakespeare.json")
+    texts = make_speed.split(shakespeare)
+    make_shakespeare.replay(record["data"], texts)

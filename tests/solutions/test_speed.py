@@ -1,11 +1,14 @@
 """The solutions of the chapter on speed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from scratchlm.generation.speed import Roofline
+from scratchlm.generation.speed import Roofline, fast_model
 from scratchlm.model.gpt import (
+    GPT,
     GPTConfig,
     flops_per_token,
     llama_config,
@@ -13,9 +16,11 @@ from scratchlm.model.gpt import (
 )
 from scratchlm.model.layers import SwiGLU
 from solutions.generation.speed import (
+    FewerDice,
     amdahl,
     swiglu_without_module,
     utilization,
+    with_fewer_dice,
     writing_limit,
 )
 
@@ -59,3 +64,56 @@ def test_swiglu_as_a_function(bias: bool) -> None:
         nn.init.normal_(parameter)
     x = torch.randn(3, 16)
     assert torch.equal(swiglu_without_module(module)(x), module(x))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
+def test_fewer_dice_drop_the_share_and_keep_the_mean(share: float) -> None:
+    """Each of 40,001 numbers is 0 or grown, and their share is as likely."""
+    torch.manual_seed(0)
+    drop = FewerDice(share)
+    x = torch.full((40_001,), 2.0)
+    found = drop(x)
+    kept = found != 0
+    grown = pytest.approx([2 / (1 - share)], rel=1e-4)
+    assert found[kept].unique().tolist() == grown
+    spread = (share * (1 - share) / len(x)) ** 0.5
+    assert abs(float(kept.float().mean()) - (1 - share)) <= 4 * spread
+    assert drop.eval()(x) is x
+
+
+def test_every_quarter_of_a_die_is_as_fair_as_the_others() -> None:
+    torch.manual_seed(0)
+    kept = (FewerDice(0.25)(torch.ones(400, 400)) > 0).float()
+    shares = kept.view(-1, 4).mean(dim=0)  # 40,000 casts for each quarter
+    assert (shares - 0.75).abs().max() < 4 * (0.25 * 0.75 / 40_000) ** 0.5
+    pairs = torch.corrcoef(kept.view(-1, 4).T) - torch.eye(4)
+    assert pairs.abs().max() < 4 / 200  # nor do they know of each other
+
+
+def test_gradients_flow_where_numbers_were_kept() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(7, 3, requires_grad=True)
+    found = FewerDice(0.5)(x)
+    found.sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad * x, found)
+    again = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    torch.randn(7, 3)
+    FewerDice(0.5)(x)
+    assert torch.equal(torch.random.get_rng_state(), again)
+
+
+def test_all_of_a_models_dropout_is_replaced() -> None:
+    model = GPT(replace(fast_model(11, 8), dropout=0.5)).train()
+    before = list(model.state_dict())
+    places = sum(isinstance(m, nn.Dropout) for m in model.modules())
+    with_fewer_dice(model)
+    kinds = [type(m) for m in model.modules()]
+    assert nn.Dropout not in kinds
+    assert kinds.count(FewerDice) == places > 0
+    assert list(model.state_dict()) == before
+    ids = torch.arange(8)[None]
+    assert not torch.equal(model(ids), model(ids))
+    model.eval()
+    assert torch.equal(model(ids), model(ids))
