@@ -3,8 +3,9 @@
 A model of the speed chapter's form writes texts of a hundred tokens, 1 to 16
 of them at the same time. A process has the engine write them; then it asks for
 as many streams a server that is a process of its own, as `serve` is, and reads
-them. At last the server's other thread computes once, too, with as many threads
-as the engine, and the streams are read again.
+them. Sixteen texts are also written four times as long. At last the server's
+other thread computes once, too, with as many threads as the engine, and the
+streams are read again.
 """
 
 import http.client
@@ -13,6 +14,7 @@ import multiprocessing
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -25,7 +27,7 @@ from scratchlm.model.gpt import GPT
 from scratchlm.serving.server import Service, make_app, served
 from scratchlm.text.tokenizer import END, Tokenizer
 
-CONTEXT, TOKENS, TURNS, THREADS = 512, 100, 15, 2
+CONTEXT, TOKENS, LONG, TURNS, THREADS = 512, 100, 400, 15, 2
 TEXTS = (1, 2, 4, 8, 16)
 PROMPT = list(b"Mrs Pell counts")
 LIMIT = 600  # seconds, for one text
@@ -40,15 +42,15 @@ def build() -> tuple[GPT, Tokenizer]:
     return model, Tokenizer([], {END: 256})
 
 
-def written(model: GPT, texts: int) -> list[list[int]]:
-    """The tokens of so many texts, by the engine alone."""
-    asked = [Request(TOKENS, SamplingConfig(), i, 256) for i in range(texts)]
+def written(model: GPT, texts: int, tokens: int = TOKENS) -> list[list[int]]:
+    """So many texts of so many tokens, by the engine alone."""
+    asked = [Request(tokens, SamplingConfig(), i, 256) for i in range(texts)]
     return write_all(Engine(model, CONTEXT), [PROMPT] * texts, asked)
 
 
-def read(host: str, seed: int) -> None:
+def read(host: str, tokens: int, seed: int) -> None:
     """One stream, to its end: bytes as they come, for little of the core."""
-    asked = {"model": "town", "prompt": PROMPT, "max_tokens": TOKENS}
+    asked = {"model": "town", "prompt": PROMPT, "max_tokens": tokens}
     body = json.dumps({**asked, "seed": seed, "stream": True})
     line = http.client.HTTPConnection(host, timeout=LIMIT)
     headers = {"Content-Type": "application/json", "Connection": "close"}
@@ -70,11 +72,11 @@ def read_all(host: str, pipe: Connection) -> None:
     torch.set_num_threads(THREADS)
     model, _ = build()
     with ThreadPoolExecutor(max(TEXTS)) as pool:
-        for texts in iter(pipe.recv, 0):
+        for texts, tokens in iter(pipe.recv, None):
             begun = time.perf_counter()
-            written(model, texts)
+            written(model, texts, tokens)
             alone = time.perf_counter()
-            list(pool.map(read, [host] * texts, range(texts)))
+            list(pool.map(partial(read, host, tokens), range(texts)))
             through = time.perf_counter()
             pipe.send((round(alone - begun, 4), round(through - alone, 4)))
 
@@ -87,12 +89,12 @@ def record() -> dict[str, Any]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
 
-    def turns(texts: int) -> list[tuple[float, float]]:
+    def turns(texts: int, tokens: int = TOKENS) -> list[tuple[float, float]]:
         found = []
         for _ in range(TURNS + 1):  # the first warms up
-            ours.send(texts)
+            ours.send((texts, tokens))
             found.append(ours.recv())
-        print(texts, found[1:], flush=True)
+        print(texts, tokens, found[1:], flush=True)
         return found[1:]
 
     service = Service(model, tokenizer, "town", threads=THREADS)
@@ -103,12 +105,19 @@ def record() -> dict[str, Any]:
         )
         child.start()
         rows = [{"texts": n, "seconds": turns(n)} for n in TEXTS]
+        long = turns(max(TEXTS), LONG)
         torch.set_num_threads(THREADS)
         written(model, max(TEXTS))  # a pool of threads for this one, too
         crowded = [through for _, through in turns(max(TEXTS))]
-        ours.send(0)
+        ours.send(None)
         child.join()
-    return {"tokens": TOKENS, "first": first, "rows": rows, "crowded": crowded}
+    return {
+        "tokens": TOKENS,
+        "first": first,
+        "rows": rows,
+        "long": {"tokens": LONG, "seconds": long},
+        "crowded": crowded,
+    }
 
 
 def replay(data: dict[str, Any]) -> None:
