@@ -347,13 +347,15 @@ def say_who(config: dict[str, Any], said: Identity) -> None:
     settings = config["sphinx"]["config"]
     settings |= {"language": said.language, "book_course": [*said.chapters]}
     foot = settings["html_theme_options"]["extra_footer"]
-    words = " ".join(filter(None, (said.license["short"], said.notice)))
-    foot = foot.replace("@LICENSE@", html.escape(words, quote=False))
+    license, notice = said.license, html.escape(said.notice, quote=False)
+    link = f'<a href="{html.escape(license["url"])}" rel="license">'
+    link += f"{html.escape(license['short'], quote=False)}</a>"
+    foot = foot.replace("@LICENSE@", f"{link} {notice}".rstrip())
     settings["html_theme_options"]["extra_footer"] = foot
-    link = said.colors["print"]["links"][1:].upper()
+    color = said.colors["print"]["links"][1:].upper()
     setup = [settings["latex_elements"]["sphinxsetup"]]
     for kind in ("Inner", "Outer"):
-        setup.append(f"{kind}LinkColor={{HTML}}{{{link}}}")
+        setup.append(f"{kind}LinkColor={{HTML}}{{{color}}}")
     settings["latex_elements"]["sphinxsetup"] = ", ".join(setup)
 
 

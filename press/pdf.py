@@ -46,6 +46,7 @@ def edition_tex(edition: Edition, said: Identity) -> str:
         "booksubtitle": tex(said.subtitle),
         "bookauthor": tex(said.author),
         "bookrights": tex(said.license["rights"]),
+        "booklicense": r"\href{{{0}}}{{{0}}}".format(tex(said.license["url"])),
         "booknotice": tex(said.notice),
         "bookaccentcode": said.colors["print"]["accent"][1:].upper(),
     }

@@ -356,11 +356,16 @@ def of_edition(roadmap: Roadmap, track: str) -> list[Topic]:
 def course(roadmap: Roadmap, names: Sequence[str]) -> Roadmap:
     """The roadmap of a course: some topics in an order of their own.
 
-    What a topic needs and the course lacks is not among its needs here.
+    What a topic needs and the course lacks is not among its needs here, and
+    each is core to every track: its teacher has chosen it.
     """
     chosen = [roadmap.by_id[name] for name in names if name in roadmap.by_id]
     topics = [
-        replace(t, requires=tuple(x for x in t.requires if x in names))
+        replace(
+            t,
+            requires=tuple(x for x in t.requires if x in names),
+            tracks=dict.fromkeys(TRACKS, "core"),
+        )
         for t in chosen
     ]
     there = {topic.part for topic in topics}

@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 
 from check.places import printed, told_in
+from press.identity import identity
 from press.plan import checks
 from press.records import read
 from press.roadmap import Topic
@@ -152,6 +153,7 @@ def render(plan: Plan, folder: Path, wishes: Wishes) -> None:
     library = [v for k, v in sources.items() if k.startswith(PROJECT)]
     facts = {
         "plan": plan,
+        "book": identity().title,
         "name": wishes.name,
         "project": project_name(wishes.name),
         "author": json.dumps(wishes.author, ensure_ascii=False),
@@ -208,6 +210,11 @@ def known_marks(topics: Sequence[Topic]) -> dict[str, Any]:
     known = read(ROOT / "records" / "mistakes.json")["data"]
     found = {}
     for topic in topics:
+        if topic.id not in known:
+            raise ScaffoldError(
+                f"records/mistakes.json does not know {topic.id}: run "
+                "python -m records mistakes"
+            )
         part = known[topic.id]
         marks = {
             bug: {"marks": way["marks"]}

@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
+from press.identity import book_roadmap
 from press.plan import Phase, PlanError, day, phases, plan_text, sittings
-from press.roadmap import Topic, load
+from press.roadmap import Topic
 
 HERE = Path(__file__).parent
 BYTES_PER_TOKEN = 4.0  # of English, with some thousand byte pairs
@@ -145,13 +146,14 @@ class Plan:
     @cached_property
     def topics(self) -> tuple[Topic, ...]:
         """The track's topics, in reading order."""
-        topics = load().topics
+        topics = book_roadmap().topics
         return tuple(t for t in topics if t.tracks[self.track] != "skim")
 
     @cached_property
     def phases(self) -> list[Phase]:
         """The milestones, with what is core to the track on the way there."""
-        return phases(load(), self.track, float(tracks()[self.track]["hours"]))
+        hours = float(tracks()[self.track]["hours"])
+        return phases(book_roadmap(), self.track, hours)
 
     @cached_property
     def weeks(self) -> list[Week]:
@@ -168,7 +170,7 @@ class Plan:
             found.append(
                 Week(
                     number,
-                    tuple(load().by_id[name] for name in new),
+                    tuple(book_roadmap().by_id[name] for name in new),
                     sum(s.minutes for s in evenings),
                     tuple(p for p in self.phases if p.last.week == number),
                 )

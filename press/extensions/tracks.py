@@ -160,7 +160,7 @@ def elsewhere(
     if kind == "term":
         return nodes.inline("", content.astext())
     sends = "equationnote" not in node.parent["classes"]  # see drop_notes
-    if app.config.book_track and sends:
+    if app.config.book_track and not app.config.book_course and sends:
         LOG.warning(
             "the %ss' edition lacks %s, to which this sends its readers: put "
             "the place in brackets, or mark the passage (see press/tracks.py)",

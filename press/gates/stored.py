@@ -1,4 +1,6 @@
-"""The gate on records: each is sealed, and made by a script that is there."""
+"""The gate on records: each is sealed, made by a script, and of all topics."""
+
+from collections.abc import Iterator
 
 from press import records
 from press.gates.book import Book
@@ -31,4 +33,23 @@ def sealed(book: Book) -> list[str]:
             problems.append(f"{path}: it is the record of {record.get('name')}")
     for name in sorted(makers - set(found)):
         problems.append(f"records/{name}.json is missing")
-    return problems
+    return [*problems, *unknown(book)]
+
+
+def unknown(book: Book) -> Iterator[str]:
+    """Topics that a record of all topics does not have: a new one, mostly."""
+    for name in ("mistakes", "apart"):
+        path = f"records/{name}.json"
+        if path not in book.files("records", suffix=".json"):
+            continue  # said already
+        try:
+            data = records.parse(book.read(path), path)["data"]
+        except (records.RecordError, UnicodeDecodeError):
+            continue
+        known = data if name == "mistakes" else data["topics"]
+        for topic in book.roadmap.topics:
+            if topic.id not in known:
+                yield (
+                    f"{path}: {topic.id} is missing; run python -m records "
+                    f"{name}"
+                )

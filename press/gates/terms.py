@@ -34,6 +34,7 @@ from press.gates.prose import sentences
 from press.roadmap import TRACKS, contents
 from press.tracks import blank
 
+FIRST = "book/index.md"
 GLOSSARY = "book/appendix/glossary.md"
 NOTATION = "book/appendix/notation.md"
 EXCEPTIONS = Path(__file__).parent / "terms.yml"
@@ -328,7 +329,9 @@ def happenings(page: Page, words: Words) -> tuple[Event, ...]:
     ]
     events: list[Event] = []
     for number, passage in enumerate(page.passages):
-        if passage.kind != "alt" and not any(passage.line in t for t in tests):
+        title = page.name == FIRST and number == 0  # of the book, from book.yml
+        alt = passage.kind == "alt"
+        if not (title or alt or any(passage.line in t for t in tests)):
             events += passing(number, passage, words)
     order = ("link", "intro", "use")
     return tuple(sorted(events, key=lambda e: (e.place, order.index(e.kind))))

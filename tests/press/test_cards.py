@@ -21,6 +21,7 @@ from press.effort import Running
 from press.extensions import roadmap_figure
 from press.extensions.roadmap_figure import SVG, XLINK, dot, draw, spoken
 from press.heights import shares
+from press.identity import book_roadmap
 from press.records import seal
 from press.roadmap import load
 from press.sources import find
@@ -133,7 +134,7 @@ def boxes(svg: str) -> list[Any]:
 def test_the_boxes_are_links_with_names_in_reading_order() -> None:
     source = re.sub(r'ref="(\w+)"', r'URL="#\1"', draw(""))
     svg = spoken(dot(source, "svg").decode(), "A & B")
-    topics = load().topics
+    topics = book_roadmap().topics
     assert [a.get("aria-label") for a in boxes(svg)] == [
         t.title for t in topics
     ]

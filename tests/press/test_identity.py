@@ -54,6 +54,17 @@ def fork(data: dict[str, Any]) -> None:
 # --- this book ---------------------------------------------------------------
 
 
+def author(cited: dict[str, str]) -> str:
+    """A name in CITATION.cff: of a group, or of a person in its parts."""
+    parts = (cited.get("given-names", ""), cited.get("family-names", ""))
+    return cited.get("name") or " ".join(filter(None, parts))
+
+
+def test_a_person_may_be_cited_by_given_and_family_names() -> None:
+    assert author({"name": "The authors"}) == "The authors"
+    assert author({"family-names": "Bee", "given-names": "Ada"}) == "Ada Bee"
+
+
 def test_the_title_is_the_same_wherever_it_stands() -> None:
     said = identity()
     for name in ("README.md", "book/index.md"):
@@ -62,8 +73,8 @@ def test_the_title_is_the_same_wherever_it_stands() -> None:
     text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     cited = yaml.safe_load(text)
     assert cited["title"] == said.title
-    assert [x["name"] for x in cited["authors"]] == list(said.authors)
-    assert bool(said.notice) == ((said.title, [*said.authors]) != ORIGIN)
+    assert [author(x) for x in cited["authors"]] == list(said.authors)
+    assert said.notice or (said.title, [*said.authors]) == ORIGIN
 
 
 def test_the_configuration_says_what_the_book_says(
@@ -79,6 +90,7 @@ def test_the_configuration_says_what_the_book_says(
     foot = settings["html_theme_options"]["extra_footer"]
     assert "Adapted from A Large Language Model from Scratch by " in foot
     assert "@LICENSE@" not in foot
+    assert 'licenses/by/4.0/" rel="license">Text and figures CC' in foot
     style = (tmp_path / "static" / "accent.css").read_text("utf-8")
     assert "--pst-color-primary: #8a1c4a" in style
 
@@ -93,6 +105,7 @@ def test_tex_prints_a_title_as_it_is() -> None:
     text = edition_tex(build.edition(), said)
     assert r"\newcommand{\bookcoverlines}{Attention\\\& Co}" in text
     assert r"\newcommand{\bookaccentcode}{8A1C4A}" in text
+    assert r"\newcommand{\booklicense}{\href{https://creativecom" in text
     assert tex(r"50 % of \x") == r"50 \% of \textbackslash{}x"
 
 

@@ -18,6 +18,7 @@ from press import estimates, plan
 from press.effort import effort
 from press.estimates import Run
 from press.ical import Event, calendar, escaped, folded
+from press.identity import book_roadmap
 from press.plan import (
     core,
     evenings,
@@ -233,7 +234,7 @@ def test_the_calendar_says_what_the_plan_says(track: str) -> None:
     text = plan_text(track, START, 6)
     assert text == plan_text(track, START, 6)
     events = read(text.encode())
-    planned = sittings(core(load(), track), track, 6)
+    planned = sittings(core(book_roadmap(), track), track, 6)
     timed = [event for event in events if "T" in event["DTSTART"]]
     assert len(timed) == len(planned)
     for event, sitting in zip(timed, planned):

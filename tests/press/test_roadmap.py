@@ -7,6 +7,7 @@ import pytest
 
 from press import roadmap
 from press.extensions import roadmap_figure
+from press.identity import book_roadmap
 from press.roadmap import RoadmapError, contents, load
 
 GOOD = roadmap.ROADMAP.read_text(encoding="utf-8")
@@ -150,6 +151,7 @@ def test_the_colors_of_the_roadmap_are_told() -> None:
     book = load()
     told = roadmap_figure.key(book.topics)
     assert [title for title, *_ in told] == list(book.parts.values())
+    told = roadmap_figure.key(book_roadmap().topics)
     graph = roadmap_figure.draw("")
     for _, fill, edge in told:
         assert f'fillcolor="{fill}", color="{edge}"' in graph
