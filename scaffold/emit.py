@@ -125,13 +125,15 @@ def copies(plan: Plan) -> dict[str, Path]:
         for path in sorted((ROOT / folder).glob("*.*")):
             found[path.relative_to(ROOT).as_posix()] = path
             starts += [path] if path.suffix == ".py" else []
-    for path in library_files(starts):
+    library = library_files(starts)
+    for path in library:
         inside = path.relative_to(SOURCES)
         found[inside.as_posix()] = path
         found[f"check/reference/{inside.as_posix()}"] = path
-        tests = f"tests/{inside.parent.name}/test_{inside.name}"
-        if (ROOT / tests).exists():  # those of helpers from other tracks too
-            found[tests] = ROOT / tests
+        tests = ROOT / "tests" / inside.parent.name / f"test_{inside.name}"
+        if tests.exists() and {*library_files([tests])} <= {*library}:
+            # those of helpers from other tracks too, if they can run
+            found[tests.relative_to(ROOT).as_posix()] = tests
     for place in {(ROOT / name).parent for name in found if "test_" in name}:
         for path in (place / "conftest.py", place / "__init__.py"):
             if path.exists():  # what the folder's tests share

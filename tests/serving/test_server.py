@@ -834,7 +834,8 @@ def test_a_text_without_numbers_is_an_error_of_its_own() -> None:
         status, answer = found.post(prompt=["a", "b!"])
         assert (status, answer["error"]["type"]) == (500, "server_error")
         assert "no numbers" in answer["error"]["message"]
-        assert found.post(prompt="a")[0] == 200
+        # one token: a longer text may come upon "!" by chance
+        assert found.post(prompt="a", max_tokens=1)[0] == 200
         assert found.ask("GET", "/health")[0] == 200
 
 
