@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from check.places import LIBRARY, Site
+from press.roadmap import load
 from scaffold.emit import entry, known_marks
 from scaffold.plan import Plan
 
@@ -19,6 +20,14 @@ def no_printed_book() -> Iterator[None]:
     """Messages name no page, whether the PDF has been made here or not."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("check.places.PAGES", "_build/never-made.json")
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def whole_book() -> Iterator[None]:
+    """Repositories have all topics of a track, whatever a course leaves out."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scaffold.plan.book_roadmap", load)
         yield
 
 

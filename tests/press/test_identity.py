@@ -123,7 +123,7 @@ WRONG: list[tuple[Change, str]] = [
     (lambda d: d.update(subtitle=" x"), r"book.yml:\d+: subtitle: "),
     (lambda d: d.update(cover=["Another"]), "cover are not the title"),
     (
-        lambda d: d.update(title="B", cover=["B"]),
+        lambda d: d.update(title="B", cover=["B"], adapted=""),
         "CC BY 4.0, asks that changes be indicated",
     ),
     (lambda d: d.update(icon="gone.svg"), "no file gone.svg"),
