@@ -1,8 +1,10 @@
 """What a book says of itself stands in book.yml; and a fork is another one."""
 
+import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
@@ -264,3 +266,65 @@ def test_a_course_is_an_ebook_and_a_pdf_as_well(built: Path) -> None:
     ).stdout
     assert re.search(r"^Title: +Attention & Co$", said, re.M)
     assert re.search(r"^Author: +Ada Bee, Cy Dee$", said, re.M)
+
+
+def entitled(folder: Path) -> None:
+    """What people read first bears the fork's title and authors, too."""
+    for name in ("README.md", "book/index.md"):
+        path = folder / name
+        _, rest = path.read_text(encoding="utf-8").split("\n", 1)
+        path.write_text(f"# Attention & Co\n{rest}", encoding="utf-8")
+    path = folder / "CITATION.cff"
+    cited = yaml.safe_load(path.read_text(encoding="utf-8"))
+    cited["title"] = "Attention & Co"
+    cited["authors"] = [
+        {"given-names": "Ada", "family-names": "Bee"},
+        {"name": "Cy Dee"},
+    ]
+    path.write_text(yaml.safe_dump(cited, sort_keys=False), encoding="utf-8")
+
+
+def done(folder: Path, *words: str) -> str:
+    """What a command of the fork's Python prints; it has to succeed."""
+    python = next(folder.glob(".venv/bin/python"), Path(sys.executable))
+    result = subprocess.run(
+        [str(python), "-m", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr
+    return result.stdout
+
+
+@pytest.mark.judge
+def test_a_course_keeps_the_gates_and_passes_the_tests(built: Path) -> None:
+    folder = built.parent
+    entitled(folder)
+    done(folder, "press.gates")
+    folders = ("press", "check", "scaffold")
+    said = done(folder, "pytest", "-q", *(f"tests/{x}" for x in folders))
+    assert " passed" in said or "[100%]" in said
+
+
+@pytest.mark.judge
+def test_a_repository_of_a_course_has_its_topics_and_all_they_need(
+    built: Path, tmp_path: Path
+) -> None:
+    folder = built.parent
+    for track in ("beginner", "practitioner"):
+        out = tmp_path / track
+        done(folder, "scaffold", "--track", track, "--out", str(out))
+        topics = json.loads((out / "check" / "topics.json").read_text())
+        assert [topic["id"] for topic in topics["topics"]] == COURSE
+        assert "*Attention & Co*" in (out / "README.md").read_text()
+        (out / ".venv").symlink_to(folder / ".venv")
+        done(out, "pytest", "--collect-only", "-q")  # every import is there
+
+
+@pytest.mark.judge
+def test_a_course_has_an_edition_for_a_track(built: Path) -> None:
+    """What the course leaves out, the edition may lack without a word."""
+    done(built.parent, "press.build", "pdf", "--track", "beginner")
+    assert (built / "book-beginner.pdf").is_file()
