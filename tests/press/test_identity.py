@@ -208,12 +208,29 @@ b.write_html(), b.write_epub(), b.write_pdf()
 """
 
 
+def entitled(folder: Path) -> None:
+    """What people read first bears the fork's title and authors, too."""
+    for name in ("README.md", "book/index.md"):
+        path = folder / name
+        _, rest = path.read_text(encoding="utf-8").split("\n", 1)
+        path.write_text(f"# Attention & Co\n{rest}", encoding="utf-8")
+    path = folder / "CITATION.cff"
+    cited = yaml.safe_load(path.read_text(encoding="utf-8"))
+    cited["title"] = "Attention & Co"
+    cited["authors"] = [
+        {"given-names": "Ada", "family-names": "Bee"},
+        {"name": "Cy Dee"},
+    ]
+    path.write_text(yaml.safe_dump(cited, sort_keys=False), encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A course as a teacher makes it: clone, change one file, build."""
     folder = tmp_path_factory.mktemp("course") / "course"
     python = clone(folder)
     (folder / "book.yml").write_text(written(fork), encoding="utf-8")
+    entitled(folder)
     shutil.copytree(ROOT / "_build" / "runs", folder / "_build" / "runs")
     for name in ("cache", "checks"):  # shorter with them, and else the same
         if (source := ROOT / "_build" / name).exists():
@@ -268,22 +285,6 @@ def test_a_course_is_an_ebook_and_a_pdf_as_well(built: Path) -> None:
     assert re.search(r"^Author: +Ada Bee, Cy Dee$", said, re.M)
 
 
-def entitled(folder: Path) -> None:
-    """What people read first bears the fork's title and authors, too."""
-    for name in ("README.md", "book/index.md"):
-        path = folder / name
-        _, rest = path.read_text(encoding="utf-8").split("\n", 1)
-        path.write_text(f"# Attention & Co\n{rest}", encoding="utf-8")
-    path = folder / "CITATION.cff"
-    cited = yaml.safe_load(path.read_text(encoding="utf-8"))
-    cited["title"] = "Attention & Co"
-    cited["authors"] = [
-        {"given-names": "Ada", "family-names": "Bee"},
-        {"name": "Cy Dee"},
-    ]
-    path.write_text(yaml.safe_dump(cited, sort_keys=False), encoding="utf-8")
-
-
 def done(folder: Path, *words: str) -> str:
     """What a command of the fork's Python prints; it has to succeed."""
     python = next(folder.glob(".venv/bin/python"), Path(sys.executable))
@@ -301,7 +302,6 @@ def done(folder: Path, *words: str) -> str:
 @pytest.mark.judge
 def test_a_course_keeps_the_gates_and_passes_the_tests(built: Path) -> None:
     folder = built.parent
-    entitled(folder)
     done(folder, "press.gates")
     folders = ("press", "check", "scaffold")
     said = done(folder, "pytest", "-q", *(f"tests/{x}" for x in folders))

@@ -322,6 +322,7 @@ def test_a_build_in_a_clone_says_why_it_failed(
 
     def clone(place: Path) -> Path:
         (place / "press").mkdir(parents=True)
+        (place / "press" / "__init__.py").touch()  # and no other press
         shutil.copy(ROOT / "_config.yml", place)
         (place / "press" / "build.py").write_text(
             "import os, sys, yaml\n"
