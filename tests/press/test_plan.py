@@ -304,8 +304,11 @@ def test_another_start_moves_the_same_events() -> None:
 
 
 def test_the_command_writes_a_calendar_and_says_when(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(plan, "book_roadmap", load)
     out = tmp_path / "deep" / "plan.ics"
     words = ["--track", "beginner", "--start", "2026-12-01"]
     assert main([*words, "--hours", "6", "--out", str(out)]) == 0
