@@ -131,7 +131,7 @@ def copies(plan: Plan) -> dict[str, Path]:
         found[inside.as_posix()] = path
         found[f"check/reference/{inside.as_posix()}"] = path
         tests = ROOT / "tests" / inside.parent.name / f"test_{inside.name}"
-        if tests.exists() and {*library_files([tests])} <= {*library}:
+        if tests.exists() and {*imports_of(tests)} <= {*library}:
             # those of helpers from other tracks too, if they can run
             found[tests.relative_to(ROOT).as_posix()] = tests
     for place in {(ROOT / name).parent for name in found if "test_" in name}:

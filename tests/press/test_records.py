@@ -1,7 +1,7 @@
 """Records are sealed: a change anywhere in one is noticed."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +108,22 @@ def test_a_record_that_is_no_text(tmp_path: Path) -> None:
 def test_a_record_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="python -m records some"):
         records.read(tmp_path / "some.json")
+
+
+@pytest.mark.parametrize("name", ["mistakes", "apart"])
+def test_a_topic_that_a_record_lacks_is_named(
+    name: str, plant: Callable[..., list[str]]
+) -> None:
+    """As a new topic does, before its mistakes are measured."""
+
+    def forget(text: str) -> str:
+        record = json.loads(text)
+        data = record["data"]
+        del (data if name == "mistakes" else data["topics"])["bpe"]
+        del record["sha256"]
+        return json.dumps(records.seal(record))
+
+    [problem] = plant("records", f"records/{name}.json", forget)
+    assert problem == (
+        f"records/{name}.json: bpe is missing; run python -m records {name}"
+    )

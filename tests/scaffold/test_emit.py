@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -20,12 +21,13 @@ from press.plan import SLIVER, plan_text
 from press.records import read
 from press.roadmap import load
 from scaffold.__main__ import main
-from scaffold.emit import copies, emit
+from scaffold.emit import copies, emit, known_marks
 from scaffold.holes import INIT, body, chosen, fill
 from scaffold.needs import requirements
 from scaffold.plan import (
     CombinationError,
     Plan,
+    ScaffoldError,
     budgets,
     parameters,
     tracks,
@@ -616,3 +618,9 @@ def test_the_data_of_a_module_goes_along() -> None:
     parts = copies(Plan("researcher", "cpu"))
     for kind in ("js", "html", "css"):
         assert f"scratchlm/serving/browser.{kind}" in parts
+
+
+def test_a_topic_that_the_record_of_mistakes_lacks_is_named() -> None:
+    topic = replace(load().topics[0], id="new_one")
+    with pytest.raises(ScaffoldError, match="not know new_one: run python -m"):
+        known_marks([topic])
