@@ -78,6 +78,9 @@ SHELLS_OWN = re.compile(
     r"SCRATCHLM_|PYTHONOPTIMIZE$|PYTHONSTARTUP$|PYTEST_|FORCE_COLOR$|LINES$"
 )
 SHOWN_TESTS = [*PACKAGES, "solutions", "cli", "compliance"]
+# Tests run one thread each (`tests/conftest.py`), and the programs that they
+# start do, too: the runner uses the cores.
+TESTING = {**SHARING, "OMP_NUM_THREADS": "1"}
 
 
 class BuildError(RuntimeError):
@@ -292,7 +295,7 @@ def measure_coverage() -> str:
     command += ["--cov=scratchlm", "--cov=solutions"]
     command += ["--cov=compliance", "--cov-report="]
     command += ["-p", "no:cacheprovider"]
-    log = run("tests", command, more=SHARING)
+    log = run("tests", command, more=TESTING)
     report = BUILD / "coverage-raw.json"
     python = [sys.executable, "-m", "coverage"]
     run("coverage", [*python, "json", "-o", str(report)])
@@ -306,7 +309,7 @@ def run_other_tests() -> None:
     """The rest of the suite; what stands here was not measured for coverage."""
     measured = [f"--ignore=tests/{name}" for name in SHOWN_TESTS]
     command = [sys.executable, "-m", "pytest", "-n", "auto", *measured]
-    shared = {**os.environ, **SHARING}
+    shared = {**os.environ, **TESTING}
     done = subprocess.run(command, cwd=ROOT, env=shared, check=False)
     if done.returncode:
         raise BuildError("tests failed (see above)")

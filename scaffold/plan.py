@@ -3,7 +3,7 @@
 import math
 import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,14 @@ class CombinationError(ScaffoldError):
 
 
 def read_yaml(name: str) -> dict[str, Any]:
-    """A YAML file of this folder."""
-    data = yaml.safe_load((HERE / name).read_text(encoding="utf-8"))
+    """A YAML file of this folder, to be looked at and not changed."""
+    return parsed((HERE / name).read_text(encoding="utf-8"))
+
+
+@lru_cache
+def parsed(text: str) -> dict[str, Any]:
+    """What a YAML text says; one that has been read is not read again."""
+    data = yaml.safe_load(text)
     assert isinstance(data, dict)
     return data
 

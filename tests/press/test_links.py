@@ -31,7 +31,7 @@ def host() -> Iterator[str]:
     """The address of a host on this machine."""
     Host.asked = []
     server = HTTPServer(("127.0.0.1", 0), Host)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

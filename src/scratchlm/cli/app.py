@@ -10,6 +10,7 @@ import contextlib
 import importlib.util
 import os
 import sys
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -60,16 +61,21 @@ def purpose(entry: HelpEntry) -> Any:
     return render(entry.copy(required=False, default=None))
 
 
+@lru_cache
+def parsed(module: str) -> ast.Module:
+    """A module's text as a tree, once for all commands in it."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+
+
 def teaching(module: str, name: str) -> dict[str, str]:
     """A function's help and its example, without importing the module.
 
     Both are in its docstring: what comes before "Example:", and the rest.
     """
-    spec = importlib.util.find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    for node in tree.body:
+    for node in parsed(module).body:
         if isinstance(node, ast.FunctionDef) and node.name == name:
             text = ast.get_docstring(node) or ""
             before, _, after = text.partition("\n\nExample:")
