@@ -57,18 +57,24 @@ ACCESS = {
 }
 
 
-def mathml(match: re.Match[str]) -> str:
-    """A formula as MathML; raises where it cannot be written so."""
-    before, inline, opening, block = match.groups()
-    text = html.unescape(inline or block).strip()
+def as_mathml(text: str, display: str) -> str:
+    """LaTeX's formula as MathML; ValueError where it cannot be written so."""
     for name, meaning in MACROS.items():
         text = re.sub(rf"\\{name}(?![A-Za-z])", meaning, text)
-    written = convert(text, display="inline" if inline else "block")
+    written = convert(text, display=display)
     if found := re.search(r"\\[A-Za-z]+|&(?![#\w])", written):
         raise ValueError(f"{found[0]} of ${text}$ cannot be written as MathML")
     if found := re.search(r"<mn>[^<]*[A-Za-z][^<]*</mn>", written):
         raise ValueError(f"{found[0]} of ${text}$ is no number: part them")
-    return (before or opening) + written
+    return written
+
+
+def mathml(match: re.Match[str]) -> str:
+    """What a page of the site says of a formula, with MathML in it."""
+    before, inline, opening, block = match.groups()
+    text = html.unescape(inline or block).strip()
+    display = "inline" if inline else "block"
+    return (before or opening) + as_mathml(text, display)
 
 
 def finish_page(text: str, place: str, names: set[str], foot: str) -> str:

@@ -31,6 +31,7 @@ SIGNS = {
     "/": "divided by",
     "*": "star",
     "!": "factorial",
+    "#": "the number of",
     "%": "percent",
     ";": "semicolon",
     "∑": "the sum",

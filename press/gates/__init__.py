@@ -48,6 +48,7 @@ GATES: dict[str, Callable[[Book], list[str]]] = {
     "numbers": prose.numbers,
     "claims": claims.claims,
     "equations": equations.equations,
+    "aloud": equations.aloud,
     "examples": claims.examples,
     "words": prose.words,
     "glyphs": prose.glyphs,

@@ -1,7 +1,13 @@
-"""The gate on equations: each names the line that computes it."""
+"""The gates on formulas: a line that computes each, and words for each."""
 
+from collections.abc import Iterator
+
+from lxml import etree
+
+from press import epub, speech
 from press.equations import LABELLED, TABLE, Line, names_in, parse
 from press.gates.book import Book
+from press.gates.pages import Page
 
 CHAPTERS = "book/model/"
 TEST = "tests/press/test_equations.py"
@@ -46,3 +52,27 @@ def wrong(line: Line, listings: set[str]) -> str:
     if line.symbol not in listings:
         return f"{TABLE}: {line.equation}: no named listing of {line.symbol}"
     return ""
+
+
+def formulas(page: Page) -> Iterator[tuple[int, str]]:
+    """The formulas of a page, each with its line; rows as Sphinx sets them."""
+    for passage in page.passages:
+        for piece in passage.pieces:
+            if piece.kind == "math":
+                text = piece.text.strip()
+                if r"\\" in text:
+                    text = rf"\begin{{split}}{text}\end{{split}}"
+                yield piece.line, text
+
+
+def aloud(book: Book) -> list[str]:
+    """Each formula can be read aloud: it is MathML, and has its words."""
+    problems = []
+    for name, page in book.pages.items():
+        for line, text in formulas(page):
+            try:
+                written = epub.as_mathml(text, "block")
+                speech.reading(etree.fromstring(written))
+            except ValueError as error:
+                problems.append(f"{name}:{line}: {error}")
+    return problems

@@ -77,3 +77,26 @@ def test_lines_and_labels_are_found_not_written() -> None:
     text = equations.find(mean.symbol).text.splitlines()
     assert text[mean.number() - 1].strip().startswith(mean.code)
     assert equations.parse("") == {}
+
+
+@pytest.mark.parametrize(
+    ("formula", "message"),
+    [
+        ("$a \\S b$", "(section sign) has no word in press/speech.py"),
+        ("$$a \\\\ b \\S c$$", "(section sign) has no word"),
+        ("$x = \\unknown{y}$", "\\unknown of $x = \\unknown{y}$ cannot be"),
+        ("$\\sqrt{2cm}$", "is no number: part them"),
+    ],
+)
+def test_a_formula_that_cannot_be_read_aloud_is_caught(
+    formula: str, message: str, plant: Plant
+) -> None:
+    found = plant("aloud", PAGE, more(formula))
+    assert len(found) == 1
+    assert found[0].startswith(f"{PAGE}:")
+    assert message in found[0]
+
+
+def test_every_kind_of_formula_is_read_aloud(plant: Plant) -> None:
+    rows = "$$ a &= b \\\\ &= c $$"
+    assert plant("aloud", PAGE, more(f"$\\#(x)$\n\n{rows}")) == []

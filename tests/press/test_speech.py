@@ -30,6 +30,7 @@ HEARD = {
     "\\hat{m}_t": "m hat sub t",
     "p(y \\mid x)": "p open parenthesis y given x close parenthesis",
     "\\lambda \\le \\beta_1": "lambda is at most beta sub 1",
+    "\\#(x)": "the number of open parenthesis x close parenthesis",
     "f(a, b)": "f open parenthesis a, b close parenthesis",
 }
 
