@@ -112,7 +112,8 @@ def refusal(folder: Path) -> str:
         return ""
     if not folder.is_dir():
         return f"VENV={folder} is a file; name a folder that does not exist."
-    if not any(path.is_file() for path in folder.rglob("*")):
+    inside = folder.rglob("*")
+    if all(path.is_dir() and not path.is_symlink() for path in inside):
         return ""
     if not (folder / "pyvenv.cfg").exists():
         return (

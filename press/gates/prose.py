@@ -97,7 +97,8 @@ SHARE = re.compile(
     rf"|(?:{'|'.join(SMALL)}) out of (?:{'|'.join(SMALL)})"
     rf"|(?:{'|'.join(SMALL)}) (?:out )?of (?:the|its|our|these|those|all) "
     rf"(?:{'|'.join(SMALL)})"
-    r")\b",
+    r")\b"
+    r"|(?<![\w./])\d+/\d+(?:,\d{3})*(?![\w/]|\.\w)|\d*[¼½¾⅐-⅞]",
     re.I,
 )
 YEAR = re.compile(r"(?:in|since|of|by|until|from|before|after|\() ?$", re.I)

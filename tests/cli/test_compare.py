@@ -30,6 +30,13 @@ LOG = [
 ]
 
 
+def keep_log(run: Path, text: str) -> None:
+    """Give a run another log, under its seal."""
+    log = run / "log.jsonl"
+    log.write_text(text)
+    write_seal(run, {**read_seal(run), "log.jsonl": entry(log, grows=True)})
+
+
 @pytest.fixture
 def other(run: Path) -> Path:
     """A run that differs in its rate and is better."""
@@ -40,7 +47,7 @@ def other(run: Path) -> Path:
     config = entry(Path("other/config.json"))
     write_seal(Path("other"), {**read_seal(run), "config.json": config})
     lines = "".join(json.dumps(line) + "\n" for line in LOG)
-    Path("other/log.jsonl").write_text(lines)
+    keep_log(Path("other"), lines)
     return Path("other")
 
 
@@ -70,7 +77,7 @@ def test_what_runs_became_is_compared(
     found["data"]["resolved"] = {"precision": [before, "bfloat16"]}
     write_json(other / "config.json", found)
     config = entry(other / "config.json")
-    write_seal(other, {**read_seal(run), "config.json": config})
+    write_seal(other, {**read_seal(other), "config.json": config})
     assert main(["compare", str(run), "other"]) == 0
     words = capsys.readouterr().out.split("what differs:")[1].split()
     at = words.index("precision")
@@ -92,7 +99,7 @@ def test_what_cannot_be(run: Path, fails: Fails) -> None:
     assert "end it in .svg" in fails(["compare", str(run), "--svg", "x.png"])
     assert "nowhere holds no run" in fails(["compare", str(run), "nowhere"])
     shutil.copytree(run, "young")
-    Path("young/log.jsonl").write_text("")
+    keep_log(Path("young"), "")
     assert "young has no step yet" in fails(["compare", "young"])
     assert not fails(["compare", "young"]).count("Traceback")
 
@@ -100,7 +107,7 @@ def test_what_cannot_be(run: Path, fails: Fails) -> None:
 def test_a_run_that_was_not_judged_yet(
     other: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("other/log.jsonl").write_text(json.dumps(LOG[0]) + "\n")
+    keep_log(other, json.dumps(LOG[0]) + "\n")
     assert main(["compare", "other"]) == 0
     assert "\nother      1\n" in capsys.readouterr().out
 
@@ -154,7 +161,7 @@ def test_a_loss_that_is_no_number_does_not_stop_the_others(
 ) -> None:
     lines = [*LOG, {**LOG[-1], "step": 4, "validation_loss": math.nan}]
     text = "".join(json.dumps(line) + "\n" for line in lines)
-    Path("other/log.jsonl").write_text(text)
+    keep_log(other, text)
     assert main(["compare", "other", "--svg", "x.svg"]) == 0
     assert "4.5000" in capsys.readouterr().out
 
@@ -166,7 +173,7 @@ def test_a_log_that_somebody_changed(
     line: str, other: Path, fails: Fails
 ) -> None:
     text = json.dumps(LOG[0]) + "\n"
-    Path("other/log.jsonl").write_text(f"{text}{line}\n{text}")
+    keep_log(other, f"{text}{line}\n{text}")
     assert "other/log.jsonl:2 is damaged" in fails(["compare", "other"])
 
 
@@ -186,3 +193,23 @@ def test_a_picture_as_a_file() -> None:
     assert "<dc:date>" not in one
     texts = re.findall(r">([^<>]+)</text>", one)
     assert {"step", "nats per token", "a", "b"} <= set(texts)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_log_that_was_cut_is_refused(
+    share: float, run: Path, fails: Fails
+) -> None:
+    shutil.copytree(run, "cut")
+    log, sealed = Path("cut/log.jsonl"), read_seal(run)["log.jsonl"]
+    left = int(share * (sealed["size"] - 1))
+    log.write_bytes(log.read_bytes()[:left])
+    assert "cut/log.jsonl" in fails(["compare", str(run), "cut"])
+
+
+def test_a_log_that_has_grown_since_its_seal_is_shown(
+    other: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path("other/log.jsonl").open("a") as log:
+        log.write(json.dumps({**LOG[-1], "step": 4}) + "\n")
+    assert main(["compare", "other"]) == 0
+    assert "\nother      4" in capsys.readouterr().out

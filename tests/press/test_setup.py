@@ -234,8 +234,16 @@ def test_what_is_not_ours_is_refused(tmp_path: Path) -> None:
     (tmp_path / "letters" / "mother.txt").touch()
     (tmp_path / "file").touch()
     foreign = environment(tmp_path / "foreign")
+    for name, target in (("away", tmp_path / "letters"), ("gone", "nowhere")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "link").symlink_to(target)
+    (tmp_path / "pipes").mkdir()
+    os.mkfifo(tmp_path / "pipes" / "pipe")
     for folder, why in (
         (tmp_path / "letters", "other things than a Python environment"),
+        (tmp_path / "away", "other things than a Python environment"),
+        (tmp_path / "gone", "other things than a Python environment"),
+        (tmp_path / "pipes", "other things than a Python environment"),
         (tmp_path / "file", "is a file"),
         (foreign, "was not made here"),
     ):

@@ -317,6 +317,7 @@ def test_tokens_of_other_numbers_get_ours(name: str, tmp_path: Path) -> None:
             weights[key] = weights[key][:V]
     data = json.loads((folder / TOKENS).read_text())
     data["added_tokens"][0]["id"] = V + 9
+    data["model"]["vocab"][data["added_tokens"][0]["content"]] = V + 9
     (folder / TOKENS).write_text(json.dumps(data))
     with pytest.raises(FileError, match=f"token {V + 9} has no row"):
         import_folder(folder)
@@ -335,7 +336,9 @@ def test_habits_of_a_tokenizer_are_told(tmp_path: Path) -> None:
         "processors": [{"type": "ByteLevel"}, template],
     }
     data["normalizer"] = {"type": "NFC"}
-    data["added_tokens"][0]["content"] = "<|end_of_text|>"
+    vocab, end = data["model"]["vocab"], data["added_tokens"][0]
+    vocab["<|end_of_text|>"] = vocab.pop(end["content"])
+    end["content"] = "<|end_of_text|>"
     more = {**data["added_tokens"][0], "id": V, "content": "<|begin|>"}
     data["added_tokens"].append(more)
     (folder / TOKENS).write_text(json.dumps(data))

@@ -1170,6 +1170,16 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+def test_a_file_named_like_a_note_is_refused(tmp_path: Path) -> None:
+    """It would be overwritten by the note on a file of the shorter name."""
+    (tmp_path / "away").mkdir()
+    note = tmp_path / "away" / "z.txt.source.json"
+    note.write_text("mine", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"z\.txt\.source\.json is named like"):
+        get(note, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
 def test_get_an_address(server: str, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "data"
     path = get(f"{server}/plain/text.bin?raw=1", folder, sha256=GOOD)

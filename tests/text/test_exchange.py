@@ -554,6 +554,38 @@ def test_added_tokens_are_the_same_or_refused(
     assert ids == theirs.encode(text, add_special_tokens=False).ids
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    tokens=st.lists(
+        st.tuples(
+            st.sampled_from(["QX", "XZ", "ZQ", "h", "e", END]),
+            st.one_of(
+                st.integers(-3, 5).map(lambda n: TOWN.vocab_size + n),
+                st.sampled_from([101, 104]),
+            ),
+        ),
+        max_size=4,
+        unique_by=lambda token: token[0],
+    )
+)
+def test_numbers_of_added_tokens_are_the_librarys_or_refused(
+    tokens: list[tuple[str, int]],
+) -> None:
+    """It overrules what the file says, and tells nobody."""
+    listed = [added(text, number, False) for text, number in tokens]
+    file = changed(added_tokens=listed)
+    theirs = tokenizers.Tokenizer.from_str(file)
+    used = [theirs.token_to_id(text) for text, _ in tokens]
+    if used != [number for _, number in tokens]:
+        with pytest.raises(ExchangeError, match="would use"):
+            from_tokenizers(file)
+        return
+    ours, numbers = from_tokenizers(file)
+    for text in ("helQXZ", "Zhe QXh", END):
+        ids = [numbers[i] for i in ours.encode(text, allowed_special="all")]
+        assert ids == theirs.encode(text, add_special_tokens=False).ids
+
+
 def test_merges_written_as_one_word_are_read_too() -> None:
     """Before 2024 the library wrote "a b" where it now writes ["a", "b"]."""
     data = json.loads(to_tokenizers(TOWN))

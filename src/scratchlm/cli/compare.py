@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from scratchlm.cli.errors import UserError
 from scratchlm.cli.plot import print_plot, save_plot
-from scratchlm.cli.runs import read_settings, taken
+from scratchlm.cli.runs import check_files, read_settings, taken
 from scratchlm.training.trainer import read_log
 
 Rows = list[tuple[str, ...]]
@@ -71,6 +71,7 @@ def compare(
         raise UserError(f"--svg {svg}: the picture is SVG; end it in .svg")
     for run in runs:
         read_settings(run)
+        check_files(run, "log.jsonl")
     logs = {str(run): read_log(run) for run in runs}
     if not all(logs.values()):
         empty = [name for name, log in logs.items() if not log]

@@ -1089,6 +1089,11 @@ def get(
     """
     wanted = look_up(str(what), sha256)
     target = folder / wanted.file
+    if target.name.endswith(BESIDE):
+        raise ValueError(
+            f"{target.name} is named like the note on a file's origin, and "
+            "would be overwritten by one; give it another name"
+        )
     if target.exists():
         check_present(target, wanted)
         return target

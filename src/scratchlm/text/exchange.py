@@ -141,12 +141,13 @@ def from_tokenizers(text: str) -> tuple[Tokenizer, list[int]]:
         check_equal(data)
         pattern = find_pattern(data.get("pre_tokenizer") or {})
         merges = read_merges(model["merges"])
+        vocab, letters = model["vocab"], map(to_letters, spell(merges))
+        numbers = [index(vocab[token]) for token in letters]
+        check_numbers(added, vocab)
         added = sorted(added, key=lambda token: token["id"])
         start = 256 + len(merges)
         special = {t["content"]: start + i for i, t in enumerate(added)}
         tokenizer = Tokenizer(merges, special, pattern)
-        vocab, letters = model["vocab"], map(to_letters, spell(merges))
-        numbers = [index(vocab[token]) for token in letters]
         numbers += [index(token["id"]) for token in added]
     except ExchangeError:
         raise
@@ -186,6 +187,26 @@ def check_equal(data: Mapping[str, Any]) -> None:
     found = [problem for problem, there in problems.items() if there]
     if found:
         raise ExchangeError("; ".join(found) + "; ours does none of this")
+
+
+def check_numbers(
+    added: Iterable[Mapping[str, Any]], vocab: Mapping[str, int]
+) -> None:
+    """Refuse numbers of added tokens that the other library does not use.
+
+    A token that is in the vocabulary keeps the number that it has there, any
+    other gets the next one, whatever the file says.
+    """
+    highest = len(vocab) - 1
+    for token in added:
+        text, number = token["content"], token["id"]
+        used = vocab.get(text, highest + 1)
+        if number != used:
+            raise ExchangeError(
+                f"its added token {text!r} has the number {number}, and the "
+                f"library that it is written for would use {used}"
+            )
+        highest = max(highest, used)
 
 
 def can_overlap(one: str, other: str) -> bool:
