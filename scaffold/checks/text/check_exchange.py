@@ -144,7 +144,8 @@ def check_added_tokens_that_may_meet_are_refused() -> None:
         ("x<|", True),  # ends as it begins
         ("text", True),  # lies in it
     ):
-        late = {**added, "content": content, "id": 300, "normalized": True}
+        late = {**added, "content": content, "normalized": True}
+        late["id"] = added["id"] + 1
         changed = json.dumps({**data, "added_tokens": [added, late]})
         what = f"{content} beside {END}, which is looked for before it"
         if meets:
