@@ -136,7 +136,9 @@ def makes_objects(tree: ast.Module, module: str) -> Iterator[tuple[int, str]]:
             yield call.lineno, f"{name} with allow_pickle"
     for node in ast.walk(tree):
         what = full_name(node, names)
-        if what in SEEN | RISKY.keys() and node not in judged:
+        if isinstance(node, ast.Subscript) and what in PICKLES:
+            yield node.lineno, f"imports {what}"
+        elif what in SEEN | RISKY.keys() and node not in judged:
             yield getattr(node, "lineno", 1), f"{what} is passed on"
 
 
@@ -167,6 +169,18 @@ def full_name(node: ast.AST, names: dict[str, str]) -> str:
         name = node.args[1] if len(node.args) > 1 else None
         if owner and isinstance(name, ast.Constant):
             return f"{owner}.{name.value!s}".removeprefix("builtins.")
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        return looked_up(ast.unparse(node.value), str(node.slice.value), names)
+    return ""
+
+
+def looked_up(table: str, key: str, names: dict[str, str]) -> str:
+    """What a key of a module's dictionary refers to, "" for other tables."""
+    if table == "sys.modules":
+        return key
+    if found := re.fullmatch(r"vars\((\w+)\)|(\w+)\.__dict__", table):
+        owner = found[1] or found[2]
+        return f"{names.get(owner, owner)}.{key}"
     return ""
 
 
@@ -196,6 +210,9 @@ def unless_told(call: ast.Call) -> str:
     """Why ``numpy.load`` may run code: its third argument says so."""
     told = ast.unparse(call.args[2]) if len(call.args) > 2 else "False"
     told = named(call, "allow_pickle", told)
+    unpacked = [word.value for word in call.keywords if word.arg is None]
+    if not all(isinstance(options, ast.Dict) for options in unpacked):
+        told = "options from elsewhere"
     return "" if told == "False" else "with allow_pickle"
 
 
