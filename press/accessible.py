@@ -8,6 +8,7 @@ is ``book.epub``, which has the whole book without scripts.
 """
 
 import logging
+import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -337,6 +338,8 @@ def finish(source: Path, goal: Path, edition: Edition) -> int:
         folder = Path(name)
         with zipfile.ZipFile(source) as packed:
             packed.extractall(folder)
+        # The date in each font, where WeasyPrint has fontTools cut it down.
+        os.environ.setdefault("SOURCE_DATE_EPOCH", str(edition.epoch))
         content = typeset(document(folder, edition), folder)
     partial = goal.with_name(f".{goal.name}")
     with pikepdf.open(BytesIO(content)) as pdf:

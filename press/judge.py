@@ -40,7 +40,16 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from press import browser, clicks, epub, keyboard, parity, records, web
+from press import (
+    browser,
+    clicks,
+    epub,
+    keyboard,
+    parity,
+    records,
+    system,
+    web,
+)
 from press.copies import clone
 from press.dependencies import BUILD
 from press.edition import VERDICTS, edition, git
@@ -372,8 +381,12 @@ def program(name: str, *command: str, **more: str) -> list[str]:
 
 def judge_tests(short: bool) -> list[str]:
     """all tests, those that take long too, properties on random examples"""
-    if importlib.util.find_spec("weasyprint") is None:  # not after an hour
-        raise Missing("weasyprint is not installed: make accessible brings it")
+    absent = system.missing_judges()  # asked now, and not after an hour
+    absent += [] if web.validator() else ["vnu"]
+    absent += [] if importlib.util.find_spec("weasyprint") else ["weasyprint"]
+    if absent:
+        names = ", ".join(absent)
+        raise Missing(f"not installed: {names}; make judge brings them")
     marked = ["-m", "judge or not judge", "--ignore=tests/scaffold"]
     random = {"HYPOTHESIS_PROFILE": "random"}
     return program("tests", "pytest", AT_ONCE, *marked, "-n", "auto", **random)

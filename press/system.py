@@ -41,6 +41,7 @@ DEBIAN = (
     "fonts-freefont-otf",
     "graphviz",
     "poppler-utils",
+    "libharfbuzz-subset0",  # the large-print edition: its fonts, cut down
 )
 # What only the judges need: a browser, Java for two validators, npm that
 # fetches one of them, two shells that complete.

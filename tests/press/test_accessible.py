@@ -5,6 +5,7 @@
 
 import subprocess
 import zipfile
+from io import BytesIO
 from pathlib import Path
 
 import pikepdf
@@ -150,6 +151,27 @@ def test_the_same_book_gives_the_same_bytes(tmp_path: Path) -> None:
     one.mkdir()
     two.mkdir()
     assert large(one).read_bytes() == large(two).read_bytes()
+
+
+def test_the_fonts_have_the_date_of_the_edition(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without HarfBuzz-Subset, fontTools cuts them down, and dates them."""
+    from fontTools.ttLib import TTFont
+
+    monkeypatch.setattr("weasyprint.pdf.fonts.harfbuzz_subset", None)
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    with pikepdf.open(large(tmp_path)) as pdf:
+        files = [
+            bytes(thing.FontFile2.read_bytes())
+            for thing in pdf.objects
+            if isinstance(thing, pikepdf.Dictionary) and "/FontFile2" in thing
+        ]
+    assert files
+    since = 2082844800  # seconds from 1904 to 1970, as in the font's table
+    for file in files:
+        written = TTFont(BytesIO(file))["head"].modified
+        assert written - since == edition().epoch
 
 
 @pytest.mark.parametrize(

@@ -299,19 +299,28 @@ def test_files_that_are_not_committed_are_not_in_a_clone(
 
 
 def test_all_tests_are_not_begun_without_what_they_need(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The tests of the large-print edition come after half an hour."""
+    """Those of browsers and of the large print come after half an hour."""
     begun: list[str] = []
     monkeypatch.setattr(
         judge, "program", lambda *command, **more: begun.append(command[0])
     )
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(judge.system, "missing_judges", lambda: [])
+    monkeypatch.setattr(judge.web, "validator", lambda: tmp_path)
     judge.judge_tests(short=False)
     assert begun == ["tests"]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(judge.Missing, match="make accessible"):
-        judge.judge_tests(short=False)
+    lacks = {
+        "weasyprint": (importlib.util, "find_spec", lambda name: None),
+        "chromium": (judge.system, "missing_judges", lambda: ["chromium"]),
+        "vnu": (judge.web, "validator", lambda: None),
+    }
+    for named, (where, function, absent) in lacks.items():
+        with monkeypatch.context() as here:
+            here.setattr(where, function, absent)
+            with pytest.raises(judge.Missing, match=f": {named}; make judge"):
+                judge.judge_tests(short=False)
     assert begun == ["tests"]
 
 
