@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from check import running
 from press.records import read
 from records import __main__ as records
 from records import make_mistakes
 
 ROOT = Path(__file__).parent.parent
 MISTAKES = ROOT / "records" / "mistakes.json"
+FORMS = ROOT / "records" / "forms.json"
 
 
 @pytest.mark.parametrize("name", records.names())
@@ -22,6 +24,12 @@ def test_a_record_is_replayed(name: str) -> None:
     assert record["machine"]
     assert {"python", "torch"} <= set(record["versions"])
     records.maker(name).replay(record["data"])
+
+
+def test_the_forms_were_tried_with_all_checks_of_today() -> None:
+    for topic, tried in read(FORMS)["data"].items():
+        count = len(running.check_functions(running.load(topic)))
+        assert {form["checks"] for form in tried.values()} == {count}, topic
 
 
 @pytest.mark.judge
