@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -238,27 +237,6 @@ def reader(folder: Path) -> dict[str, str]:
     }
 
 
-def patiently(
-    command: list[str], folder: Path, environment: dict[str, str]
-) -> subprocess.CompletedProcess[str]:
-    """Run a command; once more, if it has not ended after a long time.
-
-    Where a script has used V8, the process can wait for itself at its end.
-    """
-    for limit in (LONGEST, 2 * LONGEST):
-        with suppress(subprocess.TimeoutExpired):
-            return subprocess.run(
-                command,
-                cwd=folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=limit,
-            )
-    raise AssertionError(f"it does not end: {command[-1]}")
-
-
 def run(path: Path, folder: Path) -> str:
     """Run a script as a reader does; what it prints."""
     only = (folder / "ipython/profile_default/startup/00-only.py").read_text()
@@ -268,7 +246,15 @@ def run(path: Path, folder: Path) -> str:
     work = folder / "work"
     work.mkdir(exist_ok=True)
     command = [sys.executable, "-W", "ignore", "-c", call, str(path)]
-    done = patiently(command, work, ENVIRONMENTS[folder])
+    done = subprocess.run(
+        command,
+        cwd=work,
+        env=ENVIRONMENTS[folder],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LONGEST,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert list(work.iterdir()) == [], "it left something behind"
     return done.stdout

@@ -1,11 +1,13 @@
 """The page's script, in V8: equal to Python, token by token."""
 
+import atexit
 import base64
 import hashlib
 import json
 import math
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
@@ -92,6 +94,20 @@ def engine_of(model: GPT, tokenizer: Any) -> MiniRacer:
 @pytest.fixture(scope="module")
 def engine(tokenizer: Tokenizer) -> MiniRacer:
     return engine_of(trained(FORMS["gpt2"]), tokenizer)
+
+
+def test_an_engine_is_closed_before_python_ends(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is left open can wait forever for a Python that has ended."""
+    at_the_end: list[Callable[[], None]] = []
+    monkeypatch.setattr(atexit, "register", at_the_end.append)
+    engine = engine_of(trained(FORMS["gpt2"]), tokenizer)
+    assert engine.eval("1 + 1") == 2
+    for close in at_the_end:
+        close()
+    with pytest.raises(AssertionError):
+        engine.eval("1 + 1")
 
 
 # --- the model ---------------------------------------------------------------

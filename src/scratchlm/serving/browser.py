@@ -11,6 +11,7 @@ Left out: norms after the parts, learned norms of queries and keys, slowed
 rotation, patterns of others; what is left out is refused by name.
 """
 
+import atexit
 import base64
 import hashlib
 import html
@@ -195,8 +196,10 @@ def load_into(
 
     `engine` is a `MiniRacer`: V8, the engine of Chromium, in our process.
     Its `call` then knows encode, decode, read (all scores after a text) and
-    write (a text, and the likeliest tokens after it).
+    write (a text, and the likeliest tokens after it). It is closed before
+    Python ends: V8 would wait forever for one that has ended.
     """
+    atexit.register(engine.close)
     engine.eval(STAND_INS + (script or read_script()))
     data = packed_weights(model)
     shared = f"const memory = new SharedArrayBuffer({len(data)}); memory"
