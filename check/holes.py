@@ -2,6 +2,7 @@
 
 import ast
 from dataclasses import dataclass
+from functools import cache
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 KEPT = {"__init__", "__post_init__"}  # what a class is made of
@@ -47,24 +48,29 @@ def is_empty(function: Function) -> bool:
     return True
 
 
+def parsed(text: str) -> list[tuple[str, Function]]:
+    """The functions of a module; none of what is not Python.
+
+    That says so itself when it is imported.
+    """
+    try:
+        return functions(ast.parse(text))
+    except (SyntaxError, ValueError):
+        return []
+
+
 def holes(text: str, reference: str) -> list[Hole]:
     """Functions that are empty here and not in the reference.
 
     >>> holes("def f():\\n    ...\\n", "def f():\\n    return 1\\n")
     [Hole(name='f', line=1)]
     """
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError):
-        return []
     filled = {
-        name
-        for name, function in functions(ast.parse(reference))
-        if not is_empty(function)
+        name for name, function in parsed(reference) if not is_empty(function)
     }
     return [
         Hole(name, function.lineno)
-        for name, function in functions(tree)
+        for name, function in parsed(text)
         if name in filled and is_empty(function)
     ]
 
@@ -74,34 +80,31 @@ def refuses(function: Function) -> bool:
     return any(map(is_refusal, ast.walk(function)))
 
 
-def unwritten(text: str, reference: str) -> list[str]:
+@cache  # a program asks for each module several times as it starts
+def unwritten(text: str, reference: str) -> tuple[str, ...]:
     """Functions that are empty, or begun and not ended; the reference's not.
 
     >>> unwritten(
     ...     "def f(x):\\n    x += 1\\n    raise NotImplementedError\\n",
     ...     "def f(x):\\n    return x + 1\\n",
     ... )
-    ['f']
+    ('f',)
     """
     if text == reference:
-        return []
-    found = [hole.name for hole in holes(text, reference)]
-    if "NotImplementedError" not in text or not parses(text):
-        return found
-    book = dict(functions(ast.parse(reference)))
-    for name, function in functions(ast.parse(text)):
-        if name in book and name not in found and refuses(function):
-            found += [] if refuses(book[name]) else [name]
-    return found
-
-
-def parses(text: str) -> bool:
-    """Whether it is Python; what is not says so when it is imported."""
-    try:
-        ast.parse(text)
-    except (SyntaxError, ValueError):
-        return False
-    return True
+        return ()
+    book = dict(parsed(reference))
+    mine = [(name, made) for name, made in parsed(text) if name in book]
+    empty = [
+        name
+        for name, made in mine
+        if is_empty(made) and not is_empty(book[name])
+    ]
+    begun = [
+        name
+        for name, made in mine
+        if name not in empty and refuses(made) and not refuses(book[name])
+    ]
+    return (*empty, *begun)
 
 
 def stub(text: str) -> str:

@@ -17,11 +17,11 @@ from check import LIBRARY
 from check.holes import unwritten
 
 
-def stood_in(sources: Path, reference: Path, name: str) -> list[str]:
-    """The functions for which a file's place is taken; [] if it is used."""
+def stood_in(sources: Path, reference: Path, name: str) -> tuple[str, ...]:
+    """The functions for which a file's place is taken; () if it is used."""
     mine, book = sources / name, reference / name
     if not (mine.is_file() and book.is_file()):
-        return []
+        return ()
     text = mine.read_text(encoding="utf-8", errors="replace")
     return unwritten(text, book.read_text(encoding="utf-8"))
 

@@ -65,6 +65,11 @@ def pytest_configure(config: pytest.Config) -> None:
         find_shakespeare()
 
 
+def pytest_collection_finish() -> None:
+    """What all tests need stays: nobody has to look through it for garbage."""
+    gc.freeze()
+
+
 def show_library() -> None:
     """Tell other processes where the library is, if it is not installed."""
     try:

@@ -32,6 +32,13 @@ AWKWARD = [
     "(yes)... --- x_y a/b @c #d $5 !?\n!?\r\n <|x|>",
 ]
 ANYHOW = Tokenizer.train(AWKWARD * 3, 600, pattern=r"(?s:.)+")  # crosses cuts
+FORMS = [
+    ("gpt2", PATTERN, "dbrx"),
+    ("gpt2", GPT2_PATTERN, "gpt-2"),
+    ("llama, slowed", LLAMA_PATTERN, "llama-bpe"),
+    ("qwen2", QWEN_PATTERN, "qwen2"),
+    ("qwen3", QWEN_PATTERN, "qwen2"),
+]
 
 
 ASK = """
@@ -40,28 +47,31 @@ from pathlib import Path
 import requests
 from records.make_export import served
 
-server, found = served(Path(sys.argv[1]), 64), []
-for text in json.loads(sys.argv[2]):
-    asked = {"content": text, "add_special": True}
+found = {}
+for path, texts in json.load(sys.stdin).items():
+    server = served(Path(path), 64)
     address = f"{server.listening_address}/tokenize"
-    found.append(requests.post(address, json=asked, timeout=60).json())
-print(json.dumps([reply["tokens"] for reply in found]), flush=True)
-os._exit(0)  # threads of the server may wait for each other at its end
+    asked = [{"content": text, "add_special": True} for text in texts]
+    said = [requests.post(address, json=x, timeout=60).json() for x in asked]
+    found[path] = [reply["tokens"] for reply in said]
+print(json.dumps(found), flush=True)
+os._exit(0)  # threads of a server may wait for each other at its end
 """
 
 
-def tokens_of(path: Path, texts: list[str]) -> list[list[int]]:
-    """The tokens of texts, with all that llama.cpp puts around them."""
+def tokens_of(asked: dict[Path, list[str]]) -> dict[Path, list[list[int]]]:
+    """The tokens of each file's texts, with all that llama.cpp adds."""
     done = subprocess.run(
-        [sys.executable, "-c", ASK, str(path), json.dumps(texts)],
+        [sys.executable, "-c", ASK],
+        input=json.dumps({str(path): texts for path, texts in asked.items()}),
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,
         check=True,
     )
-    found: list[list[int]] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {path: found[str(path)] for path in asked}
 
 
 def exported(path: Path, name: str, pattern: str, **more: Any) -> Tokenizer:
@@ -73,38 +83,30 @@ def exported(path: Path, name: str, pattern: str, **more: Any) -> Tokenizer:
 
 
 @pytest.mark.always
-@pytest.mark.parametrize(
-    ("name", "pattern", "cut"),
-    [
-        ("gpt2", PATTERN, "dbrx"),
-        ("gpt2", GPT2_PATTERN, "gpt-2"),
-        ("llama, slowed", LLAMA_PATTERN, "llama-bpe"),
-        ("qwen2", QWEN_PATTERN, "qwen2"),
-        ("qwen3", QWEN_PATTERN, "qwen2"),
-    ],
-)
-def test_it_cuts_as_we_do(
-    name: str, pattern: str, cut: str, tmp_path: Path
-) -> None:
+def test_it_cuts_as_we_do(tmp_path: Path) -> None:
     """Only the pattern keeps these merges from making other tokens."""
-    path = tmp_path / "model.gguf"
-    tokenizer = exported(path, name, pattern)
-    said = gguf.GGUFReader(path).fields["tokenizer.ggml.pre"].contents()
-    assert said == CUTS[pattern] == cut
-    for text, found in zip(AWKWARD, tokens_of(path, AWKWARD), strict=True):
-        assert found == tokenizer.encode(text), text
-    crossed = [ANYHOW.encode(text) for text in AWKWARD]
-    assert [tokenizer.encode(text) for text in AWKWARD] != crossed
+    made: dict[Path, Tokenizer] = {}
+    for number, (name, pattern, cut) in enumerate(FORMS):
+        path = tmp_path / f"{number}.gguf"
+        made[path] = exported(path, name, pattern)
+        said = gguf.GGUFReader(path).fields["tokenizer.ggml.pre"].contents()
+        assert said == CUTS[pattern] == cut, name
+    for path, found in tokens_of(dict.fromkeys(made, AWKWARD)).items():
+        ours = [made[path].encode(text) for text in AWKWARD]
+        assert found == ours, path
+        assert ours != [ANYHOW.encode(text) for text in AWKWARD], path
 
 
 def test_a_token_in_front_goes_with_an_import(tmp_path: Path) -> None:
     """As Llama 3 has it; and by the name of its pattern alone, none."""
     text = AWKWARD[0]
+    wanted: dict[Path, list[int]] = {}
     for begin in ([], [300]):
         path = tmp_path / f"{len(begin)}.gguf"
         tokenizer = exported(path, "llama", LLAMA_PATTERN, begin=begin)
-        (found,) = tokens_of(path, [text])
-        assert found == [*begin, *tokenizer.encode(text)]
+        wanted[path] = [*begin, *tokenizer.encode(text)]
+    for path, found in tokens_of({key: [text] for key in wanted}).items():
+        assert found == [wanted[path]]
     with pytest.raises(ValueError, match="2 tokens in front of a text"):
         exported(tmp_path / "2.gguf", "llama", LLAMA_PATTERN, begin=[1, 2])
     assert not (tmp_path / "2.gguf").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from check import holes as holes_of
 from check.closing import code_lines
 from check.commands import main as check
 from check.holes import unwritten
@@ -72,7 +73,7 @@ def test_a_hole_is_cut_from_the_book(topic: Topic) -> None:
     text = dug(topic, book)
     count = len(code_lines("\n".join(body(book, name))))
     assert 1 < count <= LONGEST
-    assert unwritten(text, book) == [name]
+    assert unwritten(text, book) == (name,)
     assert fill(text, name, body(book, name)) == book
     hole = body(text, name)
     assert f"# Yours to write; the book takes {count} lines." in hole[0]
@@ -183,6 +184,28 @@ def test_training_says_whose_its_parts_are(site: Site) -> None:
     assert check([topic.id for topic in written], site) == 0
     assert f"  checked     {names}" in banner(site.root)
     assert not set(next_files(site)) & set(written)
+
+
+def test_a_program_takes_each_module_apart_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks who stands in for each as it is imported, and for its banner."""
+    taken: list[str] = []
+    parsed = holes_of.parsed
+
+    def counted(text: str) -> list[tuple[str, holes_of.Function]]:
+        taken.append(text)
+        return parsed(text)
+
+    monkeypatch.setattr(holes_of, "parsed", counted)
+    unwritten.cache_clear()
+    assert banner(site.root)
+    assert banner(site.root)
+    holed = [topic for topic in site.topics.values() if topic.hole]
+    assert len(taken) == 2 * len(holed)  # the reader's file and the book's
+    path = site.path(holed[0])
+    path.write_bytes((site.reference / holed[0].file).read_bytes())
+    assert f"1 of {len(holed)} parts are yours" in banner(site.root)[0]
 
 
 def test_what_is_begun_and_not_ended_is_not_used(site: Site) -> None:
