@@ -2,11 +2,13 @@
 
 import atexit
 import base64
+import gc
 import hashlib
 import json
 import math
 import re
 import unicodedata
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -108,6 +110,15 @@ def test_an_engine_is_closed_before_python_ends(
         close()
     with pytest.raises(AssertionError):
         engine.eval("1 + 1")
+
+
+def test_an_engine_that_nobody_has_is_closed(tokenizer: Tokenizer) -> None:
+    """It has a thread and three open files; many of them would be too many."""
+    engine = engine_of(trained(FORMS["gpt2"]), tokenizer)
+    gone = weakref.ref(engine)
+    del engine
+    gc.collect()
+    assert gone() is None
 
 
 # --- the model ---------------------------------------------------------------

@@ -554,6 +554,7 @@ def test_added_tokens_are_the_same_or_refused(
     assert ids == theirs.encode(text, add_special_tokens=False).ids
 
 
+@pytest.mark.always
 @settings(deadline=None, max_examples=60)
 @given(
     tokens=st.lists(

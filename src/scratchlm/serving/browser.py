@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from string import Template
 from typing import Any
+from weakref import WeakMethod
 
 from safetensors.torch import save
 
@@ -196,10 +197,11 @@ def load_into(
 
     `engine` is a `MiniRacer`: V8, the engine of Chromium, in our process.
     Its `call` then knows encode, decode, read (all scores after a text) and
-    write (a text, and the likeliest tokens after it). It is closed before
-    Python ends: V8 would wait forever for one that has ended.
+    write (a text, and the likeliest tokens after it). One that is still there
+    when Python ends is closed: V8 would wait forever for a Python that is gone.
     """
-    atexit.register(engine.close)
+    end = WeakMethod(engine.close)  # which keeps no engine for the end
+    atexit.register(lambda: (close := end()) and close())
     engine.eval(STAND_INS + (script or read_script()))
     data = packed_weights(model)
     shared = f"const memory = new SharedArrayBuffer({len(data)}); memory"

@@ -708,8 +708,8 @@ def meeting_place() -> dict[str, str]:
 def launch(processes: int, *command: str) -> None:
     """Start a Python program several times, and wait for all of them.
 
-    What `torchrun --standalone` does, except that nothing watches over them:
-    each process finds its rank and the meeting place in its environment.
+    What `torchrun --standalone` does, at its plainest: each process finds its
+    rank and the meeting place in its environment.
     Their output is shown only if one fails, in the RuntimeError that is
     raised.
     """
