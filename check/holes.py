@@ -59,19 +59,27 @@ def parsed(text: str) -> list[tuple[str, Function]]:
         return []
 
 
+def both(text: str, reference: str) -> list[tuple[str, Function, Function]]:
+    """The functions that a module and its reference have, by name."""
+    book = dict(parsed(reference))
+    return [(x, made, book[x]) for x, made in parsed(text) if x in book]
+
+
+def waits(made: Function, book: Function) -> bool:
+    """Whether a function is empty, and the reference's is not."""
+    return is_empty(made) and not is_empty(book)
+
+
 def holes(text: str, reference: str) -> list[Hole]:
     """Functions that are empty here and not in the reference.
 
     >>> holes("def f():\\n    ...\\n", "def f():\\n    return 1\\n")
     [Hole(name='f', line=1)]
     """
-    filled = {
-        name for name, function in parsed(reference) if not is_empty(function)
-    }
     return [
-        Hole(name, function.lineno)
-        for name, function in parsed(text)
-        if name in filled and is_empty(function)
+        Hole(name, made.lineno)
+        for name, made, book in both(text, reference)
+        if waits(made, book)
     ]
 
 
@@ -92,17 +100,12 @@ def unwritten(text: str, reference: str) -> tuple[str, ...]:
     """
     if text == reference:
         return ()
-    book = dict(parsed(reference))
-    mine = [(name, made) for name, made in parsed(text) if name in book]
-    empty = [
-        name
-        for name, made in mine
-        if is_empty(made) and not is_empty(book[name])
-    ]
+    found = both(text, reference)
+    empty = [name for name, made, book in found if waits(made, book)]
     begun = [
         name
-        for name, made in mine
-        if name not in empty and refuses(made) and not refuses(book[name])
+        for name, made, book in found
+        if name not in empty and refuses(made) and not refuses(book)
     ]
     return (*empty, *begun)
 

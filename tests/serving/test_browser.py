@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import re
+import threading
 import unicodedata
 import weakref
 from collections.abc import Callable
@@ -114,11 +115,15 @@ def test_an_engine_is_closed_before_python_ends(
 
 def test_an_engine_that_nobody_has_is_closed(tokenizer: Tokenizer) -> None:
     """It has a thread and three open files; many of them would be too many."""
+    gc.collect()  # of other tests
+    before = threading.active_count()
     engine = engine_of(trained(FORMS["gpt2"]), tokenizer)
+    assert threading.active_count() > before
     gone = weakref.ref(engine)
     del engine
     gc.collect()
     assert gone() is None
+    assert threading.active_count() == before
 
 
 # --- the model ---------------------------------------------------------------
