@@ -422,7 +422,7 @@ class Score:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where the true share lies, with 95 percent."""
+        """Wilson's 95 percent interval for the true share."""
         return wilson(self.right, self.asked)
 
 

@@ -197,9 +197,9 @@ def longest_match(
 ) -> list[str]:
     """From left to right, each time the longest piece that fits.
 
-    Where none fits, the whole word is unknown, as in BERT, where words of
-    more than 100 letters are, too. `pieces` should be a set or a
-    dictionary: n letters take O(n²) lookups.
+    Where none fits, the whole word is unknown, as in BERT, where very
+    long words are, too. `pieces` should be a set or a dictionary: n letters
+    take O(n²) lookups.
 
     >>> longest_match("lowest", {"low", "lowe", "##st", "##est"})
     ['lowe', '##st']
