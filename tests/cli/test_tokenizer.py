@@ -20,7 +20,8 @@ def test_train_and_encode(capsys: Capture) -> None:
         words = ["text.txt", "--kind", kind, "--vocab-size", "260"]
         out = f"made/{kind}.json"
         assert main(["tokenizer", "train", *words, "--out", out]) == 0
-        capsys.readouterr()
+        said = "unused   --vocab-size" in capsys.readouterr().out
+        assert said == (kind == "characters")
         assert main(["tokenizer", "encode", "--tokenizer", out, "lower"]) == 0
         text = capsys.readouterr().out
         pieces = re.findall(r"^ +\d+ '(.*)'$", text, re.M)
@@ -68,6 +69,7 @@ def test_export(capsys: Capture, fails: Callable[[list[str]], str]) -> None:
     [
         (["train", "gone.txt"], "gone.txt"),
         (["train", "text.txt", "--vocab-size", "5"], "5"),
+        (["train", "text.txt", "--vocab-size", "0"], "0"),
         (["encode", "low", "--tokenizer", "gone.json"], "gone.json"),
         (["encode", "low", "--tokenizer", "text.txt"], "text.txt"),
         (["encode", "low"], "--tokenizer"),

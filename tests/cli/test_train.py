@@ -542,7 +542,35 @@ def test_a_dry_run_knows_what_another_run_brings(capsys: Capture) -> None:
     capsys.readouterr()
     words = [*SMALL, "--vocab-size", "700", "--corpus", "first"]
     assert main(["train", *words, "--dry-run"]) == 0
-    assert f"vocabulary {known}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"vocabulary {known}" in out
+    assert "unused   --vocab-size: first brings its tokenizer" in out
+
+
+def test_no_option_is_ignored_in_silence(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given as an option or in a file, but not by a preset."""
+    Path("own.txt").write_text(TEXT, encoding="utf-8")
+    Path("mine.toml").write_text("characters = 70_000\nvocab_size = 300\n")
+
+    def unused(words: str) -> list[str]:
+        assert main(["train", "--dry-run", *words.split()]) == 0
+        found = capsys.readouterr().out
+        return re.findall(r"^unused +--([a-z-]+): .", found, re.M)
+
+    taken = ["characters", "corpus-seed"]
+    fast = "--preset tiny --device cpu --precision float32"
+    other = f"{fast} --corpus own.txt"
+    assert unused(f"{fast} --characters 70000 --corpus-seed 3") == []
+    assert unused(f"{fast} --config mine.toml") == []
+    assert unused(f"{other} --tokenizer characters") == []
+    assert unused(f"{other} --characters 70000 --corpus-seed 3") == taken
+    own = ["characters", "vocab-size"]
+    letters = f"{other} --config mine.toml --tokenizer characters"
+    assert unused(letters) == own
+    monkeypatch.setenv("RANK", "1")  # the second of several processes
+    assert unused(letters) == []
 
 
 # --- nothing half done -------------------------------------------------------

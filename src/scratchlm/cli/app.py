@@ -32,7 +32,7 @@ from scratchlm.cli.errors import (
     is_mendable,
     missing,
 )
-from scratchlm.cli.settings import check_values, fill_in
+from scratchlm.cli.settings import check_values, fill_in, mention_unused
 from scratchlm.cli.signals import INTERRUPTED, stopping_at_once
 
 PROGRAM = "python -m scratchlm"
@@ -140,7 +140,8 @@ def make_app() -> App:
     add(tokenizer, "scratchlm.cli.tokenizer:export")
     app.command(corpus)
     app.command(tokenizer)
-    add(app, "scratchlm.cli.train:train", config=(fill_in, check_values))
+    steps = (fill_in, check_values, mention_unused)
+    add(app, "scratchlm.cli.train:train", config=steps)
     add(app, "scratchlm.cli.sample:sample")
     add(app, "scratchlm.cli.evaluate:evaluate")
     add(app, "scratchlm.cli.compare:compare")

@@ -11,6 +11,7 @@ Help for a field is the comment beside it, so that a class fits on a page.
 import inspect
 import io
 import json
+import os
 import tokenize
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -87,6 +88,9 @@ def as_typed(value: Any) -> str:
     ('0.003', '0 10')
     """
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+BELOW = "the preset"  # the source of what neither an option nor a file set
 
 
 def find(arguments: ArgumentCollection, name: str) -> Argument | None:
@@ -246,4 +250,27 @@ def fill_in(
                 "a run that was"
             )
     for found in layers:
-        fill({k: v for k, v in found.items() if v is not None}, "the preset")
+        fill({k: v for k, v in found.items() if v is not None}, BELOW)
+
+
+def mention_unused(
+    app: App, commands: tuple[str, ...], arguments: ArgumentCollection
+) -> None:
+    """Say which options on the text have no part in what `train` will do."""
+    from scratchlm.cli.train import encoded
+
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several processes the first one speaks
+    text = value_of(arguments, "--corpus", "toytown")
+    unused: dict[str, str] = {}
+    if text != "toytown":
+        reason = "the text of --corpus is taken as it is"
+        unused |= dict.fromkeys(("--characters", "--corpus-seed"), reason)
+    if encoded(text):
+        unused["--vocab-size"] = f"{text} brings its tokenizer"
+    elif (kind := value_of(arguments, "--tokenizer", "bpe")) != "bpe":
+        unused["--vocab-size"] = f"--tokenizer {kind} has a size of its own"
+    for name, reason in unused.items():
+        argument = find(arguments, name)
+        if argument and argument.tokens[-1].source != BELOW:
+            print(f"unused   {name}: {reason}")

@@ -27,8 +27,8 @@ def train(
         Parameter(help="byte pairs or characters (bpe)"),
     ] = "bpe",
     vocab_size: Annotated[
-        int, Parameter(help="how many tokens, for bpe (1024)")
-    ] = 1024,
+        int | None, Parameter(help="how many tokens, for bpe (1024)")
+    ] = None,
     out: Annotated[
         Path, Parameter(help="the file to write (data/tokenizer.json)")
     ] = DATA / "tokenizer.json",
@@ -47,10 +47,13 @@ def train(
     if not file.exists():
         raise UserError(f"{file}: there is no such file; is the path right?")
     keep_apart(file, out)
+    if kind == "characters" and vocab_size is not None:
+        print("unused   --vocab-size: the text decides how many characters")
     with users_input():
         material = file_material(file, str(file))
         texts = chain(material.train, material.validation)
-        tokenizer = train_tokenizer(kind, texts, vocab_size)
+        size = 1024 if vocab_size is None else vocab_size
+        tokenizer = train_tokenizer(kind, texts, size)
     out.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.save(out)
     print(f"{out}: {tokenizer.vocab_size:,} tokens")

@@ -241,17 +241,17 @@ def make_tokenizer(job: Job, material: Material) -> AnyTokenizer:
         return train_tokenizer(kind, texts, job.model.vocab_size)
 
 
-def encoded(text: TextOptions) -> Path | None:
+def encoded(text: str) -> Path | None:
     """The run or the shards that --corpus names, which bring their tokens."""
-    if text.corpus == "toytown" or corpus.is_address(text.corpus):
+    if text == "toytown" or corpus.is_address(text):
         return None
-    path = Path(text.corpus)
+    path = Path(text)
     return path if has_run(path) or holds_shards(path) else None
 
 
 def write_text(job: Job) -> dict[str, Any]:
     """Write tokenizer and tokens into the run's folder; return the facts."""
-    source = encoded(job.text)
+    source = encoded(job.text.corpus)
     if source and has_run(source):
         facts, tokenizer = take_text(job)
     elif source:
@@ -551,7 +551,7 @@ def dry_run(job: Job) -> None:
     device = later_device(job) if job.run.shard else device_for(job)
     check_precision(job, device)
     shape, loop, batch = job.model, job.training, job.batch.batch_size
-    named, source = job.text.tokenizer, encoded(job.text)
+    named, source = job.text.tokenizer, encoded(job.text.corpus)
     if source or named not in KINDS:
         file = source / "tokenizer.json" if source else Path(named)
         known = load_tokenizer(file)
