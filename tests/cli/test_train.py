@@ -569,6 +569,8 @@ def test_no_option_is_ignored_in_silence(
     own = ["characters", "vocab-size"]
     letters = f"{other} --config mine.toml --tokenizer characters"
     assert unused(letters) == own
+    assert unused(f"{fast} --rope-base 500") == ["rope-base"]
+    assert unused(f"{fast} --position rotary --rope-base 500") == []
     monkeypatch.setenv("RANK", "1")  # the second of several processes
     assert unused(letters) == []
 

@@ -256,7 +256,7 @@ def fill_in(
 def mention_unused(
     app: App, commands: tuple[str, ...], arguments: ArgumentCollection
 ) -> None:
-    """Say which options on the text have no part in what `train` will do."""
+    """Say which options have no part in what `train` will do."""
     from scratchlm.cli.train import encoded
 
     if os.environ.get("RANK", "0") != "0":
@@ -270,6 +270,9 @@ def mention_unused(
         unused["--vocab-size"] = f"{text} brings its tokenizer"
     elif (kind := value_of(arguments, "--tokenizer", "bpe")) != "bpe":
         unused["--vocab-size"] = f"--tokenizer {kind} has a size of its own"
+    if value_of(arguments, "--position", "learned") == "learned":
+        waves = ("--rope-base", "--rope-factor", "--rope-original")
+        unused |= dict.fromkeys(waves, "learned positions have no waves")
     for name, reason in unused.items():
         argument = find(arguments, name)
         if argument and argument.tokens[-1].source != BELOW:
